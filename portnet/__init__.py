@@ -1,0 +1,84 @@
+"""PortNet: fine-tune, convert and ship neural networks across frameworks.
+
+The ONNX graph is the model; PyTorch, Keras and MXNet Gluon are engines it is lowered onto.
+
+>>> import portnet
+>>> run = portnet.finetune("photos/", backbone="squeezenet1_1", backend="torch")  # doctest: +SKIP
+>>> run.export("pets.onnx")                                                       # doctest: +SKIP
+>>> portnet.load("pets.onnx").predict(["cat.jpg"])                                # doctest: +SKIP
+
+Importing this package loads nothing but itself: each name below is imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# public name -> module that defines it (None: the name is a module of its own)
+_PUBLIC: dict[str, str | None] = {
+    "finetune": "portnet.finetune.api",
+    "Run": "portnet.finetune.run",
+    "Backbone": "portnet.finetune.backbone",
+    "Head": "portnet.finetune.head",
+    "FreezePolicy": "portnet.finetune.freeze",
+    "Model": "portnet.graph.model",
+    "zoo": None,
+    "engine": "portnet.engines",
+    "load": "portnet.runtime.session",
+    "preprocess": "portnet.data.preprocess",
+    "check": "portnet.parity.check",
+    "convert": "portnet.convert",
+    "PortNetError": "portnet.errors",
+}
+
+__all__ = [  # noqa: RUF022 - told in the order of a user's work
+    "finetune",
+    "Run",
+    "Backbone",
+    "Head",
+    "FreezePolicy",
+    "Model",
+    "zoo",
+    "engine",
+    "load",
+    "preprocess",
+    "check",
+    "convert",
+    "PortNetError",
+]
+
+if TYPE_CHECKING:
+    from portnet import zoo
+    from portnet.convert import convert
+    from portnet.data.preprocess import preprocess
+    from portnet.engines import engine
+    from portnet.errors import PortNetError
+    from portnet.finetune.api import finetune
+    from portnet.finetune.backbone import Backbone
+    from portnet.finetune.freeze import FreezePolicy
+    from portnet.finetune.head import Head
+    from portnet.finetune.run import Run
+    from portnet.graph.model import Model
+    from portnet.parity.check import check
+    from portnet.runtime.session import load
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for (PEP 562)."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'portnet' has no attribute {name!r}")
+    source = _PUBLIC[name]
+    value = (
+        importlib.import_module(f"portnet.{name}")
+        if source is None
+        else getattr(importlib.import_module(source), name)
+    )
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})
