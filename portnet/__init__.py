@@ -72,9 +72,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'portnet' has no attribute {name!r}")
     source = _PUBLIC[name]
     value = (
-        importlib.import_module(f"portnet.{name}")
-        if source is None
-        else getattr(importlib.import_module(source), name)
+        importlib.import_module(f"portnet.{name}") if source is None else getattr(importlib.import_module(source), name)
     )
     globals()[name] = value
     return value

@@ -147,9 +147,7 @@ def _read(props: Mapping[str, str], name: str) -> Any:
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ModelError(f"metadata {PREFIX}{name} is not PortNet's JSON: {error}") from error
     if schema != SCHEMA:
-        raise ModelError(
-            f"metadata {PREFIX}{name}: got schema {schema}, this PortNet reads {SCHEMA}. Upgrade portnet."
-        )
+        raise ModelError(f"metadata {PREFIX}{name}: got schema {schema}, this PortNet reads {SCHEMA}. Upgrade portnet.")
     return value
 
 

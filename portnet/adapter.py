@@ -1,0 +1,268 @@
+"""The contract of an engine, on one page.
+
+An engine is a framework that a network is lowered onto. Its adapter is a distribution of its own
+(``adapters/<engine>``, package ``portnet_<engine>``) that registers one `Adapter` under the entry point group
+``portnet.engines``. The core never imports it uninvited; it imports this module, `portnet.graph`, `portnet.errors`
+and its own framework, nothing else.
+
+What an adapter promises:
+
+* `Adapter.lower` walks the **canonical** graph once, in order (`portnet.graph.lowering.Lowering` does the
+  walking), and builds the framework's own network. What it cannot express it refuses there, with
+  `UnsupportedError`, in one line that names op, opset, attribute and node; never while the network runs.
+* The result is **native and trainable**: a Conv is the framework's convolution layer, MatMul and Gemm weights are
+  parameters, BatchNormalization is the framework's batch norm, Dropout its dropout. Names come from ONNX names.
+  The count of trainable scalars equals `Model.parameter_count`; `Lowered` asserts it.
+* Arrays cross the border in **ONNX's layout** (NCHW, OIHW, ...) under **ONNX's names**. What the engine does inside
+  (channels last, transposed kernels) nobody outside sees, but in `Lowered.native`.
+* `Trainer` does arithmetic, the core decides: order of data, schedule, freezing and metrics come from
+  `portnet.finetune`. Two engines given the same `TrainPlan` and the same batches give the same losses.
+
+Update rules (the core's definition, for parameter w, gradient g, rate r = lr · lr_mult; d = weight_decay where
+`ParameterPlan.decay`, else 0; state starts at zero; t counts steps from 1):
+
+* ``sgd``: g ← g + d·w; v ← μ·v + g; w ← w − r·v, or w ← w − r·(g + μ·v) with ``nesterov``  (PyTorch's form, in
+  which a changed rate does not rescale v)
+* ``adam``: g ← g + d·w; m ← β₁·m + (1−β₁)·g; s ← β₂·s + (1−β₂)·g²;
+  w ← w − r · (m / (1−β₁ᵗ)) / (√(s / (1−β₂ᵗ)) + ε)  (Kingma & Ba 2015, algorithm 1)
+* ``adamw``: w ← w·(1 − r·d), then adam with d = 0  (Loshchilov & Hutter 2019)
+* ``rmsprop``: g ← g + d·w; s ← ρ·s + (1−ρ)·g²; w ← w − r·g / (√s + ε); with momentum v ← μ·v + g/(√s + ε), w ← w − r·v
+
+BatchNormalization in training normalises by the batch's biased variance and keeps
+running ← momentum · running + (1 − momentum) · batch, mean and **biased** variance both (ONNX opset 15).
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from portnet.errors import ModelError, UnsupportedError
+from portnet.graph.model import Model
+
+__all__ = ["Adapter", "Lowered", "OptimizerSpec", "ParameterPlan", "StepResult", "TrainPlan", "Trainer"]
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """An optimizer by its definition at the top of this module.
+
+    Attributes:
+        name: the update rule.
+        lr: learning rate to start with; `Trainer.set_lr` changes it.
+        momentum: μ of sgd and rmsprop.
+        nesterov: sgd only.
+        betas: β₁ and β₂ of adam and adamw.
+        rho: ρ of rmsprop.
+        eps: ε.
+        weight_decay: d.
+    """
+
+    name: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
+    lr: float = 1e-3
+    momentum: float = 0.9
+    nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    rho: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class ParameterPlan:
+    """What training may do to one trainable initializer.
+
+    Attributes:
+        trainable: False: no gradient is computed, the bytes stay what they are.
+        lr_mult: factor on the learning rate.
+        decay: whether weight decay applies.
+    """
+
+    trainable: bool = True
+    lr_mult: float = 1.0
+    decay: bool = True
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """Everything a trainer needs to know, by ONNX names.
+
+    Attributes:
+        optimizer: the update rule and its numbers.
+        parameters: plan of every trainable initializer (`Role.trainable`), complete.
+        frozen_statistics: names of running means and variances that must not move: the BatchNormalization that
+            reads them runs on its running statistics. Those not named normalise by the batch and update.
+        label_smoothing: ε of the softmax cross-entropy: target (1−ε)·onehot + ε/classes.
+        class_weights: weight of each class in the loss, shape (classes,), or None; the loss is then the weighted mean.
+        clip_norm: largest allowed 2-norm over all gradients together, or None.
+        seed: seed of the engine's own generator (Dropout masks).
+    """
+
+    optimizer: OptimizerSpec
+    parameters: Mapping[str, ParameterPlan]
+    frozen_statistics: frozenset[str] = frozenset()
+    label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] | None = None
+    clip_norm: float | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One training step: mean softmax cross-entropy of the batch, and how many were right."""
+
+    loss: float
+    correct: int
+
+
+class Trainer(abc.ABC):
+    """Trains one lowered network in place. The network's single output is the logits, (N, classes) float32."""
+
+    @abc.abstractmethod
+    def step(self, x: np.ndarray, y: np.ndarray) -> StepResult:
+        """Take one optimizer step on x (N, C, H, W or as the input says) float32 and y (N,) int64 class indices."""
+
+    @abc.abstractmethod
+    def gradients(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+        """Return d loss / d parameter by ONNX name, in ONNX's layout, for what is trainable, and change nothing:
+        no weight, no statistic, no optimizer state. Batch norm and dropout behave as in training.
+        """
+
+    @abc.abstractmethod
+    def set_lr(self, lr: float) -> None:
+        """Set the learning rate of the steps to come; optimizer state stays as the definition says."""
+
+    @abc.abstractmethod
+    def state(self) -> dict[str, np.ndarray]:
+        """Return optimizer state, step count and random state as arrays: enough for a bit-identical resume."""
+
+    @abc.abstractmethod
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Restore what `state` returned."""
+
+
+class Lowered(abc.ABC):
+    """A network in an engine's own form.
+
+    Attributes:
+        model: the canonical model it was lowered from; its weights are those of the moment of lowering.
+        native: the framework's network (torch.fx.GraphModule, keras.Model, mxnet.gluon.SymbolBlock).
+        engine: the adapter's name.
+        device: where it runs.
+    """
+
+    model: Model
+    native: Any
+    engine: str
+    device: str
+
+    @abc.abstractmethod
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run in inference mode: arrays by input name in, arrays by output name out, in ONNX's layout and dtypes."""
+
+    @abc.abstractmethod
+    def weights(self) -> dict[str, np.ndarray]:
+        """Return copies of the parameters and statistics as they are now, by ONNX name, in ONNX's layout and dtype."""
+
+    @abc.abstractmethod
+    def set_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write arrays, by ONNX name and in ONNX's layout, into the network.
+
+        Raises:
+            WeightsError: an unknown name or another shape.
+        """
+
+    @property
+    @abc.abstractmethod
+    def trainable_count(self) -> int:
+        """Count of scalars that the framework itself says are trainable (asked of ``native``)."""
+
+    @abc.abstractmethod
+    def trainer(self, plan: TrainPlan) -> Trainer:
+        """Return a trainer of this network. One at a time: an earlier one is no longer valid."""
+
+    def predict(self, *inputs: Any) -> Any:
+        """Run in inference mode on arrays in the order of the model's inputs (images: float32 NCHW).
+
+        Returns:
+            An array for a network of one output, else a list of arrays in the order of the outputs.
+        """
+        names = [port.name for port in self.model.inputs]
+        if len(inputs) != len(names):
+            raise ModelError(f"predict: got {len(inputs)} inputs, expected {len(names)}: {', '.join(names)}")
+        results = self.run(dict(zip(names, inputs, strict=True)))
+        values = [results[port.name] for port in self.model.outputs]
+        return values[0] if len(values) == 1 else values
+
+    def check_trainable_count(self) -> None:
+        """Assert that nothing trainable was lost or added on the way.
+
+        Raises:
+            ModelError: the framework counts other than the graph does.
+        """
+        expected = self.model.parameter_count
+        if self.trainable_count != expected:
+            raise ModelError(
+                f"lowering {self.model.name!r} onto {self.engine}: got {self.trainable_count:,} trainable scalars, "
+                f"expected {expected:,}. This is a bug in the adapter."
+            )
+
+
+class Adapter(abc.ABC):
+    """An engine. Stateless; creating one imports no framework, its methods may.
+
+    Attributes:
+        name: what users type, e.g. "torch".
+        framework: what people call it, e.g. "PyTorch".
+        ops: names of the ops ("Relu", "com.microsoft.Gelu") that it lowers itself; what is not here is expanded
+            into the standard's function body, or refused.
+    """
+
+    name: str
+    framework: str
+
+    @property
+    @abc.abstractmethod
+    def ops(self) -> frozenset[str]:
+        """Names of the ops it lowers itself."""
+
+    @abc.abstractmethod
+    def version(self) -> str:
+        """Version of the framework, imported to find out."""
+
+    @abc.abstractmethod
+    def devices(self) -> list[str]:
+        """Devices that work here, best first, e.g. ["cuda:0", "cpu"]."""
+
+    @abc.abstractmethod
+    def lower_canonical(self, model: Model, device: str) -> Lowered:
+        """Lower a model that is in canonical form already. Implemented by each engine; callers use `lower`."""
+
+    def lower(self, model: Model, *, device: str | None = None) -> Lowered:
+        """Lower any model onto this engine.
+
+        Args:
+            model: any valid network; it is brought to canonical form first and not changed.
+            device: one of `devices`; None for "cpu".
+
+        Raises:
+            UnsupportedError: an op, attribute or type that the engine cannot express, named with its node.
+            ModelError: a graph that is broken.
+        """
+        device = device or "cpu"
+        if device not in self.devices():
+            raise UnsupportedError(
+                f"engine {self.name}: got device {device!r}, expected one of {', '.join(self.devices())}",
+                engine=self.name,
+            )
+        lowered = self.lower_canonical(model.canonical(self.ops), device)
+        lowered.check_trainable_count()
+        return lowered
+
+    def limit_threads(self, count: int) -> None:
+        """Use at most ``count`` threads for arithmetic, where the framework lets itself be told."""
+        return None

@@ -1,0 +1,57 @@
+"""Finds installed engines by entry point and imports none until it is asked for."""
+
+from __future__ import annotations
+
+import functools
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
+
+from portnet.errors import MissingDependencyError, UnknownNameError
+
+if TYPE_CHECKING:
+    from portnet.adapter import Adapter
+
+__all__ = ["KNOWN", "engine", "installed"]
+
+GROUP = "portnet.engines"
+
+# engines that exist, with what people call them: for install hints and tables
+KNOWN: dict[str, str] = {"torch": "PyTorch", "keras": "Keras", "gluon": "MXNet Gluon"}
+
+
+@functools.cache
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def installed() -> list[str]:
+    """Names of the engines whose adapter is installed, in the order of `KNOWN`; imports none of them."""
+    points = _entry_points()
+    return [name for name in KNOWN if name in points] + sorted(set(points) - set(KNOWN))
+
+
+@functools.cache
+def engine(name: str) -> Adapter:
+    """Return the engine called ``name``.
+
+    >>> import portnet
+    >>> lowered = portnet.engine("torch").lower(portnet.zoo.load("squeezenet1_1"))  # doctest: +SKIP
+
+    Raises:
+        UnknownNameError: no engine has that name.
+        MissingDependencyError: its adapter or its framework is not installed; says what to install.
+    """
+    points = _entry_points()
+    if name not in points:
+        if name in KNOWN:
+            raise MissingDependencyError(f"engine {name!r} needs {KNOWN[name]}: pip install 'portnet[{name}]'")
+        raise UnknownNameError("engine", name, sorted({*KNOWN, *points}))
+    try:
+        adapter: Adapter = points[name].load()()
+        adapter.version()
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"engine {name!r} needs {KNOWN.get(name, name)}, which does not import ({error}): "
+            f"pip install 'portnet[{name}]'"
+        ) from error
+    return adapter

@@ -1,0 +1,328 @@
+"""`Lowering`: the walk over a canonical graph that every engine shares.
+
+An adapter subclasses it with a table ``op name -> builder`` and five small hooks. The walk visits nodes in order,
+keeps shape arithmetic on the host (`portnet.graph.host`), fills attribute defaults from the standard's
+schemas, and turns whatever a builder raises into one line that names op, opset, attribute and node.
+
+A builder is ``def conv(walk, node) -> T | Sequence[T]`` where ``node`` is a `NodeView`, and T is the engine's
+own value (an fx.Proxy, a KerasTensor, an mx.sym.Symbol).
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import onnx_ir as ir
+
+from portnet.errors import ModelError, PortNetError, UnsupportedError
+from portnet.graph.host import HostValue, evaluate, shape_of
+from portnet.graph.model import Model
+from portnet.graph.parameters import Role, roles
+from portnet.graph.schema import attribute_defaults
+
+__all__ = ["Builder", "HostValueNeededError", "Lowering", "NodeView", "op_name"]
+
+T = TypeVar("T")
+Builder = Callable[[Any, "NodeView"], Any]
+
+
+def op_name(node: ir.Node) -> str:
+    """Name of an op as tables spell it: ``Relu``, ``com.microsoft.Gelu``, ``ai.onnx.ml.Scaler``."""
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+
+
+class HostValueNeededError(UnsupportedError):
+    """A builder needs a tensor's value while building (a shape, axes, k), and it depends on the inputs.
+
+    ``value`` is that tensor; `portnet.testing` binds the graph inputs above it and lowers again.
+    """
+
+    def __init__(self, value: ir.Value) -> None:
+        super().__init__(f"the value of {value.name!r} must be known when the network is built, but it is computed")
+        self.value = value
+
+
+class NodeView:
+    """A node as a builder sees it: attributes as plain Python with the schema's defaults filled in.
+
+    Attributes:
+        ir: the node itself.
+        op: op name, see `op_name`.
+        name: the node's name, never empty.
+        opset: version of its operator set.
+        inputs: values read, None where an optional input is left out.
+        outputs: values written; an output that is left out has the name "".
+        attributes: Python values by name (int, float, str, list, np.ndarray, ir.Graph).
+    """
+
+    def __init__(self, node: ir.Node, opset: int, index: int = 0) -> None:
+        self.ir = node
+        self.op = op_name(node)
+        self.name = node.name or f"{node.op_type}_{index}"
+        self.opset = opset
+        self.inputs: list[ir.Value | None] = list(node.inputs)
+        self.outputs: list[ir.Value] = list(node.outputs)
+        self.attributes = dict(attribute_defaults(node.domain, node.op_type, opset))
+        self.attributes.update({key: _python(attr) for key, attr in node.attributes.items()})
+
+    def __getitem__(self, attribute: str) -> Any:
+        return self.attributes[attribute]
+
+    def get(self, attribute: str, default: Any = None) -> Any:
+        """Return an attribute, or ``default`` where neither the node nor the schema gives one."""
+        return self.attributes.get(attribute, default)
+
+    def input(self, index: int) -> ir.Value | None:
+        """Return input ``index``, or None where it is left out."""
+        return self.inputs[index] if index < len(self.inputs) else None
+
+    def required(self, index: int) -> ir.Value:
+        """Return input ``index``.
+
+        Raises:
+            ModelError: it is left out.
+        """
+        value = self.input(index)
+        if value is None:
+            raise ModelError(f"{self.describe()}: input {index} is missing")
+        return value
+
+    def describe(self) -> str:
+        """Return "Op (opset n) node 'name'", as errors say it."""
+        return f"{self.op} (opset {self.opset}) node {self.name!r}"
+
+
+def _python(attr: ir.Attr) -> Any:
+    if attr.type == ir.AttributeType.TENSOR:
+        return attr.value.numpy()
+    if attr.type == ir.AttributeType.STRING:
+        return attr.as_string()
+    if attr.type in (ir.AttributeType.INTS, ir.AttributeType.FLOATS, ir.AttributeType.STRINGS):
+        return list(attr.value)
+    return attr.value
+
+
+class Lowering(abc.ABC, Generic[T]):
+    """Walks one canonical graph and binds every value to the engine's own.
+
+    Class attributes:
+        engine: the adapter's name, for messages.
+        table: op name -> builder.
+
+    Attributes:
+        model: the canonical model.
+        graph: the graph being walked (a subgraph, inside If and Loop).
+        roles: role of every initializer by name.
+        values: the engine's value of each ONNX value so far.
+        host_values: values known on the host, shape arithmetic included.
+    """
+
+    engine: ClassVar[str]
+    table: ClassVar[Mapping[str, Builder]]
+
+    def __init__(self, model: Model, graph: ir.Graph | None = None) -> None:
+        self.model = model
+        self.graph = graph if graph is not None else model.ir.graph
+        self.roles: dict[str, Role] = roles(model.ir)
+        self.values: dict[ir.Value, T] = {}
+        self.host_values: dict[ir.Value, HostValue] = {}
+        self.symbols: dict[Any, tuple[ir.Value, int]] = {}
+
+    # ---- hooks that an engine fulfils
+
+    @abc.abstractmethod
+    def make_input(self, value: ir.Value) -> T:
+        """Return the engine's value of a graph input."""
+
+    @abc.abstractmethod
+    def make_parameter(self, value: ir.Value, array: np.ndarray) -> T:
+        """Return a trainable parameter (or statistic) as a plain tensor, for ops that have no layer of their own."""
+
+    @abc.abstractmethod
+    def make_constant(self, value: ir.Value, array: np.ndarray) -> T:
+        """Return an array that never trains."""
+
+    @abc.abstractmethod
+    def make_symbolic(self, value: ir.Value, host: HostValue) -> T:
+        """Return a tensor from a host value whose entries are symbolic sizes (see `portnet.graph.host`)."""
+
+    # ---- the walk
+
+    def walk(self) -> list[T]:
+        """Lower inputs, then nodes in order; return the engine's values of the graph's outputs."""
+        initializers = self.graph.initializers
+        for value in self.graph.inputs:
+            if value.name not in initializers and value not in self.values:
+                self.values[value] = self.make_input(value)
+        for index, node in enumerate(self.graph):
+            self._lower_node(node, index)
+        return [self.value(output) for output in self.graph.outputs]
+
+    def _lower_node(self, node: ir.Node, index: int) -> None:
+        view = NodeView(node, self._opset(node.domain), index)
+        try:
+            if self._lower_on_host(view):
+                return
+            builder = self.table.get(view.op)
+            if builder is None:
+                raise UnsupportedError("the engine has no lowering for this op")
+            produced = builder(self, view)
+        except HostValueNeededError as error:
+            needed = HostValueNeededError(error.value)
+            needed.args = (f"{self.engine}: {view.describe()}: {error}",)
+            needed.engine, needed.op, needed.node = self.engine, view.op, view.name
+            raise needed from error
+        except UnsupportedError as error:
+            if error.node:
+                raise
+            raise UnsupportedError(
+                f"{self.engine}: {view.describe()}: {error}", engine=self.engine, op=view.op, node=view.name
+            ) from error
+        except PortNetError:
+            raise
+        except RecursionError:
+            raise
+        except Exception as error:
+            raise UnsupportedError(
+                f"{self.engine}: {view.describe()}: {type(error).__name__}: {error}",
+                engine=self.engine,
+                op=view.op,
+                node=view.name,
+            ) from error
+        self._bind(view, produced)
+
+    def _opset(self, domain: str) -> int:
+        imports = self.model.ir.graph.opset_imports
+        return imports.get(domain, imports.get("ai.onnx", 1) if domain == "" else 1)
+
+    def _lower_on_host(self, node: NodeView) -> bool:
+        """Evaluate shape arithmetic; True when the node's outputs are now known on the host."""
+        if node.op == "Shape":
+            source = node.required(0)
+            if source in self.host_values or source.shape is not None:
+                self.host_values[node.outputs[0]] = shape_of(self, node, source)
+                return True
+            return False
+        inputs = [None if value is None else self.try_host(value) for value in node.inputs]
+        if any(value is not None and known is None for value, known in zip(node.inputs, inputs, strict=True)):
+            return False
+        results = evaluate(node, inputs)
+        if results is None:
+            return False
+        for value, result in zip(node.outputs, results, strict=False):
+            self.host_values[value] = result
+        return True
+
+    def _bind(self, node: NodeView, produced: Any) -> None:
+        results = list(produced) if isinstance(produced, (list, tuple)) else [produced]
+        wanted = [value for value in node.outputs if value.name]
+        if len(results) < len(node.outputs) and any(v.name for v in node.outputs[len(results) :]):
+            raise UnsupportedError(
+                f"{self.engine}: {node.describe()}: output {node.outputs[len(results)].name!r} is not produced",
+                engine=self.engine,
+                op=node.op,
+                node=node.name,
+            )
+        for value, result in zip(node.outputs, results, strict=False):
+            if value in wanted:
+                self.values[value] = result
+
+    # ---- what builders ask
+
+    def value(self, value: ir.Value | None) -> T:
+        """Return the engine's tensor of an ONNX value, made from an initializer or host value on first use."""
+        if value is None:
+            raise ModelError("an input that this op needs is missing")
+        if value not in self.values:
+            self.values[value] = self._materialise(value)
+        return self.values[value]
+
+    def optional(self, value: ir.Value | None) -> T | None:
+        """Return `value`, or None where the input is left out."""
+        return None if value is None else self.value(value)
+
+    def inputs(self, node: NodeView) -> list[T | None]:
+        """Return the engine's tensors of all of a node's inputs, None where one is left out."""
+        return [self.optional(value) for value in node.inputs]
+
+    def _materialise(self, value: ir.Value) -> T:
+        host = self.host_values.get(value)
+        if host is not None:
+            if host.is_symbolic:
+                return self.make_symbolic(value, host)
+            return self.make_constant(value, host.array)
+        if value.const_value is None:
+            raise ModelError(f"tensor {value.name!r} is read before anything writes it")
+        array = value.const_value.numpy()
+        role = self.roles.get(value.name or "", Role.CONSTANT)
+        if role is Role.CONSTANT:
+            return self.make_constant(value, array)
+        return self.make_parameter(value, array)
+
+    def try_host(self, value: ir.Value) -> HostValue | None:
+        """Return a value known on the host (constants and shape arithmetic), or None; never a trainable weight."""
+        host = self.host_values.get(value)
+        if host is None and value not in self.values and value.const_value is not None:
+            if self.roles.get(value.name or "", Role.CONSTANT) is not Role.CONSTANT:
+                return None
+            host = self.host_values[value] = HostValue(value.const_value.numpy())
+        return host
+
+    def host(self, value: ir.Value | None) -> np.ndarray:
+        """Return a constant's numbers.
+
+        Raises:
+            HostValueNeededError: it is computed from the inputs, or holds symbolic sizes.
+        """
+        if value is None:
+            raise ModelError("an input that this op needs is missing")
+        known = self.try_host(value)
+        if known is None or known.is_symbolic:
+            raise HostValueNeededError(value)
+        return known.array
+
+    def host_ints(self, value: ir.Value | None) -> list[int]:
+        """Return a constant 0-D or 1-D integer tensor as a list."""
+        return [int(n) for n in self.host(value).reshape(-1)]
+
+    def host_dims(self, value: ir.Value | None) -> list[Any]:
+        """Return a shape-like tensor as a list of ints and symbolic sizes (sympy expressions).
+
+        Raises:
+            HostValueNeededError: it is computed from the data of the inputs.
+        """
+        if value is None:
+            raise ModelError("an input that this op needs is missing")
+        known = self.try_host(value)
+        if known is None:
+            raise HostValueNeededError(value)
+        return list(known.array.reshape(-1).tolist())
+
+    def weight(self, value: ir.Value | None) -> np.ndarray | None:
+        """Return an initializer's array, trainable or not, or None when the value is computed or left out.
+
+        A native layer may take it over if this is its only use (`is_exclusive`).
+        """
+        if value is None or value.const_value is None or value in self.values:
+            return None
+        return value.const_value.numpy()
+
+    @staticmethod
+    def is_exclusive(value: ir.Value) -> bool:
+        """Whether exactly one node input reads the value, and it is no graph output."""
+        return len(list(value.uses())) == 1 and not value.is_graph_output()
+
+    @staticmethod
+    def static_shape(value: ir.Value) -> tuple[int | None, ...] | None:
+        """Inferred shape with None for sizes that are not numbers, or None for an unknown rank."""
+        if value.shape is None:
+            return None
+        return tuple(dim if isinstance(dim, int) else None for dim in value.shape)
+
+    @staticmethod
+    def unsupported(message: str) -> UnsupportedError:
+        """Return the error to raise; the walk adds engine, op, opset and node."""
+        return UnsupportedError(message)

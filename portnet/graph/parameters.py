@@ -1,0 +1,100 @@
+"""What each initializer is for: a weight, a bias, a running statistic or a constant.
+
+Engines, policies and counts all ask here, so that "trainable" has one meaning. An initializer is trainable when
+it is floating point and feeds a place in `PLACES`, or the elementwise Add/Mul/Sub/Div of a weight-like array;
+values that came from ``Constant`` nodes or from folding are constants wherever they are used.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import onnx_ir as ir
+
+__all__ = ["CONSTANT_MARK", "PLACES", "Role", "mark_constant", "roles"]
+
+# metadata key on a Value that says: not a parameter, whatever it feeds
+CONSTANT_MARK = "portnet.constant"
+
+
+class Role(enum.Enum):
+    """What an initializer is for."""
+
+    WEIGHT = "weight"
+    BIAS = "bias"
+    NORM_SCALE = "norm scale"
+    NORM_BIAS = "norm bias"
+    STATISTIC = "statistic"
+    CONSTANT = "constant"
+
+    @property
+    def trainable(self) -> bool:
+        """Whether an optimizer may move it."""
+        return self not in (Role.STATISTIC, Role.CONSTANT)
+
+    @property
+    def decays(self) -> bool:
+        """Whether weight decay applies by default: to weights, not to biases and norms."""
+        return self is Role.WEIGHT
+
+
+_NORM = {1: Role.NORM_SCALE, 2: Role.NORM_BIAS}
+_RECURRENT = {1: Role.WEIGHT, 2: Role.WEIGHT, 3: Role.BIAS, 7: Role.WEIGHT}
+
+# op type -> {input index: role}
+PLACES: dict[str, dict[int, Role]] = {
+    "Conv": {1: Role.WEIGHT, 2: Role.BIAS},
+    "ConvTranspose": {1: Role.WEIGHT, 2: Role.BIAS},
+    "DeformConv": {1: Role.WEIGHT, 3: Role.BIAS},
+    "Gemm": {0: Role.WEIGHT, 1: Role.WEIGHT, 2: Role.BIAS},
+    "MatMul": {0: Role.WEIGHT, 1: Role.WEIGHT},
+    "Einsum": {0: Role.WEIGHT, 1: Role.WEIGHT},
+    "Gather": {0: Role.WEIGHT},
+    "PRelu": {1: Role.WEIGHT},
+    "BatchNormalization": {**_NORM, 3: Role.STATISTIC, 4: Role.STATISTIC},
+    "InstanceNormalization": _NORM,
+    "LayerNormalization": _NORM,
+    "GroupNormalization": _NORM,
+    "RMSNormalization": {1: Role.NORM_SCALE},
+    "RNN": {1: Role.WEIGHT, 2: Role.WEIGHT, 3: Role.BIAS},
+    "GRU": {1: Role.WEIGHT, 2: Role.WEIGHT, 3: Role.BIAS},
+    "LSTM": _RECURRENT,
+}
+_ELEMENTWISE = {"Add": Role.BIAS, "Sub": Role.BIAS, "Mul": Role.WEIGHT, "Div": Role.WEIGHT}
+_FLOATS = {
+    ir.DataType.FLOAT,
+    ir.DataType.FLOAT16,
+    ir.DataType.BFLOAT16,
+    ir.DataType.DOUBLE,
+}
+
+
+def mark_constant(value: ir.Value) -> None:
+    """Say that an initializer is no parameter (it came from a Constant node or from folding)."""
+    value.metadata_props[CONSTANT_MARK] = "1"
+
+
+def roles(model: ir.Model) -> dict[str, Role]:
+    """Return the role of every initializer of the main graph by name, in graph order."""
+    return {name: _role(value) for name, value in model.graph.initializers.items()}
+
+
+def _role(value: ir.Value) -> Role:
+    if value.dtype not in _FLOATS and (value.const_value is None or value.const_value.dtype not in _FLOATS):
+        return Role.CONSTANT
+    if CONSTANT_MARK in value.metadata_props:
+        return Role.CONSTANT
+    found = [_place(value, use.node, use.idx) for use in value.uses()]
+    return next((role for role in found if role is not Role.CONSTANT), Role.CONSTANT)
+
+
+def _place(value: ir.Value, node: ir.Node, index: int) -> Role:
+    if node.domain not in ("", "ai.onnx"):
+        return Role.CONSTANT
+    role = PLACES.get(node.op_type, {}).get(index)
+    if role is not None:
+        return role
+    tensor = value.const_value
+    if node.op_type in _ELEMENTWISE and tensor is not None and len(tensor.shape) > 0 and tensor.size > 1:
+        return _ELEMENTWISE[node.op_type]
+    return Role.CONSTANT
