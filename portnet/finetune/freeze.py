@@ -1,0 +1,291 @@
+"""`FreezePolicy`: what training may move, decided once and by ONNX names, for every engine alike.
+
+Frozen means bit-identical: no gradient is computed for a frozen weight, and the running statistics of a frozen
+BatchNormalization do not move. A policy resolves to a plain table that can be printed, and to the plan that an
+engine's trainer follows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from portnet.adapter import ParameterPlan
+from portnet.errors import InputError, UnknownNameError
+from portnet.graph.layers import Layer
+from portnet.graph.parameters import Role
+
+if TYPE_CHECKING:
+    from portnet.graph.model import Model
+
+__all__ = ["FreezePolicy", "FreezeTable", "Row"]
+
+BatchNorm = Literal["auto", "frozen", "train"]
+HEAD_STAGE = "head"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer of a resolved policy.
+
+    Attributes:
+        layer: the layer, with its initializers.
+        trainable: whether its weights may move.
+        lr_mult: factor on the learning rate.
+        statistics: "frozen" or "train" for a layer with running statistics, else "".
+    """
+
+    layer: Layer
+    trainable: bool
+    lr_mult: float
+    statistics: str = ""
+
+
+@dataclass(frozen=True)
+class FreezeTable:
+    """A policy applied to one network: a row for each layer that has weights or statistics."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def parameters(self) -> dict[str, ParameterPlan]:
+        """Plan of every trainable initializer, by ONNX name."""
+        return {
+            name: ParameterPlan(row.trainable, row.lr_mult, role.decays)
+            for row in self.rows
+            for name, role, _ in row.layer.initializers
+            if role.trainable
+        }
+
+    @property
+    def frozen_statistics(self) -> frozenset[str]:
+        """Names of running means and variances that do not move."""
+        return frozenset(
+            name
+            for row in self.rows
+            for name, role, _ in row.layer.initializers
+            if role is Role.STATISTIC and row.statistics == "frozen"
+        )
+
+    @property
+    def frozen(self) -> list[str]:
+        """Names of all initializers that must be bit-identical after training, weights and statistics."""
+        weights = [name for name, plan in self.parameters.items() if not plan.trainable]
+        return sorted([*weights, *self.frozen_statistics])
+
+    @property
+    def trainable_count(self) -> int:
+        """Count of scalars that may move."""
+        return sum(row.layer.parameters for row in self.rows if row.trainable)
+
+    @property
+    def total_count(self) -> int:
+        """Count of weights, frozen ones included, statistics not."""
+        return sum(row.layer.parameters for row in self.rows)
+
+    def as_rows(self) -> list[tuple[str, str, str, str, str, str]]:
+        """Return (number, layer, stage, parameters, trainable, lr multiplier) as text, a row a layer."""
+        return [
+            (
+                str(row.layer.index),
+                row.layer.name,
+                row.layer.stage,
+                f"{row.layer.parameters:,}",
+                ("yes" if row.trainable else "frozen") + (f", statistics {row.statistics}" if row.statistics else ""),
+                f"{row.lr_mult:g}" if row.trainable else "0",
+            )
+            for row in self.rows
+        ]
+
+    def __str__(self) -> str:
+        header = ("#", "layer", "stage", "parameters", "trainable", "lr ×")
+        table = [header, *self.as_rows()]
+        widths = [max(len(line[column]) for line in table) for column in range(len(header))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in table]
+        lines.append(f"{self.trainable_count:,} of {self.total_count:,} parameters train")
+        return "\n".join(line.rstrip() for line in lines)
+
+
+@dataclass(frozen=True)
+class FreezePolicy:
+    """Which layers stay as they are, how fast the others learn, and what BatchNormalization does.
+
+    Make one with `none`, `backbone`, `first`, `until` or `match`:
+
+    >>> FreezePolicy.until("fire5", lr_mult={"head": 10}).describe()
+    "until:fire5, lr ×10 on 'head'"
+
+    Attributes:
+        kind: which of the five it is.
+        argument: count, name or pattern of ``first``, ``until`` and ``match``.
+        lr_mult: learning-rate factor by pattern; a pattern is a stage ("head"), a layer's name, or a regular
+            expression that matches either in full. The last that matches counts.
+        batch_norm: "auto": running statistics are frozen where the layer is frozen; "frozen": those of the whole
+            backbone are; "train": those of all layers move, even where weights are frozen. A new head's own
+            BatchNormalization always trains.
+    """
+
+    kind: Literal["none", "backbone", "first", "until", "match"] = "none"
+    argument: str = ""
+    lr_mult: Mapping[str, float] = field(default_factory=dict)
+    batch_norm: BatchNorm = "auto"
+
+    def __post_init__(self) -> None:
+        if self.batch_norm not in ("auto", "frozen", "train"):
+            raise UnknownNameError("batch_norm", str(self.batch_norm), ["auto", "frozen", "train"])
+        for pattern, factor in self.lr_mult.items():
+            if not factor >= 0:
+                raise InputError(f"lr_mult: got {factor} for {pattern!r}, expected a number of at least 0")
+
+    @classmethod
+    def none(cls, *, lr_mult: Mapping[str, float] | None = None, batch_norm: BatchNorm = "auto") -> FreezePolicy:
+        """Train everything."""
+        return cls("none", "", dict(lr_mult or {}), batch_norm)
+
+    @classmethod
+    def backbone(cls, *, lr_mult: Mapping[str, float] | None = None, batch_norm: BatchNorm = "auto") -> FreezePolicy:
+        """Train the head alone."""
+        return cls("backbone", "", dict(lr_mult or {}), batch_norm)
+
+    @classmethod
+    def first(
+        cls, n: int, *, lr_mult: Mapping[str, float] | None = None, batch_norm: BatchNorm = "auto"
+    ) -> FreezePolicy:
+        """Freeze layers 1 to n. The input is layer 1 and every node counts, as MATLAB numbers ``layers(1:16)``."""
+        if n < 0:
+            raise InputError(f"freeze: first got {n}, expected a count of layers of at least 0")
+        return cls("first", str(int(n)), dict(lr_mult or {}), batch_norm)
+
+    @classmethod
+    def until(
+        cls, name: str, *, lr_mult: Mapping[str, float] | None = None, batch_norm: BatchNorm = "auto"
+    ) -> FreezePolicy:
+        """Freeze everything up to and including a layer or stage, e.g. "fire5"."""
+        return cls("until", name, dict(lr_mult or {}), batch_norm)
+
+    @classmethod
+    def match(
+        cls, pattern: str, *, lr_mult: Mapping[str, float] | None = None, batch_norm: BatchNorm = "auto"
+    ) -> FreezePolicy:
+        """Freeze the layers whose name or stage a regular expression matches in full, e.g. "layer[12].*"."""
+        _compile(pattern)
+        return cls("match", pattern, dict(lr_mult or {}), batch_norm)
+
+    @classmethod
+    def parse(cls, text: str | FreezePolicy) -> FreezePolicy:
+        """Read the command line's form: ``none``, ``backbone``, ``first:16``, ``until:fire5``, ``match:REGEX``.
+
+        Raises:
+            UnknownNameError: another word.
+            InputError: a count that is no number, or an argument that is missing.
+        """
+        if isinstance(text, FreezePolicy):
+            return text
+        kind, _, argument = text.partition(":")
+        if kind not in ("none", "backbone", "first", "until", "match"):
+            raise UnknownNameError("freeze policy", kind, ["none", "backbone", "first:N", "until:NAME", "match:REGEX"])
+        if kind in ("none", "backbone"):
+            return cls(kind)  # type: ignore[arg-type]
+        if not argument:
+            raise InputError(f"freeze: {kind} needs an argument, e.g. first:16, until:fire5 or match:layer[12].*")
+        if kind == "first":
+            if not argument.isdigit():
+                raise InputError(f"freeze: first got {argument!r}, expected a count of layers, e.g. first:16")
+            return cls.first(int(argument))
+        return cls.until(argument) if kind == "until" else cls.match(argument)
+
+    def with_options(
+        self, *, lr_mult: Mapping[str, float] | None = None, batch_norm: BatchNorm | None = None
+    ) -> FreezePolicy:
+        """Return a copy with other learning-rate factors or another BatchNormalization rule."""
+        return replace(
+            self,
+            lr_mult=dict(self.lr_mult if lr_mult is None else lr_mult),
+            batch_norm=batch_norm or self.batch_norm,
+        )
+
+    def describe(self) -> str:
+        """Return the policy in one line."""
+        parts = [f"{self.kind}:{self.argument}" if self.argument else self.kind]
+        parts += [f"lr ×{factor:g} on {pattern!r}" for pattern, factor in self.lr_mult.items()]
+        if self.batch_norm != "auto":
+            parts.append(f"batch norm {self.batch_norm}")
+        return ", ".join(parts)
+
+    def resolve(self, model: Model) -> FreezeTable:
+        """Apply the policy to a network.
+
+        Raises:
+            UnknownNameError: a layer, stage or pattern that the network does not have; the nearest are offered.
+            InputError: nothing is left to train.
+        """
+        layers = model.layers
+        is_frozen = self._frozen_rule(layers)
+        factors = [(pattern, factor, _matcher(pattern, layers)) for pattern, factor in self.lr_mult.items()]
+        rows = []
+        for layer in layers:
+            if not any(role is not Role.CONSTANT for _, role, _ in layer.initializers):
+                continue
+            factor = 1.0
+            for _, value, matches in factors:
+                factor = value if matches(layer) else factor
+            trainable = not is_frozen(layer) and factor > 0
+            rows.append(Row(layer, trainable, factor, self._statistics(layer, trainable)))
+        table = FreezeTable(tuple(rows))
+        if not any(row.trainable and row.layer.parameters for row in rows):
+            raise InputError(f"freeze: {self.describe()} freezes every layer. Leave at least the head to train.")
+        return table
+
+    def _frozen_rule(self, layers: list[Layer]) -> Callable[[Layer], bool]:
+        if self.kind == "none":
+            return lambda layer: False
+        if self.kind == "backbone":
+            if not any(layer.stage == HEAD_STAGE for layer in layers):
+                raise InputError("freeze: backbone needs a network with a head of its own, and this one has none")
+            return lambda layer: layer.stage != HEAD_STAGE
+        if self.kind == "first":
+            if int(self.argument) > len(layers):
+                raise InputError(
+                    f"freeze: first got {self.argument}, expected at most {len(layers)}, the network's layers"
+                )
+            return lambda layer: layer.index <= int(self.argument)
+        matches = _matcher(self.argument, layers)
+        if self.kind == "match":
+            return matches
+        last = max(layer.index for layer in layers if matches(layer))
+        return lambda layer: layer.index <= last
+
+    def _statistics(self, layer: Layer, trainable: bool) -> str:
+        if not any(role is Role.STATISTIC for _, role, _ in layer.initializers):
+            return ""
+        if layer.stage == HEAD_STAGE or self.batch_norm == "train":
+            return "train"
+        if self.batch_norm == "frozen":
+            return "frozen"
+        return "train" if trainable else "frozen"
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"freeze: {pattern!r} is no regular expression: {error}") from error
+
+
+def _matcher(pattern: str, layers: list[Layer]) -> Callable[[Layer], bool]:
+    """Return a test of layers: equal to the pattern, below it ("features.3"), or matched by it in full."""
+    expression = _compile(pattern)
+
+    def matches(layer: Layer) -> bool:
+        return any(
+            text == pattern or text.startswith(pattern + ".") or expression.fullmatch(text) is not None
+            for text in (layer.name, layer.stage)
+            if text
+        )
+
+    if not any(matches(layer) for layer in layers):
+        known = dict.fromkeys([layer.stage for layer in layers if layer.stage] + [layer.name for layer in layers])
+        raise UnknownNameError("layer", pattern, known)
+    return matches

@@ -1,0 +1,133 @@
+"""Execution providers: what was asked for, what really loads, and never a silent fallback.
+
+onnxruntime answers a request for CUDA with a CPU session and a warning when a library is missing, so a provider
+counts here only when a session that was opened on it says that it runs there.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import ModuleType
+from typing import Any
+
+from portnet.errors import MissingDependencyError, ModelError, ProviderError, UnknownNameError
+
+__all__ = ["SHORT_NAMES", "loadable", "onnxruntime", "open_session"]
+
+SHORT_NAMES: dict[str, str] = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+}
+
+# TF32 rounds float32 matrix products to 10 bits of mantissa: parity with the CPU needs it off
+_OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+
+# tried in this order when none is asked for
+_PREFERRED = ("CUDAExecutionProvider", "CPUExecutionProvider")
+
+
+def onnxruntime() -> ModuleType:
+    """Import onnxruntime.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        import onnxruntime as module
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"running a network needs onnxruntime ({error}): pip install 'portnet[cpu]', or 'portnet[gpu]' for CUDA"
+        ) from error
+    return module
+
+
+def open_session(source: bytes | str, provider: str | None = None, threads: int | None = None) -> Any:
+    """Open an onnxruntime session on a provider that really loads.
+
+    Threads wait without spinning: a spinning session slows a training step in the same process up to six times.
+
+    Args:
+        source: a serialized model, or the path of one with external data that has been checked.
+        provider: "cpu", "cuda", ... or onnxruntime's own name; None for the best that loads.
+        threads: threads of one operator; None for one a core.
+
+    Raises:
+        UnknownNameError: no such provider.
+        ProviderError: it was asked for and does not load here.
+        ModelError: onnxruntime rejects the model.
+    """
+    if provider is None:
+        candidates = [name for name in _PREFERRED if name in onnxruntime().get_available_providers()]
+        for name in candidates[:-1]:
+            if name in loadable():
+                return _open(source, name, threads)
+        return _open(source, candidates[-1], threads)
+    name = SHORT_NAMES.get(provider.lower(), provider)
+    _check_available(provider, name)
+    return _open(source, name, threads)
+
+
+def _check_available(asked: str, name: str) -> None:
+    available = onnxruntime().get_available_providers()
+    if name in available:
+        return
+    if name not in onnxruntime().get_all_providers():
+        raise UnknownNameError("provider", asked, [*SHORT_NAMES, *onnxruntime().get_all_providers()])
+    raise ProviderError(
+        f"provider {asked!r} is not in this onnxruntime: it has {', '.join(available)}. "
+        "Install the package that carries it (for CUDA: pip install 'portnet[gpu]'), or ask for --provider cpu."
+    )
+
+
+def _open(source: bytes | str, name: str, threads: int | None) -> Any:
+    module = onnxruntime()
+    options = module.SessionOptions()
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    providers: list[Any] = [(name, _OPTIONS.get(name, {}))]
+    if name != "CPUExecutionProvider":
+        providers.append("CPUExecutionProvider")
+    try:
+        session = module.InferenceSession(source, options, providers=providers)
+    except Exception as error:  # onnxruntime raises a dozen classes of its own
+        raise ModelError(f"onnxruntime rejects the model: {_first_line(error)}") from error
+    if session.get_providers()[0] != name:
+        raise ProviderError(
+            f"provider {name} was asked for and did not load: the session runs on "
+            f"{', '.join(session.get_providers())}. Check drivers and libraries with `portnet doctor`."
+        )
+    return session
+
+
+@functools.cache
+def loadable() -> tuple[str, ...]:
+    """Names of the providers on which a session really opens here, found by opening one on each."""
+    found = []
+    for name in onnxruntime().get_available_providers():
+        try:
+            _open(_probe(), name, 1)
+        except (ModelError, ProviderError):
+            continue
+        found.append(name)
+    return tuple(found)
+
+
+def _probe() -> bytes:
+    """Return the smallest useful model: y = -x."""
+    from onnx import TensorProto, helper
+
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "probe", ports[:1], ports[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    return model.SerializeToString()
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
