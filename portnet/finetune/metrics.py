@@ -1,0 +1,96 @@
+"""What a classifier's logits are worth, computed once, in numpy, for every engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from portnet.errors import DataError
+
+__all__ = ["Evaluation", "cross_entropy", "evaluate_logits"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well a network classifies a set of labelled images.
+
+    Attributes:
+        accuracy: share of images whose likeliest class is the true one, 0..1.
+        top5: share of images whose true class is among the five likeliest (of all classes, if fewer).
+        loss: mean cross-entropy in nats.
+        count: images.
+        classes: class names.
+        confusion: int64 (classes, classes); row: true class, column: predicted class.
+    """
+
+    accuracy: float
+    top5: float
+    loss: float
+    count: int
+    classes: tuple[str, ...]
+    confusion: np.ndarray = field(repr=False)
+
+    @property
+    def precision(self) -> dict[str, float]:
+        """Of the images that were called a class, the share that is; NaN for a class never called."""
+        return self._by_class(self.confusion.sum(axis=0))
+
+    @property
+    def recall(self) -> dict[str, float]:
+        """Of the images of a class, the share that was called so; NaN for a class without images."""
+        return self._by_class(self.confusion.sum(axis=1))
+
+    def _by_class(self, totals: np.ndarray) -> dict[str, float]:
+        right = np.diag(self.confusion)
+        return {name: float(right[i] / totals[i]) if totals[i] else float("nan") for i, name in enumerate(self.classes)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "accuracy": self.accuracy,
+            "top5": self.top5,
+            "loss": self.loss,
+            "count": self.count,
+            "classes": list(self.classes),
+            "confusion": self.confusion.tolist(),
+            "precision": _without_nan(self.precision),
+            "recall": _without_nan(self.recall),
+        }
+
+    def __str__(self) -> str:
+        return f"accuracy {self.accuracy:.2%}, top-5 {self.top5:.2%}, loss {self.loss:.4f} on {self.count:,} images"
+
+
+def _without_nan(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: None if value != value else value for name, value in values.items()}
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return −log softmax(logits)[label] of each row, float64 (N,), without overflow."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
+
+
+def evaluate_logits(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Evaluation:
+    """Evaluate logits (N, classes) against class indices (N,).
+
+    Raises:
+        DataError: nothing to evaluate, or another count of classes.
+    """
+    if not len(labels) or logits.ndim != 2 or logits.shape != (len(labels), len(classes)):
+        raise DataError(f"evaluate: got logits {logits.shape} for {len(labels)} labels, expected (N, {len(classes)})")
+    predicted = logits.argmax(axis=1)
+    true_logit = logits[np.arange(len(labels)), labels]
+    rank = (logits > true_logit[:, None]).sum(axis=1)
+    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(confusion, (labels, predicted), 1)
+    return Evaluation(
+        accuracy=float((predicted == labels).mean()),
+        top5=float((rank < 5).mean()),
+        loss=float(cross_entropy(logits, labels).mean()),
+        count=len(labels),
+        classes=classes,
+        confusion=confusion,
+    )

@@ -1,0 +1,69 @@
+"""Learning-rate schedules, each a pure function of the step: a factor on the optimizer's rate.
+
+With s the step from 0, S the steps of the run and w the steps of warm-up:
+
+* warm-up: (s + 1) / w for s < w, then the schedule over the remaining S − w steps, p = (s − w) / (S − w)
+* constant: 1
+* step: γ^⌊s / step_size⌋, with ``step_size`` steps between drops
+* cosine: (1 + cos πp) / 2  (Loshchilov & Hutter 2017, without restarts)
+* one-cycle: cosine from 1/25 up to 1 over the first 30%, then cosine down to 1/25 · 10⁻⁴  (Smith & Topin 2018, in
+  the numbers of PyTorch's OneCycleLR)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from portnet.errors import InputError, UnknownNameError
+
+__all__ = ["SCHEDULES", "Schedule"]
+
+SCHEDULES = ("constant", "step", "cosine", "one-cycle")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A schedule by its definition at the top of this module.
+
+    Attributes:
+        name: one of `SCHEDULES`.
+        warmup: steps of linear warm-up.
+        step_size: steps between drops, of ``step``.
+        gamma: factor of a drop, of ``step``.
+    """
+
+    name: Literal["constant", "step", "cosine", "one-cycle"] = "constant"
+    warmup: int = 0
+    step_size: int = 1000
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.name not in SCHEDULES:
+            raise UnknownNameError("schedule", self.name, SCHEDULES)
+        if self.warmup < 0 or self.step_size < 1:
+            raise InputError(f"schedule: got warmup {self.warmup}, step_size {self.step_size}; expected ≥ 0 and ≥ 1")
+
+    def factor(self, step: int, total: int) -> float:
+        """Return the factor on the learning rate at ``step`` (from 0) of ``total``."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        step, total = step - self.warmup, max(total - self.warmup, 1)
+        if self.name == "step":
+            return self.gamma ** (step // self.step_size)
+        if self.name == "cosine":
+            return _cosine(1.0, 0.0, step / total)
+        if self.name == "one-cycle":
+            return _one_cycle(step / total)
+        return 1.0
+
+
+def _cosine(start: float, end: float, progress: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+
+
+def _one_cycle(progress: float, peak: float = 0.3, start: float = 1 / 25, end: float = 1 / 25 * 1e-4) -> float:
+    if progress < peak:
+        return _cosine(start, 1.0, progress / peak)
+    return _cosine(1.0, end, (progress - peak) / (1 - peak))

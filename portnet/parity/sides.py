@@ -1,0 +1,133 @@
+"""What can be compared: anything that turns arrays by input name into arrays by output name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from portnet.adapter import Lowered
+from portnet.engines import engine
+from portnet.errors import InputError
+from portnet.graph.cut import cut
+from portnet.graph.model import Model
+from portnet.runtime.session import Session
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["EngineSide", "OnnxruntimeSide", "Side", "side_of"]
+
+
+class Side(Protocol):
+    """One of the two networks of a check.
+
+    Attributes:
+        label: what the report calls it.
+        model: its graph, with signature and preprocessing.
+    """
+
+    label: str
+    model: Model
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run on arrays by input name; return arrays by output name."""
+
+    def at(self, tensor: str) -> Side:
+        """Return the same network, cut so that ``tensor`` is its only output."""
+
+
+class OnnxruntimeSide:
+    """A model in onnxruntime on the CPU, the reference of every check, or on another provider."""
+
+    def __init__(self, model: Model, label: str = "", provider: str = "cpu") -> None:
+        self.model = model
+        self.provider = provider
+        self.label = label or f"onnxruntime {provider}"
+        self._session = Session(model, provider=provider)
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run on arrays by input name."""
+        return self._session.run(inputs)
+
+    def at(self, tensor: str) -> OnnxruntimeSide:
+        """Return the network up to ``tensor``."""
+        return OnnxruntimeSide(cut(self.model, outputs=[tensor]), self.label, self.provider)
+
+
+class EngineSide:
+    """A network lowered onto an engine, with the weights that it has there now."""
+
+    def __init__(self, lowered: Lowered) -> None:
+        self.lowered = lowered
+        self.model = lowered.model
+        self.label = lowered.engine if lowered.device == "cpu" else f"{lowered.engine} on {lowered.device}"
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run on arrays by input name, in inference mode."""
+        return self.lowered.run(inputs)
+
+    def at(self, tensor: str) -> EngineSide:
+        """Return the network up to ``tensor``, lowered again with the present weights."""
+        part = cut(self.model.with_weights(self.lowered.weights()), outputs=[tensor])
+        return EngineSide(engine(self.lowered.engine).lower(part, device=self.lowered.device))
+
+
+def side_of(thing: Any, other: Any = None, provider: str = "cpu") -> Side:
+    """Return the side that ``thing`` is.
+
+    Args:
+        thing: a Model, a path of an .onnx file or of a run's folder, a Session, a Lowered, a Run, a network that an
+            engine made, or an engine's name, which lowers ``other``.
+        other: what the check compares with.
+        provider: onnxruntime's execution provider for models and files.
+
+    Raises:
+        InputError: nothing of these.
+    """
+    if isinstance(thing, Side_TYPES):
+        return thing
+    if isinstance(thing, Lowered):
+        return EngineSide(thing)
+    if isinstance(thing, Session):
+        return OnnxruntimeSide(thing.model, provider=thing.provider)
+    if isinstance(thing, Model):
+        return OnnxruntimeSide(thing, provider=provider)
+    if _is_run(thing):
+        return EngineSide(thing.lowered) if thing.lowered is not None else OnnxruntimeSide(thing.model)
+    if isinstance(thing, (str, os.PathLike)):
+        return _side_of_name(os.fspath(thing), other, provider)
+    return _side_of_native(thing, other)
+
+
+Side_TYPES = (OnnxruntimeSide, EngineSide)
+
+
+def _side_of_name(name: str, other: Any, provider: str) -> Side:
+    from portnet.engines import KNOWN
+
+    if name in KNOWN and not Path(name).exists():
+        if other is None or other in KNOWN:
+            raise InputError(f"check: engine {name!r} needs a network on the other side, got {other!r}")
+        return EngineSide(engine(name).lower(side_of(other).model))
+    return OnnxruntimeSide(_model_of(name), label=f"{Path(name).name} (onnxruntime {provider})", provider=provider)
+
+
+def _model_of(name: str) -> Model:
+    if Path(name).is_dir():
+        from portnet.finetune.run import Run
+
+        return Run.load(name).model
+    return Model.load(name)
+
+
+def _is_run(thing: Any) -> bool:
+    return type(thing).__module__.startswith("portnet.finetune") and hasattr(thing, "history")
+
+
+def _side_of_native(thing: Any, other: Any) -> Side:
+    raise InputError(
+        f"check: got a {type(thing).__module__}.{type(thing).__name__}, expected a Model, an .onnx file, a run, a session, "
+        "a lowered network or an engine's name"
+    )
