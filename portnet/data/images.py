@@ -1,0 +1,239 @@
+"""Open one image, whatever its format, mode or orientation, as upright 8-bit RGB.
+
+An image file is untrusted input: only the formats of `FORMATS` are parsed, and the pixel count in the
+header is held against `MAX_PIXELS` before anything is decoded. Colour profiles (ICC, gAMA) are not
+applied, as they are not by torchvision and Keras, whose pretrained weights PortNet uses.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+# imported by name, because Pillow's own search for plugins is not made for many threads
+from PIL import (
+    BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,  # noqa: F401
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401
+)
+
+from portnet.errors import DataError
+
+__all__ = ["FORMATS", "MAX_PIXELS", "ImageSource", "check_header", "check_pixels", "decode", "naming", "open_image"]
+
+ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8]"
+RGB: TypeAlias = tuple[int, int, int]
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
+"""Formats that are parsed, whatever a file's name says."""
+
+MAX_PIXELS = 128 * 2**20
+"""Largest width × height accepted: 384 MiB of RGB, and more than a 108-megapixel camera's."""
+
+WHITE: RGB = (255, 255, 255)
+
+# EXIF 2.32, tag 0x0112: how to turn what is stored into what is upright
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class Decoded(NamedTuple):
+    """An upright RGB image, and the part of it that the picture fills.
+
+    ``box`` is (left, top, right, bottom) in pixels. It differs from the whole image only after a
+    JPEG was decoded at a fraction of its size that does not divide it: then the last row or column
+    is partly padding.
+    """
+
+    image: Image.Image
+    box: tuple[float, float, float, float]
+
+
+def open_image(source: ImageSource, background: RGB = WHITE, *, shorter_side: int | None = None) -> Image.Image:
+    """Open ``source`` as an upright RGB image of 8 bits a channel.
+
+    Grey becomes three equal channels; transparency (alpha, palette or colour key) is composited over
+    ``background``; 16-bit values are scaled (65535 becomes 255); CMYK is converted without a profile,
+    inverted as Adobe writes it; EXIF rotation is applied; of an animation the first frame is taken.
+
+    Args:
+        source: a path; a PIL image, returned itself if it is upright RGB already; or a uint8 array
+            of shape (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA.
+        background: RGB bytes behind transparent pixels.
+        shorter_side: pixels that the shorter side will be resized to. A JPEG is then decoded at 1/2,
+            1/4 or 1/8 of its size (DCT scaling) as long as twice that many pixels remain. It is a
+            saving of time alone: the size of the result is up to the decoder.
+
+    Raises:
+        DataError: the image cannot be read, is truncated or too large, or its pixels have no defined
+            range (floats, 32-bit integers). The message names the path.
+    """
+    return decode(source, background, shorter_side=shorter_side).image
+
+
+def decode(source: ImageSource, background: RGB = WHITE, *, shorter_side: int | None = None) -> Decoded:
+    """Do what `open_image` does, and also say which part of the image the picture fills."""
+    with naming(source):
+        if isinstance(source, np.ndarray):
+            return _upright_rgb(_from_array(source), background, None)
+        if isinstance(source, Image.Image):
+            check_pixels(source.width, source.height)
+            return _upright_rgb(source, background, None)
+        with _opened(source) as image:
+            return _upright_rgb(image, background, _draft(image, shorter_side))
+
+
+def check_header(source: ImageSource) -> None:
+    """Check cheaply, without decoding, that ``source`` looks like an image `open_image` accepts.
+
+    Raises:
+        DataError: as `open_image`, for what can be seen in the header.
+    """
+    with naming(source):
+        if isinstance(source, np.ndarray):
+            _from_array(source)
+        elif not isinstance(source, Image.Image):
+            _opened(source).close()
+
+
+def check_pixels(width: int, height: int) -> None:
+    """Raise DataError if an image of ``width`` × ``height`` is empty or larger than `MAX_PIXELS`."""
+    if not 0 < width * height <= MAX_PIXELS:
+        raise DataError(f"got {width} × {height} pixels, expected 1 to {MAX_PIXELS:,} in all. Make it smaller")
+
+
+def _opened(path: str | os.PathLike[str]) -> Image.Image:
+    image = Image.open(os.fspath(path), formats=FORMATS)
+    try:
+        check_pixels(image.width, image.height)
+    except DataError:
+        image.close()
+        raise
+    return image
+
+
+def _draft(image: Image.Image, shorter_side: int | None) -> tuple[float, float] | None:
+    """Ask a JPEG decoder for fewer pixels; return the width and height that the picture will fill."""
+    if shorter_side is None or not isinstance(image, JpegImagePlugin.JpegImageFile):
+        return None
+    chosen = image.draft(None, (2 * shorter_side, 2 * shorter_side))
+    return None if chosen is None else chosen[1][2:]
+
+
+def _upright_rgb(image: Image.Image, background: RGB, filled: tuple[float, float] | None) -> Decoded:
+    image.load()
+    orientation = _orientation(image)
+    right, bottom = filled or image.size
+    box = _turned_box(orientation, image.size, right, bottom)
+    rgb = _rgb(image, background)
+    if orientation in _UPRIGHT:
+        rgb = rgb.transpose(_UPRIGHT[orientation])
+    return Decoded(rgb, box)
+
+
+def _turned_box(
+    orientation: int, size: tuple[int, int], right: float, bottom: float
+) -> tuple[float, float, float, float]:
+    """Turn the box (0, 0, right, bottom) of an image of ``size`` as the image itself is turned."""
+    width, height = size
+    left, top = 0.0, 0.0
+    if orientation in (2, 3, 7, 8):
+        left, right = width - right, width
+    if orientation in (3, 4, 6, 7):
+        top, bottom = height - bottom, height
+    return (top, left, bottom, right) if orientation >= 5 else (left, top, right, bottom)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # a broken EXIF block says nothing about the pixels, which are fine
+        return 1
+    return value if value in _UPRIGHT else 1
+
+
+def _rgb(image: Image.Image, background: RGB) -> Image.Image:
+    if image.mode in ("I", "F"):
+        raise DataError(
+            f"got a PIL image of mode {image.mode!r}, whose range is not defined, expected 8 or 16 bits. "
+            "Scale it to 0..255 and convert('L')"
+        )
+    if image.mode.startswith("I;16"):
+        image = _eight_bits(image)
+    if image.has_transparency_data:
+        return _composited(image, background)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8 bits, rounded; Pillow's own conversion clips at 255."""
+    values = np.asarray(image)
+    grey = Image.fromarray(((values.astype(np.uint32) * 255 + 32895) >> 16).astype(np.uint8))
+    if "transparency" in image.info:
+        opaque = values != image.info["transparency"]
+        grey.putalpha(Image.fromarray(opaque.astype(np.uint8) * 255))
+    return grey
+
+
+def _composited(image: Image.Image, background: RGB) -> Image.Image:
+    canvas = Image.new("RGBA", image.size, (*background, 255))
+    canvas.alpha_composite(image.convert("RGBA"))
+    return canvas.convert("RGB")
+
+
+def _from_array(array: NDArray[np.uint8]) -> Image.Image:
+    shape = array.shape[:2] if array.ndim == 3 and array.shape[2] == 1 else array.shape
+    if array.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))):
+        raise DataError(
+            f"got {array.dtype} of shape {array.shape}, expected uint8 of (H, W), (H, W, 1), (H, W, 3) or "
+            "(H, W, 4). Scale to 0..255 and convert with astype('uint8'); put channels last"
+        )
+    check_pixels(shape[1], shape[0])
+    return Image.fromarray(np.ascontiguousarray(array.reshape(shape)))
+
+
+@contextmanager
+def naming(source: ImageSource) -> Iterator[None]:
+    """Turn whatever goes wrong inside into a DataError that names ``source``."""
+    try:
+        yield
+    except Exception as error:  # Pillow's parsers raise anything from SyntaxError to struct.error
+        raise DataError(f"cannot read {_name(source)}: {_reason(error)}.") from error
+
+
+def _name(source: ImageSource) -> str:
+    if isinstance(source, np.ndarray):
+        return "image array"
+    if isinstance(source, Image.Image):
+        filename = getattr(source, "filename", "")
+        return f"image {filename!r}" if filename else "image from memory"
+    return f"image {str(source)!r}"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return f"not an image, expected one of {', '.join(FORMATS)}"
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return f"got more pixels than the {MAX_PIXELS:,} accepted. Make it smaller"
+    if isinstance(error, TypeError) and "PathLike" in str(error):
+        return "expected a path, a PIL image or a uint8 array"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

@@ -1,0 +1,133 @@
+"""Batches of a `Dataset`, in an order that is a pure function of the seed and the epoch.
+
+So any batch of any epoch can be asked for first, and that is all a resumed run needs: there is no
+iterator state to save. A few threads and NumPy's seeded permutation do it; a loader library would be one more
+dependency, with workers that are processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from portnet.data.augment import Augment
+from portnet.data.dataset import Dataset
+from portnet.data.preprocess import normalise, to_bytes
+from portnet.data.rng import Purpose, generator
+from portnet.data.threads import in_threads
+from portnet.errors import InputError
+from portnet.graph.metadata import Preprocessing
+
+__all__ = ["CACHE_BYTES", "Batch", "Loader"]
+
+CACHE_BYTES = 256 * 2**20
+"""Memory that decoded images may take: 1,783 of 224 × 224 pixels."""
+
+Batch = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+class Loader:
+    """Reads a dataset in batches, a few threads ahead of whoever uses them.
+
+    At most ``workers + 1`` batches are in memory besides the one in use, and the cache: when all images,
+    as uint8 of the network's input size, fit into ``cache_bytes``, each is decoded once and kept.
+
+    Args:
+        dataset: what to read.
+        preprocessing: how an image becomes the network's input.
+        batch_size: images in a batch; the last one of an epoch may be smaller.
+        shuffle: a new order for each epoch; otherwise the dataset's own.
+        seed: with the epoch it decides the order, and with epoch and image the augmentation.
+        augment: random changes to each image, or None.
+        workers: threads that decode; by default one for each usable processor, at most eight.
+        drop_last: leave out a last batch that is smaller.
+        draft: decode large JPEGs at a fraction of their size; see `to_bytes`.
+        cache_bytes: most memory for decoded images; 0 keeps none.
+
+    Raises:
+        InputError: a batch size, seed or number of workers that is out of range, or no batch at all.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        preprocessing: Preprocessing,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int,
+        augment: Augment | None = None,
+        workers: int | None = None,
+        drop_last: bool = False,
+        draft: bool = True,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch size: got {batch_size}, expected 1 or more.")
+        if workers is not None and workers < 1:
+            raise InputError(f"workers: got {workers}, expected 1 or more.")
+        self.dataset, self.preprocessing, self.batch_size = dataset, preprocessing, batch_size
+        self.shuffle, self.seed, self.augment = shuffle, seed, augment
+        self.workers, self.drop_last, self.draft = workers, drop_last, draft
+        self._cache = _Cache(len(dataset), preprocessing.size, cache_bytes)
+        if not len(self):
+            raise InputError(f"no batch: got {len(dataset)} images, expected at least {batch_size}.")
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        whole, rest = divmod(len(self.dataset), self.batch_size)
+        return whole + bool(rest and not self.drop_last)
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Return the dataset's indices in the order in which ``epoch`` reads them, int64 of shape (N,)."""
+        count = len(self.dataset)
+        if not self.shuffle:
+            return np.arange(count, dtype=np.int64)
+        return generator(Purpose.ORDER, self.seed, epoch).permutation(count).astype(np.int64)
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """Yield the batches of ``epoch`` (counted from 0), from ``start_batch`` on.
+
+        Yields:
+            (x, y): float32 of (N, C, H, W) and int64 of (N,).
+
+        Raises:
+            DataError: an image that cannot be read; the message names it.
+            InputError: ``start_batch`` is not in 0 to ``len(self)``.
+        """
+        if not 0 <= start_batch <= len(self):
+            raise InputError(f"start batch: got {start_batch}, expected 0 to {len(self)}.")
+        order, size = self.order(epoch), self.batch_size
+        chosen = (order[i * size : (i + 1) * size] for i in range(start_batch, len(self)))
+        return in_threads(lambda indices: self._batch(indices, epoch), chosen, self.workers)
+
+    def _batch(self, indices: NDArray[np.int64], epoch: int) -> Batch:
+        pixels = np.stack([self._pixels(int(index), epoch) for index in indices])
+        return normalise(pixels, self.preprocessing), self.dataset.labels[indices]
+
+    def _pixels(self, index: int, epoch: int) -> NDArray[np.uint8]:
+        """Return one image, uint8 of (H, W, 3), augmented for ``epoch``."""
+        pixels = self._cache.get(index)
+        if pixels is None:
+            pixels = to_bytes(self.dataset.items[index], self.preprocessing, draft=self.draft)
+            self._cache.put(index, pixels)
+        if self.augment is None:
+            return pixels
+        return self.augment(pixels, generator(Purpose.AUGMENT, self.seed, epoch, index))
+
+
+class _Cache:
+    """Decoded images by index, all of them or, if they do not fit into ``limit`` bytes, none."""
+
+    def __init__(self, count: int, size: tuple[int, int], limit: int) -> None:
+        self._fits = count * size[0] * size[1] * 3 <= limit
+        self._images: dict[int, NDArray[np.uint8]] = {}
+
+    def get(self, index: int) -> NDArray[np.uint8] | None:
+        return self._images.get(index)
+
+    def put(self, index: int, pixels: NDArray[np.uint8]) -> None:
+        if self._fits:
+            self._images[index] = pixels

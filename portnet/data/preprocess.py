@@ -1,0 +1,157 @@
+"""From an image to the float32 array that a network was trained on.
+
+Two steps that are used apart: `to_bytes` decodes, resizes and crops one image, and is slow; `normalise`
+turns a batch of bytes into floats, and is fast. Between them an image is small and can be kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from portnet.data.images import ImageSource, check_pixels, decode, naming
+from portnet.data.threads import in_threads
+from portnet.errors import InputError
+from portnet.graph.metadata import Preprocessing
+
+__all__ = ["normalise", "preprocess", "to_bytes"]
+
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+# ITU-R BT.601 luma, in the 16-bit fixed point of Pillow's convert("L")
+_LUMA = np.array([19595, 38470, 7471], np.uint32)
+
+
+class HasPreprocessing(Protocol):
+    """Anything that says how its images are prepared, above all `portnet.Model`."""
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How an image becomes the network's input, or None when unknown."""
+
+
+def preprocess(
+    model: HasPreprocessing | Preprocessing, image: ImageSource | Sequence[ImageSource]
+) -> NDArray[np.float32]:
+    """Return ``image`` as the float32 array of shape (N, C, H, W) that ``model`` wants.
+
+    Args:
+        model: a `portnet.Model`, or a `Preprocessing` itself.
+        image: a path, a PIL image or a uint8 array of (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), which
+            gives N = 1; or a list of these, or one uint8 array of (N, H, W, C).
+
+    Raises:
+        InputError: the model does not know its preprocessing, or there is no image.
+        DataError: an image that cannot be read; the message names it.
+    """
+    preprocessing = _preprocessing_of(model)
+    images = _as_list(image)
+    pixels = in_threads(lambda one: to_bytes(one, preprocessing), images)
+    return normalise(np.stack(list(pixels)), preprocessing)
+
+
+def to_bytes(image: ImageSource, preprocessing: Preprocessing, *, draft: bool = False) -> NDArray[np.uint8]:
+    """Decode, resize and centre crop one image to uint8 of shape (H, W, 3), always in RGB order.
+
+    The geometry is torchvision's ``Resize(resize)`` and ``CenterCrop(size)`` on PIL images: the longer
+    side becomes ``int(resize * longer / shorter)``, the crop begins at ``round((length - crop) / 2)``,
+    and what the crop lacks is black, evenly on both sides.
+
+    Args:
+        image: a path, a PIL image or a uint8 array; see `open_image`.
+        preprocessing: ``size``, ``resize``, ``interpolation`` and ``background`` are used.
+        draft: decode large JPEGs at a fraction of their size, 2 to 3 times as fast. The bytes differ by
+            about 0.3 on average from those of a full decode, and more at sharp edges.
+
+    Raises:
+        DataError: the image cannot be read, or is too narrow to be resized.
+    """
+    shorter_side = (preprocessing.resize or max(preprocessing.size)) if draft else None
+    decoded = decode(image, preprocessing.background, shorter_side=shorter_side)
+    with naming(image):
+        width, height = _resized_size(decoded.box, preprocessing)
+    resized = decoded.image.resize((width, height), _FILTERS[preprocessing.interpolation], box=decoded.box)
+    crop_height, crop_width = preprocessing.size
+    left, top = _crop_start(width, crop_width), _crop_start(height, crop_height)
+    return np.array(resized.crop((left, top, left + crop_width, top + crop_height)))
+
+
+def normalise(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """Turn uint8 RGB of (N, H, W, 3) into float32 of (N, C, H, W), ``(x / scale - mean) / std``.
+
+    Channels come in ``preprocessing.color`` order; GRAY is ITU-R BT.601 luma, as in Pillow and torchvision.
+
+    Raises:
+        InputError: an array of another shape or dtype.
+    """
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
+        raise InputError(
+            f"normalise: got {pixels.dtype} of shape {pixels.shape}, expected uint8 of (N, H, W, 3) in RGB order."
+        )
+    channels = _in_order(pixels, preprocessing.color)
+    std = np.array(preprocessing.std)
+    gain = (1 / (preprocessing.scale * std)).astype(np.float32)[:, None, None]
+    offset = (-np.array(preprocessing.mean) / std).astype(np.float32)[:, None, None]
+    batch = np.empty((len(channels), *channels.shape[1:]), np.float32)
+    for out, image in zip(batch, channels, strict=True):  # image by image: it stays in the CPU's cache
+        out[...] = image
+        out *= gain
+        out += offset
+    return batch
+
+
+def _preprocessing_of(model: HasPreprocessing | Preprocessing) -> Preprocessing:
+    if isinstance(model, Preprocessing):
+        return model
+    found = getattr(model, "preprocessing", None)
+    if isinstance(found, Preprocessing):
+        return found
+    if found is None and hasattr(model, "preprocessing"):
+        raise InputError(
+            "the model does not know its preprocessing: got None. "
+            "Set model.preprocessing = Preprocessing(size=(224, 224), ...) to what it was trained with."
+        )
+    raise InputError(f"preprocess: got {type(model).__name__}, expected a portnet.Model or a Preprocessing.")
+
+
+def _as_list(image: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:
+    if isinstance(image, (list, tuple)) or (isinstance(image, np.ndarray) and image.ndim == 4):
+        images: list[ImageSource] = list(image)
+    else:
+        images = [cast(ImageSource, image)]
+    if not images:
+        raise InputError("preprocess: got no image, expected one or more.")
+    return images
+
+
+def _resized_size(box: tuple[float, float, float, float], preprocessing: Preprocessing) -> tuple[int, int]:
+    """Width and height after resizing the picture in ``box``, before the crop."""
+    if preprocessing.resize is None:
+        height, width = preprocessing.size
+        return width, height
+    left, top, right, bottom = box
+    shorter, longer = sorted((right - left, bottom - top))
+    new = (preprocessing.resize, int(preprocessing.resize * longer / shorter))
+    check_pixels(*new)
+    return new if right - left <= bottom - top else new[::-1]
+
+
+def _crop_start(length: int, crop: int) -> int:
+    return round((length - crop) / 2) if length >= crop else -((crop - length) // 2)
+
+
+def _in_order(pixels: NDArray[np.uint8], color: str) -> NDArray[np.uint8]:
+    """View (or reduce) RGB bytes of (N, H, W, 3) as (N, C, H, W) in the order ``color``."""
+    if color == "GRAY":
+        grey = (pixels @ _LUMA + 0x8000) >> 16
+        return grey.astype(np.uint8)[:, None]
+    ordered = pixels if color == "RGB" else pixels[..., ::-1]
+    return ordered.transpose(0, 3, 1, 2)
