@@ -1,0 +1,193 @@
+"""Which array of a file is which initializer of a network, where a framework names and lays them out otherwise.
+
+A `KeyMap` is a plain table. Layouts: Keras keeps kernels as (H, W, in, out), depthwise ones as
+(H, W, channels, multiplier) and dense ones as (in, out); the networks here as (out, in, H, W), (channels ×
+multiplier, 1, H, W) and (out, in), as ONNX wants them. Keras' names of layers are those of ``keras.applications``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+
+from portnet.graph.metadata import Preprocessing
+
+__all__ = ["KeyMap", "Target", "key_maps", "recognise"]
+
+Layout = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Target:
+    """An initializer's name, and how the file's array becomes it."""
+
+    name: str
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class KeyMap:
+    """How the names of one family of files become those of one network.
+
+    Attributes:
+        name: what the family is, for messages.
+        network: name of the zoo's network.
+        targets: name in the file → initializer. Several spellings of one array may stand in it.
+        variant: "" if the network computes the same with these weights as where they come from; otherwise how it
+            differs, in words. Such weights are refused for the plain network, though every shape fits.
+        preprocessing: what those weights expect, or None for the network's own.
+    """
+
+    name: str
+    network: str
+    targets: Mapping[str, Target] = field(repr=False)
+    variant: str = ""
+    preprocessing: Preprocessing | None = None
+
+
+def recognise(names: Collection[str], network: str) -> KeyMap | None:
+    """Return the key map that knows every one of ``names``, or None."""
+    fitting = (each for each in key_maps() if each.network == network and set(names) <= each.targets.keys())
+    return next(fitting, None) if names else None
+
+
+@cache
+def key_maps() -> tuple[KeyMap, ...]:
+    """Return all key maps."""
+    return (
+        KeyMap("Keras SqueezeNet 1.1", "squeezenet1_1", _keras(_squeezenet()), preprocessing=CAFFE),
+        KeyMap("Keras MobileNetV2", "mobilenet_v2", _keras(_mobilenet()), KERAS_MOBILENET, TF),
+        KeyMap("Keras ResNet50", "resnet50", _keras(_resnet50()), KERAS_RESNET, CAFFE),
+        KeyMap("Gluon ResNet-18 v2 by prefix", "resnet18_v2", dict(_gluon_resnet18_v2())),
+    )
+
+
+# keras.applications.imagenet_utils' modes "caffe" and "tf"
+CAFFE = Preprocessing(color="BGR", scale=1.0, mean=(103.939, 116.779, 123.68), std=(1.0, 1.0, 1.0))
+TF = Preprocessing(scale=127.5, mean=(1.0, 1.0, 1.0), std=(1.0, 1.0, 1.0))
+
+KERAS_MOBILENET = "it pads strided convolutions by (0, 1) instead of (1, 1), with a BatchNorm epsilon of 1e-3"
+KERAS_RESNET = (
+    "it has the stride in each block's first convolution, convolutions with biases, and an epsilon of 1.001e-5"
+)
+
+
+def _same(array: np.ndarray) -> np.ndarray:
+    return array
+
+
+def _convolution(kernel: np.ndarray) -> np.ndarray:
+    return kernel.transpose(3, 2, 0, 1) if kernel.ndim == 4 else kernel
+
+
+def _depthwise(kernel: np.ndarray) -> np.ndarray:
+    if kernel.ndim != 4:
+        return kernel
+    height, width, channels, multiplier = kernel.shape
+    return kernel.transpose(2, 3, 0, 1).reshape(channels * multiplier, 1, height, width)
+
+
+def _dense(kernel: np.ndarray) -> np.ndarray:
+    return kernel.T
+
+
+# kind of Keras layer -> its variables in order: Keras' names for it, the name here, the layout
+_Variables = tuple[tuple[tuple[str, ...], str, Layout], ...]
+_BIAS = (("bias",), "bias", _same)
+_KINDS: dict[str, _Variables] = {
+    "conv": ((("kernel",), "weight", _convolution), _BIAS),
+    "depthwise": ((("depthwise_kernel", "kernel"), "weight", _depthwise), _BIAS),
+    "dense": ((("kernel",), "weight", _dense), _BIAS),
+    "norm": (
+        (("gamma",), "weight", _same),
+        (("beta",), "bias", _same),
+        (("moving_mean",), "running_mean", _same),
+        (("moving_variance",), "running_var", _same),
+    ),
+}
+
+# layer in the file, kind, prefix of the names here
+_Layer = tuple[str, str, str]
+
+
+def _keras(layers: Iterator[_Layer]) -> dict[str, Target]:
+    """Spell out each variable of each layer by its names and, as Keras 3 does, by its number."""
+    return {
+        f"{layer}/{key}": Target(f"{prefix}.{name}", layout)
+        for layer, kind, prefix in layers
+        for index, (keys, name, layout) in enumerate(_KINDS[kind])
+        for key in (*keys, str(index))
+    }
+
+
+def _squeezenet() -> Iterator[_Layer]:
+    yield "conv1", "conv", "features.0"
+    for fire, place in zip(range(2, 10), (3, 4, 6, 7, 9, 10, 11, 12), strict=True):
+        for layer, name in (("squeeze1x1", "squeeze"), ("expand1x1", "expand1x1"), ("expand3x3", "expand3x3")):
+            yield f"fire{fire}/{layer}", "conv", f"features.{place}.{name}"
+    yield "conv10", "conv", "classifier.1"
+
+
+def _mobilenet() -> Iterator[_Layer]:
+    yield "Conv1", "conv", "features.0.0"
+    yield "bn_Conv1", "norm", "features.0.1"
+    yield from _bottleneck("expanded_conv", "features.1.conv", (("depthwise", "0"), ("project", "1")))
+    steps = (("expand", "0"), ("depthwise", "1"), ("project", "2"))
+    for block in range(1, 17):
+        yield from _bottleneck(f"block_{block}", f"features.{block + 1}.conv", steps)
+    yield "Conv_1", "conv", "features.18.0"
+    yield "Conv_1_bn", "norm", "features.18.1"
+    yield "predictions", "dense", "classifier.1"
+
+
+def _bottleneck(block: str, prefix: str, steps: tuple[tuple[str, str], ...]) -> Iterator[_Layer]:
+    """The last convolution and its norm stand side by side, those before it are pairs of their own."""
+    for step, place in steps:
+        last = step == "project"
+        kind = "depthwise" if step == "depthwise" else "conv"
+        yield f"{block}_{step}", kind, f"{prefix}.{place}" if last else f"{prefix}.{place}.0"
+        yield f"{block}_{step}_BN", "norm", f"{prefix}.{int(place) + 1}" if last else f"{prefix}.{place}.1"
+
+
+def _resnet50() -> Iterator[_Layer]:
+    yield "conv1_conv", "conv", "conv1"
+    yield "conv1_bn", "norm", "bn1"
+    for stage, blocks in enumerate((3, 4, 6, 3), start=1):
+        for block in range(blocks):
+            source, prefix = f"conv{stage + 1}_block{block + 1}", f"layer{stage}.{block}"
+            if block == 0:
+                yield f"{source}_0_conv", "conv", f"{prefix}.downsample.0"
+                yield f"{source}_0_bn", "norm", f"{prefix}.downsample.1"
+            for number in (1, 2, 3):
+                yield f"{source}_{number}_conv", "conv", f"{prefix}.conv{number}"
+                yield f"{source}_{number}_bn", "norm", f"{prefix}.bn{number}"
+    yield "predictions", "dense", "fc"
+
+
+def _gluon_resnet18_v2() -> Iterator[tuple[str, Target]]:
+    """Names from before MXNet 1.3 (``stage1_conv0_weight``), with and without the network's prefix."""
+    norm, kernel = ("gamma", "beta", "running_mean", "running_var"), ("weight",)
+    for layer, place, variables in _gluon_layers():
+        for variable in variables or (norm if "batchnorm" in layer else kernel):
+            for prefix in ("", "resnetv20_"):
+                yield f"{prefix}{layer}_{variable}", Target(f"{place}.{variable}", _same)
+
+
+def _gluon_layers() -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    yield "batchnorm0", "features.0", ()
+    yield "conv0", "features.1", ()
+    yield "batchnorm1", "features.2", ()
+    for stage in (1, 2, 3, 4):
+        convolutions = iter(range(5))
+        for block in (0, 1):
+            place = f"features.{stage + 4}.{block}"
+            for number in (1, 2):
+                yield f"stage{stage}_batchnorm{2 * block + number - 1}", f"{place}.bn{number}", ()
+                yield f"stage{stage}_conv{next(convolutions)}", f"{place}.conv{number}", ()
+            if stage > 1 and block == 0:
+                yield f"stage{stage}_conv{next(convolutions)}", f"{place}.downsample", ()
+    yield "batchnorm2", "features.9", ()
+    yield "dense0", "output", ("weight", "bias")
