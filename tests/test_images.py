@@ -276,7 +276,7 @@ def tent_matrix(length, new_length):
     ("resize", "size", "resized", "start"),
     [  # torchvision: int(resize * longer / shorter), round((length - crop) / 2)
         (256, (224, 224), (256, 384), (16, 80)),
-        (257, (224, 224), (257, 386), (16, 81)),
+        (259, (224, 224), (259, 389), (18, 82)),
         (232, (200, 231), (232, 348), (16, 58)),
         (None, (96, 200), (96, 200), (0, 0)),
     ],

@@ -1,6 +1,7 @@
 """Batches in a seeded order that can be entered anywhere, and augmentation that is the same everywhere."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -148,8 +149,21 @@ def test_in_threads_keeps_order_and_looks_ahead_only_so_far():
     assert list(results) == [i * i for i in range(1, 50)]
 
 
+def test_in_threads_drops_what_has_not_begun_when_closed():
+    begun = []
+
+    def slow(i):
+        begun.append(i)
+        time.sleep(0.1)
+
+    results = in_threads(slow, range(50), workers=1)
+    next(results)
+    results.close()
+    assert begun in ([0], [0, 1])
+
+
 def test_streams_of_two_purposes_and_keys_differ():
-    keys = [(Purpose.ORDER, 1, 0), (Purpose.ORDER, 0, 1), (Purpose.AUGMENT, 1, 0, 1), (Purpose.AUGMENT, 1, 1, 0)]
+    keys = [(Purpose.ORDER, 1, 0), (Purpose.ORDER, 0, 1), (Purpose.SPLIT, 1, 0), (Purpose.AUGMENT, 1, 0, 1)]
     draws = {tuple(generator(*key).integers(0, 2**32, 4)) for key in keys}
     assert len(draws) == len(keys)
 

@@ -52,13 +52,12 @@ def class_folders(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def find_images(folder: Path) -> list[str]:
-    """Return the paths of the image files anywhere below ``folder``, sorted by their relative path.
+    """Return the paths of the image files anywhere below ``folder``, sorted by their parts.
 
     An image is known by its suffix; formats that PortNet does not read are listed too, so that reading
     them says so. Other files, hidden ones and what operating systems leave behind are passed over.
     """
-    found = sorted(_walk(folder, "", set()))
-    return [os.path.join(folder, *relative.split("/")) for relative in found]
+    return list(_walk(folder, set()))
 
 
 def stray_images(folder: str | os.PathLike[str]) -> list[str]:
@@ -89,8 +88,8 @@ def _subfolders(folder: Path) -> list[Path]:
     return [Path(entry.path) for entry in _entries(folder) if _is_folder(entry)]
 
 
-def _walk(folder: Path | str, prefix: str, seen: set[tuple[int, int]]) -> Iterator[str]:
-    """Yield image files below ``folder`` as relative paths with slashes; a folder that was seen is skipped."""
+def _walk(folder: Path | str, seen: set[tuple[int, int]]) -> Iterator[str]:
+    """Yield the image files below ``folder``; a folder that was seen before is skipped."""
     status = os.stat(folder)
     identity = (status.st_dev, status.st_ino)
     if identity in seen:  # a link back to a folder above would never end
@@ -98,9 +97,9 @@ def _walk(folder: Path | str, prefix: str, seen: set[tuple[int, int]]) -> Iterat
     seen.add(identity)
     for entry in _entries(folder):
         if _is_folder(entry):
-            yield from _walk(entry.path, f"{prefix}{entry.name}/", seen)
+            yield from _walk(entry.path, seen)
         elif _is_image_file(entry):
-            yield prefix + entry.name
+            yield entry.path
 
 
 def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
