@@ -1,0 +1,158 @@
+"""`finetune`: the whole story of a run, each step a call whose name says it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from portnet.adapter import OptimizerSpec
+from portnet.data.augment import Augment
+from portnet.data.dataset import DatasetSource
+from portnet.finetune.backbone import Backbone
+from portnet.finetune.freeze import FreezePolicy
+from portnet.finetune.head import Head
+from portnet.finetune.run import Run
+from portnet.finetune.schedule import Schedule
+from portnet.finetune.settings import Settings
+from portnet.finetune.train import resume_run, start_run
+from portnet.graph.model import Model
+
+__all__ = ["finetune", "resume"]
+
+
+def finetune(
+    data: DatasetSource,
+    *,
+    backbone: str | os.PathLike[str] | Model | Backbone = "squeezenet1_1",
+    weights: str | os.PathLike[str] | None = "imagenet",
+    backend: str = "torch",
+    head: Head | str | None = None,
+    freeze: FreezePolicy | str = "none",
+    epochs: int = 5,
+    batch_size: int = 32,
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] | OptimizerSpec = "adam",
+    lr: float = 1e-3,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    schedule: str | Schedule = "constant",
+    seed: int = 0,
+    val: float = 0.2,
+    size: int | None = None,
+    crop: bool = False,
+    augment: Augment | None = None,
+    lr_mult: Mapping[str, float] | None = None,
+    batch_norm: Literal["auto", "frozen", "train"] | None = None,
+    label_smoothing: float = 0.0,
+    class_weights: tuple[float, ...] | None = None,
+    clip_norm: float | None = None,
+    cache: Literal["auto", "memory", "off"] = "auto",
+    on_error: Literal["fail", "skip"] = "fail",
+    device: str = "cpu",
+    out: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> Run:
+    """Fine-tune a pretrained network on labelled images, on any engine.
+
+    >>> run = portnet.finetune("pets/", backbone="squeezenet1_1", backend="gluon", epochs=3)  # doctest: +SKIP
+    >>> run.history[-1].val_accuracy  # doctest: +SKIP
+    0.98
+
+    Args:
+        data: a folder of class folders, (path, label) pairs, or arrays; see `portnet.data.load_dataset`. A folder that
+            has ``train`` and ``val`` folders brings its own split.
+        backbone: name in the zoo, path of an .onnx file, a `Model` or a `Backbone`.
+        weights: "imagenet", a weights file, or None for seeded random weights; of zoo networks.
+        backend: engine: "torch", "keras" or "gluon".
+        head: the new last layers; None for the kind that the architecture has by nature.
+        freeze: what stays as it is: a policy, or "none", "backbone", "first:16", "until:fire5", "match:REGEX".
+        epochs: passes over the training images.
+        batch_size: images a step.
+        optimizer: update rule (see `portnet.adapter` for the definitions), or a whole `OptimizerSpec`, which then
+            brings its own lr, momentum and weight_decay.
+        lr: base learning rate.
+        momentum: of sgd.
+        weight_decay: L2 for sgd and adam, decoupled for adamw; on weights, not on biases and norms.
+        schedule: "constant", "step", "cosine", "one-cycle", or a `Schedule`.
+        seed: decides split, order, augmentation, head weights and dropout.
+        val: share of each class held out for validation; 0 for none.
+        size: height and width of the input in pixels; None for the weights' own.
+        crop: keep the aspect ratio and crop the centre, instead of stretching images to the size.
+        augment: random changes to training images.
+        lr_mult: learning-rate factor by stage, layer or regular expression, e.g. {"head": 10}.
+        batch_norm: what running statistics do; see `FreezePolicy`.
+        label_smoothing: ε of the softmax cross-entropy.
+        class_weights: weight of each class in the loss.
+        clip_norm: largest 2-norm of all gradients together.
+        cache: "auto" runs a frozen prefix once and keeps its activations in memory where they fit; "memory" insists;
+            "off" runs the whole network each step.
+        on_error: "fail" or "skip" for an image that cannot be read.
+        device: engine's device, e.g. "cpu" or "cuda:0".
+        out: folder for checkpoint, record and model; None keeps the run in memory.
+        progress: whether to show bars and lines.
+
+    Returns:
+        The run. Ctrl-C ends it early with what it has, saved; ``run.interrupted`` says so.
+
+    Raises:
+        InputError: (and what is below it) anything given that cannot be used; nothing is half-written.
+        MissingDependencyError: the engine is not installed.
+        TrainingError: the loss became NaN.
+    """
+    policy = FreezePolicy.parse(freeze).with_options(lr_mult=lr_mult, batch_norm=batch_norm)
+    rule = optimizer if isinstance(optimizer, OptimizerSpec) else _optimizer(optimizer, lr, momentum, weight_decay)
+    settings = Settings(
+        backbone=_name_of(backbone),
+        weights=None if weights is None else os.fspath(weights),
+        backend=backend,
+        device=device,
+        head=Head.parse(head),
+        freeze=policy,
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=rule,
+        schedule=schedule if isinstance(schedule, Schedule) else Schedule(schedule),  # type: ignore[arg-type]
+        seed=seed,
+        val=val,
+        size=size,
+        crop=crop,
+        augment=augment,
+        label_smoothing=label_smoothing,
+        class_weights=None if class_weights is None else tuple(class_weights),
+        clip_norm=clip_norm,
+        cache=cache,
+        on_error=on_error,
+    )
+    source = None if isinstance(backbone, (str, os.PathLike)) else backbone
+    return start_run(data, settings, out=None if out is None else Path(out), progress=progress, backbone=source)
+
+
+def resume(path: str | os.PathLike[str], *, data: DatasetSource | None = None, progress: bool = True) -> Run:
+    """Go on with a run that was stopped, from its last checkpoint, to a result bit-identical to an unstopped one.
+
+    Args:
+        path: the run's folder.
+        data: the images, where they did not come from a folder.
+        progress: whether to show bars and lines.
+
+    Raises:
+        InputError: no run, a finished one, or other images than it began with.
+    """
+    return resume_run(Path(path), data=data, progress=progress)
+
+
+def _optimizer(name: str, lr: float, momentum: float, weight_decay: float) -> OptimizerSpec:
+    return OptimizerSpec(
+        name=name,  # type: ignore[arg-type]
+        lr=lr,
+        momentum=momentum if name == "sgd" else 0.0,
+        weight_decay=weight_decay,
+    )
+
+
+def _name_of(backbone: str | os.PathLike[str] | Model | Backbone) -> str:
+    if isinstance(backbone, (str, os.PathLike)):
+        return os.fspath(backbone)
+    model = backbone if isinstance(backbone, Model) else backbone.model
+    return model.name or "custom"

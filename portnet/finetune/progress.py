@@ -1,0 +1,96 @@
+"""What a run shows while it works: a bar for the epoch in hand, one line for each that is done."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+from portnet.finetune.loop import Epoch, Position
+
+__all__ = ["ConsoleReporter", "SilentReporter", "epoch_line"]
+
+
+class SilentReporter(AbstractContextManager["SilentReporter"]):
+    """Shows nothing."""
+
+    def __exit__(self, *exception: object) -> None:
+        return None
+
+    def note(self, text: str) -> None:
+        """Say something once."""
+
+    def task(self, text: str, total: int) -> Any:
+        """Begin a piece of work; the result is called with how much is done."""
+        return lambda done: None
+
+    def step(self, position: Position, batches: int, loss: float) -> None:
+        """One step is done."""
+
+    def epoch(self, epoch: Epoch, total: int) -> None:
+        """One epoch is done."""
+
+
+class ConsoleReporter(SilentReporter):
+    """Shows bars and lines on the terminal by rich; lines alone where the output is no terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.console = Console(stderr=False, highlight=False)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[info]}"),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        self._task: Any = None
+
+    def __enter__(self) -> ConsoleReporter:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(text, soft_wrap=True, markup=False)
+
+    def task(self, text: str, total: int) -> Any:
+        """Show a bar; the result is called with how much is done."""
+        task = self._progress.add_task(text, total=total, info="")
+
+        def advance(done: int) -> None:
+            self._progress.update(task, completed=done, info=f"{done}/{total}", visible=done < total)
+
+        return advance
+
+    def step(self, position: Position, batches: int, loss: float) -> None:
+        """Move the epoch's bar."""
+        if self._task is None:
+            self._task = self._progress.add_task("", total=batches, info="")
+        accuracy = position.correct / max(position.seen, 1)
+        self._progress.update(
+            self._task,
+            description=f"epoch {position.epoch + 1}",
+            total=batches,
+            completed=position.batch,
+            info=f"{position.batch}/{batches}  loss {loss:.4f}  accuracy {accuracy:.1%}",
+        )
+
+    def epoch(self, epoch: Epoch, total: int) -> None:
+        """Print the epoch's line."""
+        self.note(epoch_line(epoch, total))
+
+
+def epoch_line(epoch: Epoch, total: int) -> str:
+    """Return an epoch in one line."""
+    width = len(str(total))
+    text = f"epoch {epoch.epoch + 1:>{width}}/{total}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:6.2%}"
+    if epoch.val_accuracy is not None:
+        text += f"  val loss {epoch.val_loss:.4f}  val accuracy {epoch.val_accuracy:6.2%}"
+    left = (total - epoch.epoch - 1) * epoch.seconds
+    text += f"  {epoch.images_per_second:,.0f} images/s  {epoch.seconds:.1f} s"
+    return text + (f"  {left:.0f} s left" if left >= 1 else "")

@@ -1,0 +1,152 @@
+"""`Run`: what comes of fine-tuning, in memory and in its folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from portnet.adapter import Lowered
+from portnet.data.dataset import DatasetSource, load_dataset
+from portnet.data.loader import Loader
+from portnet.engines import engine
+from portnet.errors import InputError, ParityError
+from portnet.finetune.folder import RunFolder
+from portnet.finetune.loop import History, evaluate_batches
+from portnet.finetune.metrics import Evaluation
+from portnet.finetune.settings import Settings
+from portnet.graph.model import Model
+from portnet.parity.check import check
+from portnet.parity.report import Report
+from portnet.runtime.session import Predictions, Session
+
+__all__ = ["Run", "evaluate"]
+
+
+class Run:
+    """A fine-tuned network and how it came to be.
+
+    Attributes:
+        model: the trained network, its labels and preprocessing with it.
+        history: one `Epoch` for each epoch; ``history.losses`` has every step.
+        settings: everything that decided the run.
+        record: environment, data, policy table and the proof of frozenness, plain data as in run.json.
+        interrupted: whether Ctrl-C ended it early.
+        folder: where it is kept, or None.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        history: History,
+        settings: Settings,
+        record: dict[str, Any],
+        *,
+        lowered: Lowered | None = None,
+        folder: Path | None = None,
+        interrupted: bool = False,
+    ) -> None:
+        self.model = model
+        self.history = history
+        self.settings = settings
+        self.record = record
+        self.folder = folder
+        self.interrupted = interrupted
+        self._lowered = lowered
+        self._session: Session | None = None
+
+    def __repr__(self) -> str:
+        last = self.history[-1] if len(self.history) else None
+        result = "not one epoch" if last is None else f"loss {last.loss:.4f}"
+        if last is not None and last.val_accuracy is not None:
+            result += f", val accuracy {last.val_accuracy:.2%}"
+        return f"<Run {self.settings.backbone} on {self.settings.backend}: {len(self.history)} epochs, {result}>"
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Run:
+        """Read a run from its folder.
+
+        Raises:
+            InputError: there is no finished run.
+        """
+        folder = RunFolder(path)
+        record = folder.read_record()
+        if not folder.model.exists():
+            raise InputError(
+                f"{folder.path} holds a run that is not finished: {folder.model.name} is missing. Resume it."
+            )
+        return cls(
+            Model.load(folder.model),
+            History.from_dict(record["history"]),
+            Settings.from_dict(record["settings"]),
+            record,
+            folder=folder.path,
+            interrupted=record.get("interrupted", False),
+        )
+
+    @property
+    def lowered(self) -> Lowered:
+        """The trained network on the engine it was trained on."""
+        if self._lowered is None:
+            self._lowered = engine(self.settings.backend).lower(self.model, device=self.settings.device)
+        return self._lowered
+
+    @property
+    def native(self) -> Any:
+        """The framework's own network: a torch.fx.GraphModule, a keras.Model or a gluon SymbolBlock."""
+        return self.lowered.native
+
+    @property
+    def session(self) -> Session:
+        """The trained network in onnxruntime."""
+        if self._session is None:
+            self._session = Session(self.model)
+        return self._session
+
+    def predict(self, images: Any, *, top: int = 5) -> Predictions:
+        """Classify images with onnxruntime; see `portnet.load`."""
+        return self.session.predict(images, top=top)
+
+    def evaluate(self, data: DatasetSource, *, batch_size: int = 32, on_error: str = "fail") -> Evaluation:
+        """Evaluate on labelled images, on the engine it was trained on.
+
+        Args:
+            data: as for `portnet.finetune`; its classes must be among the network's.
+            batch_size: images at a time.
+            on_error: what an unreadable image does: "fail" or "skip".
+        """
+        return evaluate(self.lowered, self.model, data, batch_size=batch_size, on_error=on_error)
+
+    def check(self, **options: Any) -> Report:
+        """Compare the trained native network with onnxruntime; see `portnet.check`."""
+        return check(self.lowered, self.model, **options)
+
+    def export(self, path: str | os.PathLike[str]) -> Path:
+        """Write the network as .onnx once it is proved: onnxruntime and the native network give the same logits.
+
+        Raises:
+            ParityError: they do not; no file is left.
+            OutputError: the path cannot be written.
+        """
+        report = self.check()
+        if not report.passed:
+            raise ParityError(f"export: no file was written, because the networks differ.\n{report}")
+        self.model.save(path)
+        return Path(path)
+
+
+def evaluate(
+    network: Any, model: Model, data: DatasetSource, *, batch_size: int = 32, on_error: str = "fail"
+) -> Evaluation:
+    """Evaluate a network with ``predict`` (float32 NCHW in, logits out) on labelled images.
+
+    Raises:
+        InputError: the model has no labels or no preprocessing.
+        DataError: images that cannot be read; a class that the model does not know is an UnknownNameError.
+    """
+    if model.labels is None or model.preprocessing is None:
+        missing = "labels" if model.labels is None else "preprocessing"
+        raise InputError(f"evaluate: the model carries no {missing}. Set model.{missing}.")
+    dataset = load_dataset(data, classes=model.labels, on_error=on_error)  # type: ignore[arg-type]
+    loader = Loader(dataset, model.preprocessing, batch_size, shuffle=False, seed=0, cache_bytes=0)
+    return evaluate_batches(network, loader, model.labels)

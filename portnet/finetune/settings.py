@@ -1,0 +1,120 @@
+"""`Settings`: everything that decides a run besides the images, as plain data that is written into its record."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+from portnet.adapter import OptimizerSpec
+from portnet.data.augment import Augment
+from portnet.errors import InputError, UnknownNameError
+from portnet.finetune.freeze import FreezePolicy
+from portnet.finetune.head import Head
+from portnet.finetune.schedule import Schedule
+
+__all__ = ["OPTIMIZERS", "Settings"]
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+CACHES = ("auto", "memory", "off")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The decisions of one run; the same settings, images and engine give the same weights.
+
+    Attributes:
+        backbone: name in the zoo, or path of an .onnx file.
+        weights: "imagenet", a path, or None for seeded random weights.
+        backend: engine's name.
+        device: engine's device.
+        head: the new last layers.
+        freeze: what training may move.
+        epochs: passes over the training images.
+        batch_size: images a step.
+        optimizer: update rule and its numbers, the base learning rate among them.
+        schedule: factor on the learning rate by step.
+        seed: decides split, order, augmentation, head weights and dropout.
+        val: share of each class held out for validation; 0 for none.
+        size: height and width of the input in pixels, or None for the weights' own.
+        crop: keep the aspect ratio and crop the centre, instead of stretching the image to the size.
+        augment: random changes to training images, or None.
+        label_smoothing: ε of the cross-entropy.
+        class_weights: weight of each class in the loss, or None.
+        clip_norm: largest 2-norm of all gradients together, or None.
+        cache: whether a frozen prefix runs once and its activations are kept: "auto", "memory" or "off".
+        on_error: what an unreadable image does: "fail" or "skip".
+    """
+
+    backbone: str
+    weights: str | None = "imagenet"
+    backend: str = "torch"
+    device: str = "cpu"
+    head: Head = field(default_factory=Head.natural)
+    freeze: FreezePolicy = field(default_factory=FreezePolicy.none)
+    epochs: int = 5
+    batch_size: int = 32
+    optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
+    schedule: Schedule = field(default_factory=Schedule)
+    seed: int = 0
+    val: float = 0.2
+    size: int | None = None
+    crop: bool = False
+    augment: Augment | None = None
+    label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] | None = None
+    clip_norm: float | None = None
+    cache: Literal["auto", "memory", "off"] = "auto"
+    on_error: Literal["fail", "skip"] = "fail"
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise InputError(f"epochs: got {self.epochs}, expected at least 1")
+        if self.batch_size < 1:
+            raise InputError(f"batch size: got {self.batch_size}, expected at least 1")
+        if self.seed < 0:
+            raise InputError(f"seed: got {self.seed}, expected an integer from 0 on")
+        if not 0 <= self.val < 1:
+            raise InputError(f"val: got {self.val}, expected a share 0 ≤ val < 1")
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError(f"label smoothing: got {self.label_smoothing}, expected 0 ≤ ε < 1")
+        if self.optimizer.name not in OPTIMIZERS:
+            raise UnknownNameError("optimizer", self.optimizer.name, OPTIMIZERS)
+        if not self.optimizer.lr > 0:
+            raise InputError(f"learning rate: got {self.optimizer.lr}, expected a positive number")
+        if self.cache not in CACHES:
+            raise UnknownNameError("cache", self.cache, CACHES)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Settings:
+        """Read what `to_dict` returned.
+
+        Raises:
+            InputError: it is not a run's settings.
+        """
+        known = {f.name for f in fields(cls)}
+        try:
+            plain = {name: value for name, value in data.items() if name in known}
+            plain["head"] = Head(**{**data["head"], "hidden": tuple(data["head"]["hidden"])})
+            plain["freeze"] = FreezePolicy(**data["freeze"])
+            plain["optimizer"] = OptimizerSpec(**{**data["optimizer"], "betas": tuple(data["optimizer"]["betas"])})
+            plain["schedule"] = Schedule(**data["schedule"])
+            plain["augment"] = _augment(data.get("augment"))
+            if data.get("class_weights") is not None:
+                plain["class_weights"] = tuple(data["class_weights"])
+            return cls(**plain)
+        except (KeyError, TypeError) as error:
+            raise InputError(f"the run's settings are damaged: {error}") from error
+
+    def but(self, **changes: Any) -> Settings:
+        """Return a copy with other values."""
+        return replace(self, **changes)
+
+
+def _augment(data: dict[str, Any] | None) -> Augment | None:
+    if data is None:
+        return None
+    return Augment(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})

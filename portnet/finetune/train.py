@@ -1,0 +1,321 @@
+"""How a run is set up, run, and brought home: data, network, policy, prefix, loop, proof, record."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from portnet.adapter import TrainPlan
+from portnet.data.dataset import Dataset, DatasetSource, load_dataset, split
+from portnet.data.folders import find_splits
+from portnet.data.loader import Loader
+from portnet.engines import engine
+from portnet.errors import InputError, TrainingError
+from portnet.finetune.backbone import Backbone
+from portnet.finetune.checkpoint import Checkpoint
+from portnet.finetune.environment import environment
+from portnet.finetune.folder import RunFolder
+from portnet.finetune.freeze import FreezeTable
+from portnet.finetune.interrupt import deferred_interrupt
+from portnet.finetune.loop import Batches, Fit, History, Position, fit
+from portnet.finetune.prefix import CachedBatches, frontier, run_prefix, split_at
+from portnet.finetune.progress import ConsoleReporter, SilentReporter
+from portnet.finetune.run import Run
+from portnet.finetune.settings import Settings
+from portnet.graph.model import Model, weights_digest
+from portnet.runtime.session import Session
+
+__all__ = ["resume_run", "start_run"]
+
+# most bytes that a frozen prefix's activations may take in memory
+CACHE_LIMIT = 2 << 30
+# folders larger than this are recorded by their names and sizes, not read through once more
+DIGEST_LIMIT = 1 << 30
+
+
+def start_run(
+    data: DatasetSource,
+    settings: Settings,
+    *,
+    out: Path | None,
+    progress: bool,
+    backbone: Model | Backbone | None = None,
+) -> Run:
+    """Begin a run and see it through."""
+    folder = None if out is None else RunFolder(out)
+    if folder is not None:
+        folder.create()
+    return _Session(data, settings, folder, progress, backbone).train(None)
+
+
+def resume_run(path: Path, *, data: DatasetSource | None, progress: bool) -> Run:
+    """Go on with a run from its checkpoint."""
+    folder = RunFolder(path)
+    record = folder.read_record()
+    if not folder.checkpoint.exists():
+        raise InputError(f"resume: {path} has no checkpoint: the run is finished, or never began.")
+    if data is None:
+        data = record["data"]["source"]
+        if data is None:
+            raise InputError("resume: the run's images did not come from a folder. Pass data.")
+    settings = Settings.from_dict(record["settings"])
+    session = _Session(data, settings, folder, progress, None)
+    if session.data_record()["digest"] != record["data"]["digest"]:
+        raise InputError("resume: the images are not those the run began with. Restore them, or start a new run.")
+    return session.train(folder.restore())
+
+
+class _Session:
+    """One run from its settings to its result; everything it needs is made here, once, in order."""
+
+    def __init__(
+        self,
+        data: DatasetSource,
+        settings: Settings,
+        folder: RunFolder | None,
+        progress: bool,
+        backbone: Model | Backbone | None,
+    ) -> None:
+        self.settings, self.folder = settings, folder
+        self.source = os.fspath(data) if isinstance(data, (str, os.PathLike)) else None
+        self.adapter = engine(settings.backend)
+        self.train_set, self.val_set = prepare_data(data, settings)
+        self.network = build_network(settings, self.train_set.classes, backbone)
+        self.table = settings.freeze.resolve(self.network)
+        self.reporter = ConsoleReporter() if progress else SilentReporter()
+
+    def train(self, checkpoint: Checkpoint | None) -> Run:
+        """Train from the beginning or from a checkpoint; return the run."""
+        with ExitStack() as stack:
+            if self.folder is not None:
+                self.folder.lock()
+                stack.callback(self.folder.unlock)
+            stack.enter_context(self.reporter)
+            interrupt = stack.enter_context(deferred_interrupt())
+            self._announce()
+            job = self._prepare(checkpoint)
+            job.interrupt = interrupt
+            before = frozen_digest(self.network.weights(), self.table)
+            interrupted = False
+            if self.folder is not None:
+                self.folder.write_record(self._record(job.history, {}, interrupted))
+            try:
+                fit(job)
+            except KeyboardInterrupt:
+                interrupted = True
+                self.reporter.note(f"interrupted in epoch {job.position.epoch + 1}: what was learned so far is kept")
+            return self._finish(job, before, interrupted)
+
+    def _announce(self) -> None:
+        counts = self.train_set.counts()
+        per_class = f"{min(counts.values())}–{max(counts.values())} images a class"
+        held_out = f", {len(self.val_set):,} for validation" if self.val_set is not None else ""
+        self.reporter.note(f"{len(counts)} classes, {len(self.train_set):,} images to train on ({per_class}){held_out}")
+        for skipped in self.train_set.skipped:
+            self.reporter.note(f"skipped {skipped.path}: {skipped.reason}")
+        self.reporter.note(
+            f"{self.settings.backbone} on {self.adapter.framework} {self.adapter.version()} ({self.settings.device}), "
+            f"{self.table.trainable_count:,} of {self.table.total_count:,} parameters train "
+            f"({self.settings.freeze.describe()})"
+        )
+
+    def _prepare(self, checkpoint: Checkpoint | None) -> Fit:
+        train, val, network = self._cut_prefix(*self._loaders())
+        lowered = self.adapter.lower(network, device=self.settings.device)
+        history, position = History(), Position()
+        if checkpoint is not None:
+            lowered.set_weights(checkpoint.weights)
+            history = History.from_dict(checkpoint.progress["history"])
+            position = Position(**checkpoint.progress["position"])
+        self.plan = train_plan(self.table, self.settings, network)
+        trainer = lowered.trainer(self.plan)
+        if checkpoint is not None:
+            trainer.load_state(checkpoint.optimizer)
+        job = Fit(
+            lowered=lowered,
+            trainer=trainer,
+            train=train,
+            val=val,
+            classes=self.train_set.classes,
+            epochs=self.settings.epochs,
+            lr=self.settings.optimizer.lr,
+            schedule=self.settings.schedule,
+            reporter=self.reporter,
+            history=history,
+            position=position,
+        )
+        if self.folder is not None:
+            job.save = lambda position, history: self._save(job, position, history)
+        return job
+
+    def _loaders(self) -> tuple[Loader, Loader | None]:
+        preprocessing = self.network.preprocessing
+        assert preprocessing is not None
+        size, seed = self.settings.batch_size, self.settings.seed
+        train = Loader(self.train_set, preprocessing, size, shuffle=True, seed=seed, augment=self.settings.augment)
+        if self.val_set is None:
+            return train, None
+        return train, Loader(self.val_set, preprocessing, size, shuffle=False, seed=seed)
+
+    def _cut_prefix(self, train: Loader, val: Loader | None) -> tuple[Batches, Batches | None, Model]:
+        """Run what is frozen once, if that pays and fits; return the batches and the network that train."""
+        settings = self.settings
+        tensor = None if settings.cache == "off" or settings.augment else frontier(self.network, self.table)
+        if settings.cache == "memory" and tensor is None:
+            raise InputError(
+                "cache: memory was asked for, but nothing can be kept: the policy freezes no prefix, or images are "
+                "augmented anew in each epoch. Use cache='auto'."
+            )
+        if tensor is None:
+            return train, val, self.network
+        prefix, suffix = split_at(self.network, tensor)
+        session = Session(prefix)
+        batches: list[Batches | None] = []
+        for loader, what in ((train, "training"), (val, "validation")):
+            features = None if loader is None else self._features(session, loader, what)
+            if loader is not None and features is None:
+                if settings.cache == "memory":
+                    raise InputError(
+                        f"cache: the frozen prefix's activations at {tensor!r} take more than {CACHE_LIMIT:,} bytes"
+                    )
+                return train, val, self.network
+            batches.append(None if loader is None or features is None else CachedBatches(loader, features))
+        assert batches[0] is not None
+        self.reporter.note(f"the frozen part ran once; training continues from {tensor!r}")
+        return batches[0], batches[1], suffix
+
+    def _features(self, session: Session, loader: Loader, what: str) -> np.ndarray | None:
+        plain = Loader(loader.dataset, loader.preprocessing, loader.batch_size, shuffle=False, seed=0, cache_bytes=0)
+        done = self.reporter.task(f"frozen part, {what} images", len(loader.dataset))
+        return run_prefix(session.logits, plain, CACHE_LIMIT, done)
+
+    def _save(self, job: Fit, position: Position, history: History) -> None:
+        assert self.folder is not None
+        progress = {"history": history.to_dict(), "position": asdict(position)}
+        self.folder.save(
+            Checkpoint(position.epoch, position.batch, job.lowered.weights(), job.trainer.state(), progress)
+        )
+
+    def _finish(self, job: Fit, before: str, interrupted: bool) -> Run:
+        model = self.network.with_weights(job.lowered.weights())
+        after = frozen_digest(model.weights(), self.table)
+        if after != before:
+            raise TrainingError(f"frozen weights moved: digest was {before[:16]}…, is {after[:16]}…. This is a bug.")
+        model.metadata.provenance = {
+            **model.metadata.provenance,
+            "finetuned": {"backend": self.settings.backend, "epochs": len(job.history), "seed": self.settings.seed},
+        }
+        proof = {"frozen_initializers": len(self.table.frozen), "sha256_before": before, "sha256_after": after}
+        record = self._record(job.history, proof, interrupted)
+        lowered = job.lowered if len(job.lowered.model.ir.graph) == len(self.network.canonical().ir.graph) else None
+        folder = self.folder
+        if folder is not None:
+            model.save(folder.model)
+            folder.write_record(record)
+            if interrupted:
+                self._save(job, job.position, job.history)
+            else:
+                folder.checkpoint.unlink(missing_ok=True)
+        return Run(
+            model,
+            job.history,
+            self.settings,
+            record,
+            lowered=lowered,
+            folder=None if folder is None else folder.path,
+            interrupted=interrupted,
+        )
+
+    def _record(self, history: History, proof: dict[str, Any], interrupted: bool) -> dict[str, Any]:
+        return {
+            "schema": 1,
+            "settings": self.settings.to_dict(),
+            "environment": environment(self.adapter),
+            "data": self.data_record(),
+            "backbone_provenance": dict(self.network.metadata.provenance),
+            "preprocessing": asdict(self.network.preprocessing) if self.network.preprocessing else None,
+            "policy": [dict(zip(_POLICY_COLUMNS, row, strict=True)) for row in self.table.as_rows()],
+            "frozen_proof": proof,
+            "history": history.to_dict(),
+            "interrupted": interrupted,
+        }
+
+    def data_record(self) -> dict[str, Any]:
+        """Return where the images came from, how many of each class, and a digest of what they are."""
+        sets = [self.train_set, *([self.val_set] if self.val_set is not None else [])]
+        return {
+            "source": self.source,
+            "classes": list(self.train_set.classes),
+            "train": self.train_set.counts(),
+            "val": None if self.val_set is None else self.val_set.counts(),
+            "skipped": [list(item) for item in self.train_set.skipped],
+            "digest": [data_digest(part) for part in sets],
+        }
+
+
+_POLICY_COLUMNS = ("index", "layer", "stage", "parameters", "trainable", "lr_mult")
+
+
+def prepare_data(data: DatasetSource, settings: Settings) -> tuple[Dataset, Dataset | None]:
+    """Return training and validation images: a folder's own ``train`` and ``val``, or a seeded stratified split."""
+    folders = find_splits(data) if isinstance(data, (str, os.PathLike)) and Path(data).is_dir() else {}
+    if "train" in folders:
+        train = load_dataset(folders["train"], on_error=settings.on_error)
+        if "val" in folders:
+            return train, load_dataset(folders["val"], on_error=settings.on_error, classes=train.classes)
+    else:
+        train = load_dataset(data, on_error=settings.on_error)
+    if not settings.val:
+        return train, None
+    return split(train, settings.val, settings.seed)
+
+
+def build_network(settings: Settings, classes: tuple[str, ...], backbone: Model | Backbone | None) -> Model:
+    """Return backbone and head as one network, with its labels and preprocessing.
+
+    Raises:
+        InputError: the backbone says nothing of its preprocessing.
+    """
+    if not isinstance(backbone, Backbone):
+        backbone = Backbone.of(backbone or settings.backbone, weights=settings.weights, size=settings.size)
+    model = settings.head.attach(backbone, classes, settings.seed)
+    preprocessing = backbone.model.preprocessing
+    if preprocessing is None:
+        raise InputError(
+            f"the backbone {settings.backbone!r} does not say how images become its input. Load it with "
+            "portnet.Model.load, set model.preprocessing, and pass the model as backbone."
+        )
+    model.preprocessing = preprocessing if settings.crop else replace(preprocessing, resize=None)
+    return model
+
+
+def train_plan(table: FreezeTable, settings: Settings, network: Model) -> TrainPlan:
+    """Return the plan for an engine: the part of the table that is in ``network``."""
+    present = network.ir.graph.initializers
+    return TrainPlan(
+        optimizer=settings.optimizer,
+        parameters={name: plan for name, plan in table.parameters.items() if name in present},
+        frozen_statistics=frozenset(name for name in table.frozen_statistics if name in present),
+        label_smoothing=settings.label_smoothing,
+        class_weights=settings.class_weights,
+        clip_norm=settings.clip_norm,
+        seed=settings.seed,
+    )
+
+
+def frozen_digest(weights: dict[str, np.ndarray], table: FreezeTable) -> str:
+    """SHA-256 over everything that must not move: frozen weights and frozen statistics."""
+    return weights_digest({name: weights[name] for name in table.frozen})
+
+
+def data_digest(dataset: Dataset) -> str | None:
+    """SHA-256 of the images and labels, or None for more than `DIGEST_LIMIT` bytes of files."""
+    paths = [Path(item) for item in dataset.items if isinstance(item, (str, os.PathLike))]
+    if sum(path.stat().st_size for path in paths) > DIGEST_LIMIT:
+        return None
+    return dataset.digest()
