@@ -11,7 +11,7 @@ from PIL import Image
 
 from portnet.data import images, normalise, open_image, to_bytes
 from portnet.data.preprocess import preprocess
-from portnet.errors import DataError, InputError
+from portnet.errors import DataError, InputError, ModelError
 from portnet.graph.metadata import Preprocessing
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -340,6 +340,14 @@ def test_normalise_keeps_images_and_places_apart():
 def test_normalise_refuses_floats():
     with pytest.raises(InputError, match=r"float64 of shape \(1, 4, 4, 3\)"):
         normalise(np.zeros((1, 4, 4, 3)), Preprocessing())
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"resize": "big"}, {"resize": -1}, {"resize": 10**9}, {"interpolation": "area"}, {"color": "LAB"}]
+)
+def test_preprocessing_from_a_hostile_file_is_refused(wrong):
+    with pytest.raises(ModelError, match=f"preprocessing: {next(iter(wrong))} got"):
+        Preprocessing(**wrong)
 
 
 class Network:

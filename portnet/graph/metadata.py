@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from portnet.errors import ModelError
 
@@ -19,6 +19,7 @@ SCHEMA = 1
 PREFIX = "portnet."
 
 Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos"]
+Color = Literal["RGB", "BGR", "GRAY"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Preprocessing:
     size: tuple[int, int] = (224, 224)
     resize: int | None = 256
     interpolation: Interpolation = "bilinear"
-    color: Literal["RGB", "BGR", "GRAY"] = "RGB"
+    color: Color = "RGB"
     scale: float = 255.0
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -62,6 +63,11 @@ class Preprocessing:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if len(self.size) != 2 or not all(isinstance(n, int) and 0 < n <= 16384 for n in self.size):
             raise ModelError(f"preprocessing: size got {self.size}, expected two positive pixel counts")
+        if self.resize is not None and not (isinstance(self.resize, int) and 0 < self.resize <= 16384):
+            raise ModelError(f"preprocessing: resize got {self.resize!r}, expected a positive pixel count or None")
+        for name, known in (("interpolation", Interpolation), ("color", Color)):
+            if getattr(self, name) not in get_args(known):
+                raise ModelError(f"preprocessing: {name} got {getattr(self, name)!r}, expected {get_args(known)}")
         if len(self.mean) != self.channels or len(self.std) != self.channels:
             raise ModelError(
                 f"preprocessing: mean and std got {len(self.mean)} and {len(self.std)} values, "
