@@ -52,6 +52,7 @@ def finetune(
     device: str = "cpu",
     out: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    show_policy: bool = False,
 ) -> Run:
     """Fine-tune a pretrained network on labelled images, on any engine.
 
@@ -91,6 +92,7 @@ def finetune(
         device: engine's device, e.g. "cpu" or "cuda:0".
         out: folder for checkpoint, record and model; None keeps the run in memory.
         progress: whether to show bars and lines.
+        show_policy: whether to print the policy's table, a line a layer, before training.
 
     Returns:
         The run. Ctrl-C ends it early with what it has, saved; ``run.interrupted`` says so.
@@ -125,7 +127,8 @@ def finetune(
         on_error=on_error,
     )
     source = None if isinstance(backbone, (str, os.PathLike)) else backbone
-    return start_run(data, settings, out=None if out is None else Path(out), progress=progress, backbone=source)
+    folder = None if out is None else Path(out)
+    return start_run(data, settings, out=folder, progress=progress, backbone=source, show_policy=show_policy)
 
 
 def resume(path: str | os.PathLike[str], *, data: DatasetSource | None = None, progress: bool = True) -> Run:

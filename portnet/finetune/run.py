@@ -121,14 +121,18 @@ class Run:
         """Compare the trained native network with onnxruntime; see `portnet.check`."""
         return check(self.lowered, self.model, **options)
 
-    def export(self, path: str | os.PathLike[str]) -> Path:
+    def export(self, path: str | os.PathLike[str], *, report: Report | None = None) -> Path:
         """Write the network as .onnx once it is proved: onnxruntime and the native network give the same logits.
+
+        Args:
+            path: the file to write.
+            report: what `check` returned, if it was just asked; None to check now.
 
         Raises:
             ParityError: they do not; no file is left.
             OutputError: the path cannot be written.
         """
-        report = self.check()
+        report = report or self.check()
         if not report.passed:
             raise ParityError(f"export: no file was written, because the networks differ.\n{report}")
         self.model.save(path)

@@ -45,12 +45,16 @@ def start_run(
     out: Path | None,
     progress: bool,
     backbone: Model | Backbone | None = None,
+    show_policy: bool = False,
 ) -> Run:
     """Begin a run and see it through."""
     folder = None if out is None else RunFolder(out)
+    session = _Session(data, settings, folder, progress, backbone)
+    if show_policy:
+        session.reporter.note(str(session.table))
     if folder is not None:
         folder.create()
-    return _Session(data, settings, folder, progress, backbone).train(None)
+    return session.train(None)
 
 
 def resume_run(path: Path, *, data: DatasetSource | None, progress: bool) -> Run:

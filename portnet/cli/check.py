@@ -1,0 +1,51 @@
+"""``portnet check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from portnet.cli.output import Json, print_json, print_table
+
+__all__ = ["check"]
+
+
+def check(
+    a: Annotated[str, typer.Argument(help="An .onnx file, a run's folder, a name in the zoo, or an engine's name.")],
+    b: Annotated[str, typer.Argument(help="The reference, likewise. An engine's name lowers the other side.")],
+    image: Annotated[list[Path] | None, typer.Option(help="Compare on this image too. May be repeated.")] = None,
+    atol: Annotated[float, typer.Option(help="Absolute tolerance.")] = 1e-4,
+    rtol: Annotated[float, typer.Option(help="Relative tolerance.")] = 1e-4,
+    seed: Annotated[int, typer.Option(help="Seed of the random inputs.")] = 0,
+    json: Json = False,
+) -> None:
+    """Compare two networks on the same inputs. Exit 1 when they differ; the first layer that does is named.
+
+    Example: portnet check pets.onnx torch
+    """
+    from portnet.parity.check import check as compare
+
+    images = [str(path) for path in image] if image else None
+    report = compare(a, b, images=images, atol=atol, rtol=rtol, seed=seed)
+    if json:
+        print_json(report.to_dict())
+    else:
+        typer.echo(f"{report.a} against {report.b}")
+        for problem in report.problems:
+            typer.echo(f"  {problem}")
+        rows = [
+            (c.output, c.batch, f"{c.max_abs:.2e}", f"{c.max_rel:.2e}", _place(c.where), c.problem or "ok")
+            for c in report.comparisons
+        ]
+        print_table(("output", "inputs", "max abs", "max rel", "at", "verdict"), rows)
+        if report.first_divergence:
+            typer.echo(f"first layer that differs: {report.first_divergence}")
+        typer.echo("PASSED" if report.passed else "FAILED")
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+def _place(where: tuple[int, ...]) -> str:
+    return ",".join(map(str, where))

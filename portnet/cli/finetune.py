@@ -1,0 +1,121 @@
+"""``portnet finetune``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from portnet.cli.output import Device, Json, print_json
+
+__all__ = ["finetune"]
+
+
+def finetune(
+    data: Annotated[
+        str | None, typer.Argument(help="Folder of class folders; or one with train and val folders.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="Engine: torch, keras or gluon.")] = "torch",
+    backbone: Annotated[str, typer.Option(help="Name in the zoo (`portnet zoo`), or an .onnx file.")] = "squeezenet1_1",
+    weights: Annotated[str, typer.Option(help="imagenet, none, or a weights file.")] = "imagenet",
+    head: Annotated[str, typer.Option(help="natural, linear, conv, mlp or mlp:512,256.")] = "natural",
+    freeze: Annotated[str, typer.Option(help="none, backbone, first:16, until:fire5 or match:REGEX.")] = "none",
+    lr_mult: Annotated[
+        list[str] | None, typer.Option(help="Learning-rate factor, PATTERN=FACTOR, e.g. head=10. May be repeated.")
+    ] = None,
+    batch_norm: Annotated[
+        str, typer.Option(help="Running statistics: auto (frozen where the layer is), frozen or train.")
+    ] = "auto",
+    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 5,
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
+    optimizer: Annotated[str, typer.Option(help="sgd, adam, adamw or rmsprop.")] = "adam",
+    lr: Annotated[float, typer.Option(help="Base learning rate.")] = 1e-3,
+    momentum: Annotated[float, typer.Option(help="Momentum of sgd.")] = 0.9,
+    weight_decay: Annotated[float, typer.Option(help="On weights; not on biases and norms.")] = 0.0,
+    schedule: Annotated[str, typer.Option(help="constant, step, cosine or one-cycle.")] = "constant",
+    val: Annotated[float, typer.Option(help="Share of each class held out for validation.")] = 0.2,
+    size: Annotated[int | None, typer.Option(help="Input size in pixels. Default: the weights' own.")] = None,
+    crop: Annotated[bool, typer.Option("--crop", help="Keep the aspect ratio and crop the centre.")] = False,
+    augment: Annotated[bool, typer.Option("--augment", help="Random mirror, shift by 30 px, scale 0.9-1.1.")] = False,
+    cache: Annotated[str, typer.Option(help="Activations of a frozen prefix: auto, memory or off.")] = "auto",
+    on_error: Annotated[str, typer.Option(help="An unreadable image: fail or skip.")] = "fail",
+    seed: Annotated[int, typer.Option(help="Decides split, order, augmentation, head and dropout.")] = 0,
+    device: Device = "cpu",
+    out: Annotated[Path | None, typer.Option(help="Folder for the run. Default: runs/BACKBONE-BACKEND[-N].")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    show_policy: Annotated[bool, typer.Option("--policy", help="Print the freeze policy's table first.")] = False,
+    json: Json = False,
+) -> None:
+    """Fine-tune a pretrained network on a folder of images.
+
+    Example: portnet finetune photos/ --backend keras --freeze until:fire5 --epochs 3 --out runs/pets
+    """
+    from portnet.finetune import api
+
+    if resume is not None:
+        run = api.resume(resume, data=data, progress=not json)
+    else:
+        if data is None:
+            raise typer.BadParameter("a folder of images is needed, or --resume RUN", param_hint="DATA")
+        run = api.finetune(
+            data,
+            backend=backend,
+            backbone=backbone,
+            weights=None if weights == "none" else weights,
+            head=head,
+            freeze=freeze,
+            lr_mult=_factors(lr_mult or []),
+            batch_norm=batch_norm,  # type: ignore[arg-type]
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,  # type: ignore[arg-type]
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            schedule=schedule,
+            val=val,
+            size=size,
+            crop=crop,
+            augment=_augment() if augment else None,
+            cache=cache,  # type: ignore[arg-type]
+            on_error=on_error,  # type: ignore[arg-type]
+            seed=seed,
+            device=device,
+            out=out or _new_folder(backbone, backend),
+            progress=not json,
+            show_policy=show_policy,
+        )
+    if json:
+        print_json({"folder": str(run.folder), "interrupted": run.interrupted, **run.history.to_dict()})
+    else:
+        typer.echo(f"run: {run.folder}\nnext: portnet export {run.folder} --onnx model.onnx")
+    if run.interrupted:
+        raise typer.Exit(130)
+
+
+def _factors(texts: list[str]) -> dict[str, float]:
+    factors = {}
+    for text in texts:
+        pattern, _, factor = text.rpartition("=")
+        try:
+            factors[pattern] = float(factor)
+        except ValueError:
+            pattern = ""
+        if not pattern:
+            raise typer.BadParameter(f"got {text!r}, expected PATTERN=FACTOR, e.g. head=10", param_hint="--lr-mult")
+    return factors
+
+
+def _augment() -> object:
+    from portnet.data.augment import Augment
+
+    return Augment()
+
+
+def _new_folder(backbone: str, backend: str) -> Path:
+    base = Path("runs") / f"{Path(backbone).stem}-{backend}"
+    number = 1
+    while (folder := base if number == 1 else base.with_name(f"{base.name}-{number}")).exists():
+        number += 1
+    return folder
