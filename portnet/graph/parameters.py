@@ -1,8 +1,9 @@
 """What each initializer is for: a weight, a bias, a running statistic or a constant.
 
 Engines, policies and counts all ask here, so that "trainable" has one meaning. An initializer is trainable when
-it is floating point and feeds a place in `PLACES`, or the elementwise Add/Mul/Sub/Div of a weight-like array;
-values that came from ``Constant`` nodes or from folding are constants wherever they are used.
+it is floating point and feeds a place in `PLACES`, or the elementwise Add/Mul/Sub/Div of a weight-like array,
+directly or through ops that only move it about (`LAYOUT_OPS`); values that came from ``Constant`` nodes or from
+folding are constants wherever they are used.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import enum
 
 import onnx_ir as ir
 
-__all__ = ["CONSTANT_MARK", "PLACES", "Role", "mark_constant", "roles"]
+__all__ = ["CONSTANT_MARK", "LAYOUT_OPS", "PLACES", "ROLE_MARK", "Role", "mark_constant", "roles"]
 
 # metadata key on a Value that says: not a parameter, whatever it feeds
 CONSTANT_MARK = "portnet.constant"
+
+# metadata key on a Value that holds its role by name, settled before ops were rewritten
+ROLE_MARK = "portnet.role"
 
 
 class Role(enum.Enum):
@@ -60,6 +64,25 @@ PLACES: dict[str, dict[int, Role]] = {
     "GRU": {1: Role.WEIGHT, 2: Role.WEIGHT, 3: Role.BIAS},
     "LSTM": _RECURRENT,
 }
+
+# ops whose output holds the same numbers in another place, shape or float type
+LAYOUT_OPS = frozenset(
+    {
+        "Cast",
+        "CastLike",
+        "Concat",
+        "Expand",
+        "Flatten",
+        "Identity",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
+_MAX_LAYOUT_VALUES = 64
 _ELEMENTWISE = {"Add": Role.BIAS, "Sub": Role.BIAS, "Mul": Role.WEIGHT, "Div": Role.WEIGHT}
 _FLOATS = {
     ir.DataType.FLOAT,
@@ -80,21 +103,39 @@ def roles(model: ir.Model) -> dict[str, Role]:
 
 
 def _role(value: ir.Value) -> Role:
+    pinned = value.metadata_props.get(ROLE_MARK)
+    if pinned in Role.__members__:
+        return Role[pinned]
     if value.dtype not in _FLOATS and (value.const_value is None or value.const_value.dtype not in _FLOATS):
         return Role.CONSTANT
     if CONSTANT_MARK in value.metadata_props:
         return Role.CONSTANT
-    found = [_place(value, use.node, use.idx) for use in value.uses()]
+    tensor = value.const_value
+    is_scalar = tensor is None or len(tensor.shape) == 0 or tensor.size <= 1
+    return _role_of_uses(value, is_scalar, set())
+
+
+def _role_of_uses(value: ir.Value, is_scalar: bool, seen: set[ir.Value]) -> Role:
+    seen.add(value)
+    found = (_place(use.node, use.idx, is_scalar, seen) for use in value.uses())
     return next((role for role in found if role is not Role.CONSTANT), Role.CONSTANT)
 
 
-def _place(value: ir.Value, node: ir.Node, index: int) -> Role:
+def _place(node: ir.Node, index: int, is_scalar: bool, seen: set[ir.Value]) -> Role:
     if node.domain not in ("", "ai.onnx"):
         return Role.CONSTANT
     role = PLACES.get(node.op_type, {}).get(index)
     if role is not None:
         return role
-    tensor = value.const_value
-    if node.op_type in _ELEMENTWISE and tensor is not None and len(tensor.shape) > 0 and tensor.size > 1:
+    if node.op_type in _ELEMENTWISE and not is_scalar:
         return _ELEMENTWISE[node.op_type]
+    if _moves_floats(node, index) and len(seen) < _MAX_LAYOUT_VALUES:
+        found = (_role_of_uses(output, is_scalar, seen) for output in node.outputs if output not in seen)
+        return next((role for role in found if role is not Role.CONSTANT), Role.CONSTANT)
     return Role.CONSTANT
+
+
+def _moves_floats(node: ir.Node, index: int) -> bool:
+    if node.op_type not in LAYOUT_OPS or (index > 0 and node.op_type != "Concat"):
+        return False
+    return node.op_type != "Cast" or node.attributes.get_int("to", 0) in {int(dtype) for dtype in _FLOATS}

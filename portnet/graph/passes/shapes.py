@@ -1,0 +1,113 @@
+"""Element types and shapes of every value, inferred by the standard's own rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx
+import onnx.shape_inference
+import onnx_ir as ir
+
+from portnet.graph.passes.rewrite import subgraphs
+
+__all__ = ["infer_node", "infer_shapes"]
+
+# initializers up to this size are shown to inference, which reads shapes, axes and counts from them
+SMALL_BYTES = 2048
+
+
+def infer_shapes(model: ir.Model) -> None:
+    """Infer element types and shapes.
+
+    Weights are not serialized for it. A node that cannot be inferred leaves what follows unknown.
+
+    Requires: nothing.
+    Ensures: ``type`` and ``shape`` are set where the standard's rules can tell.
+    """
+    try:
+        inferred = onnx.shape_inference.infer_shapes(_without_weights(model), data_prop=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        return
+    _merge(model.graph, inferred.graph)
+
+
+def _without_weights(model: ir.Model) -> onnx.ModelProto:
+    """Return the model as protobuf, its large initializers turned into inputs."""
+    light = model.clone()
+    for graph in light.graphs():
+        for value in tuple(graph.initializers.values()):
+            tensor = value.const_value
+            if tensor is None or tensor.nbytes > SMALL_BYTES:
+                graph.initializers.pop(value.name)  # type: ignore[arg-type]
+                if tensor is not None:
+                    value.shape, value.type = ir.Shape(tensor.shape), ir.TensorType(tensor.dtype)
+                value.const_value = None
+                if graph is light.graph and value not in graph.inputs:
+                    graph.inputs.append(value)
+    return ir.to_proto(light)
+
+
+def _merge(graph: ir.Graph, inferred: onnx.GraphProto) -> None:
+    known = {info.name: info.type for info in (*inferred.value_info, *inferred.output)}
+    for node, proto in zip(graph, inferred.node, strict=True):
+        for output in node.outputs:
+            if output.name in known:
+                _set_type(output, known[output.name])
+        protos = {attribute.name: attribute for attribute in proto.attribute}
+        for name, attribute in node.attributes.items():
+            if attribute.type == ir.AttributeType.GRAPH:
+                _merge(attribute.as_graph(), protos[name].g)
+
+
+def _set_type(value: ir.Value, proto: onnx.TypeProto) -> None:
+    if proto.WhichOneof("value") is None:
+        return
+    inferred = ir.serde.deserialize_type_proto_for_type(proto)
+    if inferred is not None and inferred.dtype != ir.DataType.UNDEFINED:
+        value.type = inferred
+    shape = ir.serde.deserialize_type_proto_for_shape(proto)
+    if shape is not None:
+        value.shape = shape
+
+
+def infer_node(node: ir.Node, opset: int) -> None:
+    """Infer the outputs of one node from its inputs, where the standard's rules can tell.
+
+    Args:
+        node: a node of the default domain; subgraphs' own values are not inferred.
+        opset: version of the default operator set.
+    """
+    if node.domain != "" or subgraphs(node) or not onnx.defs.has(node.op_type, opset, ""):
+        return
+    proto = ir.to_proto(node)
+    types = {v.name: _type_proto(v) for v in node.inputs if v is not None}
+    data = {v.name: ir.to_proto(v.const_value) for v in node.inputs if v is not None and _is_small_constant(v)}
+    try:
+        found = onnx.shape_inference.infer_node_outputs(
+            onnx.defs.get_schema(node.op_type, opset, ""),
+            proto,
+            types,
+            data,
+            opset_imports=[onnx.helper.make_opsetid("", opset)],
+        )
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        return
+    for output in node.outputs:
+        if output.name in found:
+            _set_type(output, found[output.name])
+
+
+def input_types(node: ir.Node) -> Sequence[onnx.TypeProto]:
+    """Return the types of a node's inputs as protobuf, empty where one is unknown or left out."""
+    return [onnx.TypeProto() if value is None else _type_proto(value) for value in node.inputs]
+
+
+def _type_proto(value: ir.Value) -> onnx.TypeProto:
+    if value.type is None:
+        return onnx.TypeProto()
+    return ir.to_proto(value).type
+
+
+def _is_small_constant(value: ir.Value) -> bool:
+    tensor = value.const_value
+    return value.is_initializer() and tensor is not None and tensor.nbytes <= SMALL_BYTES
