@@ -1,0 +1,54 @@
+"""PortNet's PyTorch engine: an ONNX graph becomes a `torch.fx.GraphModule` of native layers.
+
+torch is imported when a method first needs it, not with this package.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from portnet.adapter import Adapter
+
+if TYPE_CHECKING:
+    from portnet.adapter import Lowered
+    from portnet.graph.model import Model
+
+__all__ = ["Engine"]
+
+
+class Engine(Adapter):
+    """PyTorch as an engine."""
+
+    name = "torch"
+    framework = "PyTorch"
+
+    @property
+    def ops(self) -> frozenset[str]:
+        """Names of the ops that have a builder in `portnet_torch.ops`."""
+        from portnet_torch.ops import TABLE
+
+        return frozenset(TABLE)
+
+    def version(self) -> str:
+        """Version of torch, e.g. ``2.13.0+cpu``."""
+        import torch
+
+        return str(torch.__version__)
+
+    def devices(self) -> list[str]:
+        """CUDA devices that torch sees, then "cpu"."""
+        import torch
+
+        return [f"cuda:{index}" for index in range(torch.cuda.device_count())] + ["cpu"]
+
+    def lower_canonical(self, model: Model, device: str) -> Lowered:
+        """Lower a canonical model onto torch; see `portnet_torch.lower`."""
+        from portnet_torch.lower import lower
+
+        return lower(model, device)
+
+    def limit_threads(self, count: int) -> None:
+        """Use at most ``count`` threads within one operation."""
+        import torch
+
+        torch.set_num_threads(count)

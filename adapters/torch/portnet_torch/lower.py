@@ -1,0 +1,328 @@
+"""The walk that turns a canonical ONNX graph into a `torch.fx.GraphModule`.
+
+Every ONNX value is an `fx.Proxy`: a builder calls a native layer (`TorchLowering.layer`) or a function
+(`TorchLowering.call`) on proxies, and fx records it. Sizes known while the network is built are Python integers;
+symbolic ones become ``x.size(axis)`` and arithmetic on it, so that `torch.export` and `torch.compile` see no
+data-dependent work.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import Tensor, fx, nn
+
+from portnet.graph.host import HostValue, evaluate_size
+from portnet.graph.lowering import Builder, HostValueNeededError, Lowering, NodeView
+from portnet.graph.model import Model
+from portnet.graph.parameters import Role
+from portnet_torch.binding import PLAIN, Binding, Layout
+from portnet_torch.dtypes import to_tensor, torch_dtype
+from portnet_torch.naming import LayerPaths, identifier, weight_owner
+from portnet_torch.network import TorchLowered
+from portnet_torch.ops import TABLE
+
+__all__ = ["Subgraph", "TorchLowering", "lower"]
+
+
+def lower(model: Model, device: str) -> TorchLowered:
+    """Lower a canonical model and move it to ``device``."""
+    walk = TorchLowering(model, device=device)
+    native = walk.build()
+    return TorchLowered(model, native.to(device), walk.shared.bindings, device)
+
+
+@dataclass
+class _Shared:
+    """What the walks over a graph and its subgraphs have in common.
+
+    Attributes:
+        device: where the network will run.
+        memory_format: channels_last when the network reads images.
+        bindings: where each initializer went, in the order of lowering.
+    """
+
+    device: str
+    memory_format: torch.memory_format
+    bindings: list[Binding] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Subgraph:
+    """A lowered If branch or Loop body.
+
+    Attributes:
+        module: takes the subgraph's inputs, then the captured values; returns a tuple.
+        captured: values of the outer graph that it reads.
+    """
+
+    module: fx.GraphModule
+    captured: list[fx.Proxy]
+
+
+class TorchLowering(Lowering[fx.Proxy]):
+    """Lowers one graph; a subgraph of If, Loop or Scan is lowered by a child.
+
+    Attributes:
+        shared: state common to parent and children.
+    """
+
+    engine: ClassVar[str] = "torch"
+    table: ClassVar[Mapping[str, Builder]] = TABLE
+
+    def __init__(
+        self,
+        model: Model,
+        graph: ir.Graph | None = None,
+        *,
+        device: str = "cpu",
+        parent: TorchLowering | None = None,
+        prefix: str = "",
+    ) -> None:
+        super().__init__(model, graph)
+        self.parent = parent
+        self.prefix = prefix
+        self.shared = parent.shared if parent else _Shared(device, memory_format(model))
+        self._root = nn.Module()
+        self._graph = fx.Graph()
+        self._tracer = fx.proxy.GraphAppendingTracer(self._graph)
+        self._paths = LayerPaths()
+        self._named: set[fx.Node] = set()
+        self._constants: list[str] = []
+        self._sizes: dict[Any, fx.Proxy] = {}
+        self._captured: dict[ir.Value, fx.Proxy] = {}
+        if parent is not None:
+            self.symbols = ChainMap({}, parent.symbols)  # type: ignore[assignment]
+
+    def build(self) -> fx.GraphModule:
+        """Walk the graph and return the module that runs it."""
+        outputs = self.walk()
+        single = len(outputs) == 1 and self.parent is None
+        self._graph.output(self._tracer.create_arg(outputs[0] if single else tuple(outputs)))
+        self._graph.lint()
+        module = fx.GraphModule(self._root, self._graph, identifier(self.graph.name or "Network"))
+        for path in self._constants:
+            owner, _, leaf = path.rpartition(".")
+            _forget(module.get_submodule(owner), leaf)
+        return module
+
+    # ---- the hooks of the shared walk
+
+    def make_input(self, value: ir.Value) -> fx.Proxy:
+        """Return a placeholder named like the input."""
+        return self._tracer.create_proxy("placeholder", identifier(value.name or "x"), (), {})
+
+    def make_parameter(self, value: ir.Value, array: np.ndarray) -> fx.Proxy:
+        """Return a parameter, or a buffer for a running statistic, of the network itself."""
+        path = self._paths.new(value.name or "parameter")
+        self._set(path, self._tensor_for(value, self._own(array)))
+        self._bind_initializer(value, (path,), PLAIN)
+        return self._tracer.create_proxy("get_attr", path, (), {})
+
+    def make_constant(self, value: ir.Value, array: np.ndarray) -> fx.Proxy:
+        """Return a buffer that the state dict leaves out; strings stay a numpy array."""
+        path = self._paths.new(value.name or "constant")
+        tensor = to_tensor(array)
+        self._set(path, tensor.clone() if isinstance(tensor, Tensor) else tensor)
+        self._constants.append(path)
+        return self._tracer.create_proxy("get_attr", path, (), {})
+
+    def make_symbolic(self, value: ir.Value, host: HostValue) -> fx.Proxy:
+        """Return a tensor made from sizes of the inputs."""
+        sizes = np.frompyfunc(self.size, 1, 1)(host.array)
+        dtype = torch_dtype(ir.DataType.from_numpy(host.dtype or np.dtype(np.int64)))
+        nested = sizes.tolist() if isinstance(sizes, np.ndarray) else sizes
+        return self.call(torch.tensor, nested, dtype=dtype, device=self.shared.device)
+
+    def value(self, value: ir.Value | None) -> fx.Proxy:
+        """Return the proxy of an ONNX value; one of an outer graph is captured as one more input."""
+        if value is not None and value not in self.values and self._is_outer(value):
+            self.values[value] = self._capture(value)
+        return super().value(value)
+
+    def try_host(self, value: ir.Value) -> HostValue | None:
+        """Return a value known on the host, asking the outer graph for what is its own."""
+        if self.parent is not None and self._is_outer(value):
+            return self.parent.try_host(value)
+        return super().try_host(value)
+
+    def _bind(self, node: NodeView, produced: Any) -> None:
+        super()._bind(node, produced)
+        for value in node.outputs:
+            proxy = self.values.get(value)
+            if proxy is not None and proxy.node not in self._named:
+                self._name(proxy.node, node.name if len(node.outputs) == 1 else f"{node.name}_{value.name}")
+
+    def _name(self, node: fx.Node, name: str) -> None:
+        self._named.add(node)
+        if node.op in ("call_function", "call_method", "call_module"):
+            node._rename(identifier(name))
+
+    # ---- what builders use
+
+    def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Proxy:
+        """Record a call of a function."""
+        return self._tracer.create_proxy("call_function", function, args, kwargs)
+
+    def method(self, name: str, tensor: fx.Proxy, *args: Any, **kwargs: Any) -> fx.Proxy:
+        """Record a call of a tensor's method."""
+        return self._tracer.create_proxy("call_method", name, (tensor, *args), kwargs)
+
+    def layer(self, module: nn.Module, name: str, *args: Any) -> fx.Proxy:
+        """Add a layer under a path made from ``name`` and record a call of it."""
+        path = self._paths.new(name)
+        self._set(path, module)
+        return self._tracer.create_proxy("call_module", path, args, {})
+
+    def adopt(
+        self, module: nn.Module, node: NodeView, weights: Mapping[str, tuple[ir.Value | None, Layout]], *args: Any
+    ) -> fx.Proxy:
+        """Add a native layer that takes over initializers, and record a call of it.
+
+        Args:
+            module: the layer, made on the meta device.
+            node: the ONNX node that it stands for.
+            weights: tensor names of the layer, joined by a space where one initializer fills several -> the
+                initializer and its layout.
+            args: what the layer is called on.
+        """
+        owner = next((weight_owner(v.name or "") for v, _ in weights.values() if v is not None), None)
+        path = self._paths.new(owner or node.name)
+        for names, (value, layout) in weights.items():
+            if value is not None and value.const_value is not None:
+                self._fill(module, path, names.split(), value, layout)
+        self._set(path, module)
+        return self._tracer.create_proxy("call_module", path, args, {})
+
+    def adoptable(self, *values: ir.Value | None) -> bool:
+        """Whether a native layer may take over all of these initializers (those left out aside)."""
+        present = [value for value in values if value is not None]
+        return all(self.weight(value) is not None and self.is_exclusive(value) for value in present)
+
+    def size(self, size: Any) -> Any:
+        """Return a host size as an integer, or as arithmetic on ``x.size(axis)`` where it is symbolic."""
+        return evaluate_size(size, self._leaf)
+
+    def ints(self, value: ir.Value | None) -> Any:
+        """Return an integer tensor as a list of ints and symbolic sizes, or as a list made while the network runs."""
+        try:
+            return [self.size(size) for size in self.host_dims(value)]
+        except HostValueNeededError:
+            return self.method("tolist", self.method("flatten", self.value(value)))
+
+    def item(self, value: ir.Value | None) -> Any:
+        """Return a tensor of one element as a Python number, a symbolic size, or a number read while running."""
+        try:
+            [size] = self.host_dims(value)
+        except HostValueNeededError:
+            return self.method("item", self.value(value))
+        return size if isinstance(size, (bool, float)) else self.size(size)
+
+    def rank(self, value: ir.Value | None) -> int:
+        """Return the number of axes of a tensor.
+
+        Raises:
+            UnsupportedError: shape inference could not tell.
+        """
+        if value is None or value.shape is None:
+            raise self.unsupported(f"the rank of {value.name if value else 'an input'!r} is not known")
+        return len(value.shape)
+
+    def dtype(self, value: ir.Value | None) -> torch.dtype:
+        """Return the torch dtype that carries a value's element type."""
+        return torch_dtype(value.dtype if value is not None else None)
+
+    def subgraph(self, graph: ir.Graph, prefix: str) -> Subgraph:
+        """Lower a subgraph that will live under the path ``prefix``."""
+        child = TorchLowering(self.model, graph, parent=self, prefix=f"{self.prefix}{prefix}.")
+        module = child.build()
+        return Subgraph(module, [self.value(value) for value in child._captured])
+
+    def control(
+        self, make: Callable[..., nn.Module], node: NodeView, graphs: Mapping[str, ir.Graph], *args: Any
+    ) -> Any:
+        """Add a module of control flow over lowered subgraphs and record a call of it on ``args``.
+
+        Args:
+            make: takes one `Subgraph.module` by name for each of ``graphs``.
+            node: the If, Loop or Scan.
+            graphs: its subgraphs by the name of their attribute in the module.
+            args: what the module is called on; a list of captured values for each subgraph follows.
+        """
+        path = self._paths.new(node.name)
+        lowered = {name: self.subgraph(graph, f"{path}.{name}") for name, graph in graphs.items()}
+        self._set(path, make(**{name: sub.module for name, sub in lowered.items()}))
+        captured = [sub.captured for sub in lowered.values()]
+        return self._tracer.create_proxy("call_module", path, (*args, *captured), {})
+
+    # ---- inside
+
+    def _leaf(self, symbol: Any) -> fx.Proxy:
+        if symbol not in self._sizes:
+            source, axis = self.symbols[symbol]
+            self._sizes[symbol] = self.method("size", self.value(source), axis)
+        return self._sizes[symbol]
+
+    def _is_outer(self, value: ir.Value) -> bool:
+        return self.parent is not None and value.graph is not self.graph
+
+    def _capture(self, value: ir.Value) -> fx.Proxy:
+        last = next((n for n in reversed(self._graph.nodes) if n.op == "placeholder"), None)
+        place = self._graph.inserting_after(last) if last else self._graph.inserting_before()
+        with place:
+            self._captured[value] = self.make_input(value)
+        return self._captured[value]
+
+    def _set(self, path: str, item: Any) -> None:
+        *parents, leaf = path.split(".")
+        owner = self._root
+        for part in parents:
+            if not hasattr(owner, part):
+                owner.add_module(part, nn.Module())
+            owner = getattr(owner, part)
+        if isinstance(item, Tensor) and not isinstance(item, nn.Parameter):
+            owner.register_buffer(leaf, item)
+        else:
+            setattr(owner, leaf, item)
+
+    def _own(self, array: np.ndarray) -> Tensor:
+        tensor = to_tensor(array)
+        wanted = self.shared.memory_format if tensor.ndim == 4 else torch.contiguous_format
+        return tensor.clone(memory_format=wanted)
+
+    def _tensor_for(self, value: ir.Value, tensor: Tensor) -> Tensor:
+        role = self.roles.get(value.name or "", Role.CONSTANT)
+        if role is Role.STATISTIC:
+            return tensor
+        return nn.Parameter(tensor, requires_grad=role.trainable)
+
+    def _fill(self, module: nn.Module, path: str, names: list[str], value: ir.Value, layout: Layout) -> None:
+        array = to_tensor(value.const_value.numpy())  # type: ignore[union-attr]
+        for name, part in zip(names, layout.split(array), strict=True):
+            own = part.clone(memory_format=self.shared.memory_format if part.ndim == 4 else torch.contiguous_format)
+            setattr(module, name, self._tensor_for(value, own))
+        self._bind_initializer(value, tuple(f"{path}.{name}" for name in names), layout)
+
+    def _bind_initializer(self, value: ir.Value, paths: tuple[str, ...], layout: Layout) -> None:
+        role = self.roles.get(value.name or "", Role.CONSTANT)
+        if role is not Role.CONSTANT:
+            full = tuple(f"{self.prefix}{path}" for path in paths)
+            self.shared.bindings.append(Binding(value.name or "", full, layout, role is Role.STATISTIC))
+
+
+def memory_format(model: Model) -> torch.memory_format:
+    """Return channels_last for a network that reads images (a 4-D float input), else contiguous."""
+    images = any(port.shape is not None and len(port.shape) == 4 and "float" in port.dtype for port in model.inputs)
+    return torch.channels_last if images else torch.contiguous_format
+
+
+def _forget(owner: nn.Module, leaf: str) -> None:
+    tensor = getattr(owner, leaf)
+    if isinstance(tensor, Tensor):
+        owner.register_buffer(leaf, tensor, persistent=False)

@@ -1,0 +1,69 @@
+"""Names for layers and variables out of ONNX names."""
+
+from __future__ import annotations
+
+import keyword
+import re
+
+import numpy as np
+import torch.fx
+
+__all__ = ["LayerPaths", "identifier", "shortest", "weight_owner"]
+
+# how the framework that made a file calls a layer's weight
+_WEIGHT_SUFFIX = re.compile(r"[._/](weight|kernel|gamma|W)$")
+
+
+def identifier(name: str) -> str:
+    """Return a name as a Python identifier: ``/features/conv.1`` becomes ``features_conv_1``."""
+    text = re.sub(r"\W+", "_", name).strip("_") or "value"
+    text = f"_{text}" if text[0].isdigit() else text
+    return f"{text}_" if keyword.iskeyword(text) else text
+
+
+def weight_owner(weight: str) -> str | None:
+    """Return the name of the layer that a weight's name tells: ``fc`` for ``fc.weight``, or None."""
+    owner = _WEIGHT_SUFFIX.sub("", weight)
+    return owner if owner != weight else None
+
+
+def shortest(number: float) -> float:
+    """Return the shortest decimal that is the same float32: 1e-05 for ONNX's 9.999999747378752e-06."""
+    return float(str(np.float32(number)))
+
+
+class LayerPaths:
+    """Gives each layer a dotted path of its own that leads through no other layer."""
+
+    def __init__(self) -> None:
+        self._layers: set[str] = set()
+        self._parents: set[str] = set()
+
+    def new(self, name: str) -> str:
+        """Return a free path for a layer called ``name``; the parts of ``features.3.squeeze`` nest.
+
+        A path that would lead through another layer is joined with underscores; a taken one gets a number.
+        """
+        parts = [re.sub(r"\W+", "_", part) for part in re.split(r"[./:]+", name)]
+        parts = [_attribute(part) for part in parts if part.strip("_")] or ["layer"]
+        path = ".".join(parts) if self._is_free(parts) else "_".join(parts)
+        candidate, number = path, 1
+        while not self._is_free(candidate.split(".")):
+            number += 1
+            candidate = f"{path}_{number}"
+        self._layers.add(candidate)
+        self._parents.update(_prefixes(candidate.split(".")))
+        return candidate
+
+    def _is_free(self, parts: list[str]) -> bool:
+        path = ".".join(parts)
+        taken = path in self._layers or path in self._parents
+        return not taken and not self._layers.intersection(_prefixes(parts))
+
+
+def _prefixes(parts: list[str]) -> list[str]:
+    return [".".join(parts[:length]) for length in range(1, len(parts))]
+
+
+def _attribute(part: str) -> str:
+    return f"{part}_" if hasattr(torch.fx.GraphModule, part) or part in ("training", "graph") else part

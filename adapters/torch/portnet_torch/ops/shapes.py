@@ -1,0 +1,177 @@
+"""Shape, order and type of tensors: what moves or reinterprets elements and computes nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import torch
+import torch.nn.functional as F
+
+from portnet_torch.dtypes import torch_dtype
+from portnet_torch.functional import shapes
+from portnet_torch.ops.registry import op
+
+_PAD_MODES = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
+
+
+@op("Identity")
+def _identity(walk, node):
+    return walk.value(node.required(0))
+
+
+@op("Constant")
+def _constant(walk, node):
+    name = next(name for name in ("value_string", "value_strings", "value") if name in node.attributes)
+    dtype = object if name != "value" else None
+    return walk.make_constant(node.outputs[0], np.array(node[name], dtype=dtype))
+
+
+@op("ConstantOfShape")
+def _constant_of_shape(walk, node):
+    fill = node.get("value")
+    dtype = walk.dtype(node.outputs[0])
+    number = 0.0 if fill is None else fill.reshape(-1)[0].item()
+    return walk.call(torch.full, walk.ints(node.required(0)), number, dtype=dtype, device=walk.shared.device)
+
+
+@op("Shape")
+def _shape(walk, node):
+    return walk.call(shapes.shape, walk.value(node.required(0)), node["start"], node.get("end"))
+
+
+@op("Size")
+def _size(walk, node):
+    return walk.call(shapes.size, walk.value(node.required(0)))
+
+
+@op("Reshape")
+def _reshape(walk, node):
+    x = walk.value(node.required(0))
+    known = walk.try_host(node.required(1))
+    if known is None:
+        return walk.call(shapes.reshape, x, walk.ints(node.required(1)), bool(node["allowzero"]))
+    dims = walk.ints(node.required(1))
+    if not node["allowzero"]:
+        dims = [walk.method("size", x, axis) if isinstance(n, int) and n == 0 else n for axis, n in enumerate(dims)]
+    return walk.method("reshape", x, dims)
+
+
+@op("Flatten")
+def _flatten(walk, node):
+    x, axis = node.required(0), node["axis"]
+    if axis == 1 and x.shape is not None and len(x.shape) > 1:
+        return walk.call(torch.flatten, walk.value(x), 1)
+    return walk.call(shapes.flatten, walk.value(x), axis)
+
+
+@op("Transpose")
+def _transpose(walk, node):
+    x = node.required(0)
+    perm = node.get("perm") or list(reversed(range(walk.rank(x))))
+    return walk.method("permute", walk.value(x), *perm) if perm else walk.value(x)
+
+
+@op("Squeeze")
+def _squeeze(walk, node):
+    x = walk.value(node.required(0))
+    return (
+        walk.method("squeeze", x) if node.input(1) is None else walk.call(shapes.squeeze, x, walk.ints(node.input(1)))
+    )
+
+
+@op("Unsqueeze")
+def _unsqueeze(walk, node):
+    x, axes = walk.value(node.required(0)), walk.ints(node.required(1))
+    if isinstance(axes, list) and len(axes) == 1:
+        return walk.method("unsqueeze", x, axes[0])
+    return walk.call(shapes.unsqueeze, x, axes)
+
+
+@op("Concat")
+def _concat(walk, node):
+    return walk.call(torch.cat, walk.inputs(node), node["axis"])
+
+
+@op("Split")
+def _split(walk, node):
+    x, axis, count = walk.value(node.required(0)), node["axis"], len(node.outputs)
+    if node.input(1) is None:
+        parts = walk.call(shapes.split_evenly, x, count, axis)
+    else:
+        parts = walk.call(torch.split, x, walk.ints(node.input(1)), axis)
+    return [parts[index] for index in range(count)]
+
+
+@op("Slice")
+def _slice(walk, node):
+    starts, ends = walk.ints(node.required(1)), walk.ints(node.required(2))
+    axes = None if node.input(3) is None else walk.ints(node.input(3))
+    steps = None if node.input(4) is None else walk.ints(node.input(4))
+    return walk.call(shapes.slice_, walk.value(node.required(0)), starts, ends, axes, steps)
+
+
+@op("Expand")
+def _expand(walk, node):
+    return walk.call(shapes.expand, walk.value(node.required(0)), walk.ints(node.required(1)))
+
+
+@op("Tile")
+def _tile(walk, node):
+    return walk.call(torch.tile, walk.value(node.required(0)), walk.ints(node.required(1)))
+
+
+@op("Pad")
+def _pad(walk, node):
+    x = walk.value(node.required(0))
+    pads = walk.ints(node.required(1))
+    axes = None if node.input(3) is None else walk.ints(node.input(3))
+    if node["mode"] == "constant":
+        fill = 0 if node.input(2) is None else walk.item(node.input(2))
+        return walk.call(shapes.pad, x, pads, fill, axes)
+    if node["mode"] not in _PAD_MODES:
+        raise walk.unsupported(f"mode {node['mode']!r}")
+    return walk.call(shapes.pad_from_edge, x, pads, node["mode"], axes)
+
+
+@op("DepthToSpace")
+def _depth_to_space(walk, node):
+    column_first = node["mode"] == "CRD"
+    if column_first:
+        return walk.call(F.pixel_shuffle, walk.value(node.required(0)), node["blocksize"])
+    return walk.call(shapes.depth_to_space, walk.value(node.required(0)), node["blocksize"])
+
+
+@op("SpaceToDepth")
+def _space_to_depth(walk, node):
+    return walk.call(shapes.space_to_depth, walk.value(node.required(0)), node["blocksize"])
+
+
+@op("EyeLike")
+def _eye_like(walk, node):
+    dtype = torch_dtype(ir.DataType(node["dtype"])) if node.get("dtype") else walk.dtype(node.required(0))
+    return walk.call(shapes.eye_like, walk.value(node.required(0)), node["k"], dtype)
+
+
+@op("Trilu")
+def _trilu(walk, node):
+    k = 0 if node.input(1) is None else walk.item(node.input(1))
+    return walk.call(torch.triu if node["upper"] else torch.tril, walk.value(node.required(0)), k)
+
+
+@op("Range")
+def _range(walk, node):
+    start, limit, delta = (walk.item(value) for value in node.inputs)
+    dtype = walk.dtype(node.outputs[0])
+    return walk.call(torch.arange, start, limit, delta, dtype=dtype, device=walk.shared.device)
+
+
+@op("CenterCropPad")
+def _center_crop_pad(walk, node):
+    axes = node.get("axes")
+    return walk.call(shapes.center_crop_pad, walk.value(node.required(0)), walk.ints(node.required(1)), axes)
+
+
+@op("ReverseSequence")
+def _reverse_sequence(walk, node):
+    axes = node["time_axis"], node["batch_axis"]
+    return walk.call(shapes.reverse_sequence, walk.value(node.required(0)), walk.value(node.required(1)), *axes)
