@@ -97,7 +97,8 @@ class TrainPlan:
         frozen_statistics: names of running means and variances that must not move: the BatchNormalization that
             reads them runs on its running statistics. Those not named normalise by the batch and update.
         label_smoothing: ε of the softmax cross-entropy: target (1−ε)·onehot + ε/classes.
-        class_weights: weight of each class in the loss, shape (classes,), or None; the loss is then the weighted mean.
+        class_weights: weight of each class in the loss, shape (classes,), or None; the loss is then the weighted mean
+            Σ w[yᵢ]·lossᵢ / Σ w[yᵢ] of the examples' (smoothed) losses.
         clip_norm: largest allowed 2-norm over all gradients together, or None.
         seed: seed of the engine's own generator (Dropout masks).
     """

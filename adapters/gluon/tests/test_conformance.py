@@ -1,0 +1,7 @@
+"""The behaviour that every engine must show."""
+
+from portnet.testing.conformance import Conformance
+
+
+class TestGluonConformance(Conformance):
+    engine_name = "gluon"
