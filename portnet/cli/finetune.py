@@ -51,6 +51,7 @@ def finetune(
 
     Example: portnet finetune photos/ --backend keras --freeze until:fire5 --epochs 3 --out runs/pets
     """
+    from portnet.data.augment import Augment
     from portnet.finetune import api
 
     if resume is not None:
@@ -77,7 +78,7 @@ def finetune(
             val=val,
             size=size,
             crop=crop,
-            augment=_augment() if augment else None,
+            augment=Augment() if augment else None,
             cache=cache,  # type: ignore[arg-type]
             on_error=on_error,  # type: ignore[arg-type]
             seed=seed,
@@ -105,12 +106,6 @@ def _factors(texts: list[str]) -> dict[str, float]:
         if not pattern:
             raise typer.BadParameter(f"got {text!r}, expected PATTERN=FACTOR, e.g. head=10", param_hint="--lr-mult")
     return factors
-
-
-def _augment() -> object:
-    from portnet.data.augment import Augment
-
-    return Augment()
 
 
 def _new_folder(backbone: str, backend: str) -> Path:

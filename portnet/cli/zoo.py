@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from portnet.cli.output import Json, print_json, print_table
+
+if TYPE_CHECKING:
+    from portnet.zoo import ZooEntry
 
 __all__ = ["zoo"]
 
@@ -18,17 +21,29 @@ def zoo(json: Json = False) -> None:
 
     entries = [networks.info(name) for name in networks.names()]
     if json:
-        print_json([asdict(entry) for entry in entries])
+        print_json([_plain(entry) for entry in entries])
         return
     rows = [
         (
             entry.name,
             str(entry.depth),
             f"{entry.parameters:,}",
-            f"{entry.size_mb:.1f} MB",
-            "×".join(map(str, entry.input_size)),
-            entry.weights_at_hand or "download",
+            f"{entry.megabytes:.1f} MB",
+            "×".join(map(str, entry.size)),
+            ", ".join(entry.weights_at_hand()) or "download",
         )
         for entry in entries
     ]
     print_table(("network", "depth", "parameters", "size", "input", "ImageNet weights"), rows)
+
+
+def _plain(entry: ZooEntry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "depth": entry.depth,
+        "parameters": entry.parameters,
+        "megabytes": entry.megabytes,
+        "input": list(entry.size),
+        "weights_at_hand": list(entry.weights_at_hand()),
+        "source": entry.source,
+    }

@@ -40,7 +40,7 @@ def frontier(model: Model, table: FreezeTable) -> str | None:
     """
     moving = {name for name, plan in table.parameters.items() if plan.trainable}
     moving |= {name for name, role in model.roles.items() if role is Role.STATISTIC} - table.frozen_statistics
-    fixed: set[ir.Value] = {value for value in model.ir.graph.inputs}
+    fixed: set[ir.Value] = set(model.ir.graph.inputs)
     fixed |= {value for name, value in model.ir.graph.initializers.items() if name not in moving}
     candidates: list[ir.Value] = []
     for node in model.ir.graph:

@@ -117,4 +117,5 @@ class Settings:
 def _augment(data: dict[str, Any] | None) -> Augment | None:
     if data is None:
         return None
-    return Augment(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+    return Augment(**plain)

@@ -286,7 +286,8 @@ def build_network(settings: Settings, classes: tuple[str, ...], backbone: Model 
         InputError: the backbone says nothing of its preprocessing.
     """
     if not isinstance(backbone, Backbone):
-        backbone = Backbone.of(backbone or settings.backbone, weights=settings.weights, size=settings.size)
+        source = backbone if backbone is not None else settings.backbone
+        backbone = Backbone.of(source, weights=settings.weights, size=settings.size)
     model = settings.head.attach(backbone, classes, settings.seed)
     preprocessing = backbone.model.preprocessing
     if preprocessing is None:

@@ -128,7 +128,7 @@ def _first_divergence(left: Side, right: Side, batch: Mapping[str, np.ndarray], 
     """Bisect over the tensors that both networks have, in graph order; return the first layer that differs."""
     inside = {value.name for node in left.model.ir.graph for value in node.outputs}
     layers = [
-        (node.name or node.op_type, node.op_type, value.name)
+        (node.name or node.op_type, node.op_type, value.name or "")
         for node in right.model.ir.graph
         for value in node.outputs[:1]
         if value.name in inside

@@ -84,9 +84,8 @@ class Report:
         for c in self.comparisons:
             top1 = "" if c.top1 is None else f", top-1 {c.top1:.0%}"
             verdict = c.problem or "ok"
-            lines.append(
-                f"  {c.output} ({c.batch}): max abs {c.max_abs:.2e}, rel {c.max_rel:.2e}, cosine {c.cosine:.6f}{top1}: {verdict}"
-            )
+            numbers = f"max abs {c.max_abs:.2e}, rel {c.max_rel:.2e}, cosine {c.cosine:.6f}{top1}"
+            lines.append(f"  {c.output} ({c.batch}): {numbers}: {verdict}")
         if self.first_divergence:
             lines.append(f"  first layer that differs: {self.first_divergence}")
         return "\n".join(lines)

@@ -128,6 +128,6 @@ def _is_run(thing: Any) -> bool:
 
 def _side_of_native(thing: Any, other: Any) -> Side:
     raise InputError(
-        f"check: got a {type(thing).__module__}.{type(thing).__name__}, expected a Model, an .onnx file, a run, a session, "
-        "a lowered network or an engine's name"
+        f"check: got a {type(thing).__module__}.{type(thing).__name__}, expected a Model, an .onnx file, a run, "
+        "a session, a lowered network, a network that an engine made, or an engine's name"
     )
