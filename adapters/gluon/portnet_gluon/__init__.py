@@ -1,0 +1,56 @@
+"""PortNet's MXNet Gluon engine: ONNX graphs as hybridized ``gluon.SymbolBlock`` networks.
+
+Creating `Engine` imports nothing of MXNet; its methods do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from portnet.adapter import Adapter
+
+if TYPE_CHECKING:
+    from portnet.adapter import Lowered
+    from portnet.graph.model import Model
+
+__all__ = ["Engine"]
+
+
+class Engine(Adapter):
+    """MXNet Gluon 1.9.1, on CPU and, where MXNet was built for it, on CUDA."""
+
+    name = "gluon"
+    framework = "MXNet Gluon"
+
+    @property
+    def ops(self) -> frozenset[str]:
+        """Names of the ops it lowers itself."""
+        from portnet_gluon.ops import TABLE
+
+        return frozenset(TABLE)
+
+    def version(self) -> str:
+        """MXNet's version."""
+        from portnet_gluon.compat import mx
+
+        return str(mx.__version__)
+
+    def devices(self) -> list[str]:
+        """Devices that work here, best first."""
+        from portnet_gluon.compat import mx
+
+        return [*(f"gpu:{i}" for i in range(mx.context.num_gpus())), "cpu"]
+
+    def lower_canonical(self, model: Model, device: str) -> Lowered:
+        """Lower a canonical model onto a hybridized SymbolBlock."""
+        from portnet_gluon.network import GluonLowered
+
+        return GluonLowered(model, device)
+
+    def limit_threads(self, count: int) -> None:
+        """Use at most ``count`` OpenMP threads in MXNet's operators."""
+        import ctypes
+
+        from portnet_gluon.compat import mx
+
+        mx.base.check_call(mx.base._LIB.MXSetNumOMPThreads(ctypes.c_int(count)))

@@ -1,0 +1,35 @@
+"""Softmax cross-entropy as the core defines it, and the count of right answers, as symbols."""
+
+from __future__ import annotations
+
+from portnet_gluon.compat import mx
+from portnet_gluon.ops.registry import Symbol
+
+__all__ = ["CLASS_WEIGHTS", "LABELS", "loss_and_hits"]
+
+LABELS = "portnet.labels"
+CLASS_WEIGHTS = "portnet.class_weights"
+
+
+def loss_and_hits(logits: Symbol, smoothing: float, weighted: bool) -> list[Symbol]:
+    """Return the loss, shape (1,), and the number of rows whose largest logit is the label's, shape (1,).
+
+    Args:
+        logits: shape (N, classes).
+        smoothing: ε: the target is (1−ε) · onehot + ε / classes.
+        weighted: take the mean weighted by the variable `CLASS_WEIGHTS`, shape (classes,), at the label.
+    """
+    labels = mx.sym.var(LABELS, dtype="int64")
+    logs = mx.sym.log_softmax(logits, axis=-1)
+    losses = -mx.sym.pick(logs, labels, axis=-1)
+    if smoothing:
+        losses = losses * (1 - smoothing) - mx.sym.mean(logs, axis=-1) * smoothing
+    hits = mx.sym.argmax(mx.sym.BlockGrad(logits), axis=-1) == mx.sym.cast(labels, dtype="float32")
+    return [mx.sym.reshape(_mean(losses, labels, weighted), shape=(1,)), mx.sym.reshape(mx.sym.sum(hits), shape=(1,))]
+
+
+def _mean(losses: Symbol, labels: Symbol, weighted: bool) -> Symbol:
+    if not weighted:
+        return mx.sym.mean(losses)
+    weights = mx.sym.take(mx.sym.var(CLASS_WEIGHTS, dtype="float32"), labels)
+    return mx.sym.broadcast_div(mx.sym.sum(losses * weights), mx.sym.sum(weights))

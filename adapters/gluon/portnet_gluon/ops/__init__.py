@@ -1,0 +1,27 @@
+"""Builders, one file a family of ops. Importing this package fills `TABLE`."""
+
+from portnet_gluon.ops import (
+    activation,
+    convolution,
+    elementwise,
+    index,
+    linear,
+    normalization,
+    pooling,
+    reduction,
+    shape,
+)
+from portnet_gluon.ops.registry import TABLE
+
+__all__ = [
+    "TABLE",
+    "activation",
+    "convolution",
+    "elementwise",
+    "index",
+    "linear",
+    "normalization",
+    "pooling",
+    "reduction",
+    "shape",
+]

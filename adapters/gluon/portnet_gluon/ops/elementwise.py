@@ -1,0 +1,174 @@
+"""Elementwise arithmetic, comparison and logic."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from portnet.graph.lowering import NodeView
+from portnet_gluon.arrays import DTYPES
+from portnet_gluon.compat import mx
+from portnet_gluon.ops.registry import Builder, Symbol, numpy_op, op
+
+# op -> operator of one argument, of the same shape and dtype
+_UNARY = {
+    "Identity": mx.sym.identity,
+    "Abs": mx.sym.abs,
+    "Neg": mx.sym.negative,
+    "Exp": mx.sym.exp,
+    "Log": mx.sym.log,
+    "Sqrt": mx.sym.sqrt,
+    "Reciprocal": mx.sym.reciprocal,
+    "Floor": mx.sym.floor,
+    "Ceil": mx.sym.ceil,
+    "Sign": mx.sym.sign,
+    "Erf": mx.sym.erf,
+    "Sin": mx.sym.sin,
+    "Cos": mx.sym.cos,
+    "Tan": mx.sym.tan,
+    "Asin": mx.sym.arcsin,
+    "Acos": mx.sym.arccos,
+    "Atan": mx.sym.arctan,
+    "Sinh": mx.sym.sinh,
+    "Cosh": mx.sym.cosh,
+    "Asinh": mx.sym.arcsinh,
+    "Acosh": mx.sym.arccosh,
+    "Atanh": mx.sym.arctanh,
+}
+
+# op -> operator of two tensors of the same shape or None, and of two that broadcast
+_ARITHMETIC = {
+    "Add": (mx.sym.elemwise_add, mx.sym.broadcast_add),
+    "Sub": (mx.sym.elemwise_sub, mx.sym.broadcast_sub),
+    "Mul": (mx.sym.elemwise_mul, mx.sym.broadcast_mul),
+}
+
+# op -> operator of numpy's family, whose result is bool
+_COMPARISONS = {
+    "Equal": "equal",
+    "Greater": "greater",
+    "Less": "less",
+    "GreaterOrEqual": "greater_equal",
+    "LessOrEqual": "less_equal",
+    "And": "bitwise_and",
+    "Or": "bitwise_or",
+    "Xor": "bitwise_xor",
+    "BitwiseAnd": "bitwise_and",
+    "BitwiseOr": "bitwise_or",
+    "BitwiseXor": "bitwise_xor",
+    "Not": "logical_not",
+    "BitwiseNot": "bitwise_not",
+    "IsNaN": "isnan",
+    "Where": "where",
+}
+
+_VARIADIC = {"Max": mx.sym.broadcast_maximum, "Min": mx.sym.broadcast_minimum, "Sum": mx.sym.broadcast_add}
+
+
+def _unary(function: Callable[..., Symbol]) -> Builder:
+    return lambda walk, node: function(walk.value(node.required(0)), name=node.name)
+
+
+def _arithmetic(same: Callable[..., Symbol], broadcast: Callable[..., Symbol]) -> Builder:
+    def builder(walk: Any, node: NodeView) -> Symbol:
+        a, b = node.required(0), node.required(1)
+        function = same if _same_shape(a, b) else broadcast
+        return function(walk.value(a), walk.value(b), name=node.name)
+
+    return builder
+
+
+def _same_shape(a: ir.Value, b: ir.Value) -> bool:
+    """Whether both shapes are known and equal, free sizes by their names."""
+    if a.shape is None or b.shape is None or any(getattr(dim, "value", dim) is None for dim in a.shape):
+        return False
+    return tuple(a.shape) == tuple(b.shape)
+
+
+def _numpy(name: str) -> Builder:
+    return lambda walk, node: numpy_op(name, *walk.args(node), name=node.name)
+
+
+def _variadic(function: Callable[..., Symbol]) -> Builder:
+    return lambda walk, node: functools.reduce(function, walk.args(node))
+
+
+for _name, _function in _UNARY.items():
+    op(_name)(_unary(_function))
+for _name, _functions in _ARITHMETIC.items():
+    op(_name)(_arithmetic(*_functions))
+for _name, _operator in _COMPARISONS.items():
+    op(_name)(_numpy(_operator))
+for _name, _function in _VARIADIC.items():
+    op(_name)(_variadic(_function))
+
+
+@op("Mean")
+def mean(walk: Any, node: NodeView) -> Symbol:
+    """Mean of all inputs, broadcast."""
+    return functools.reduce(mx.sym.broadcast_add, walk.args(node)) / len(node.inputs)
+
+
+@op("Div")
+def divide(walk: Any, node: NodeView) -> Symbol:
+    """Division; of integers toward zero, where a zero divisor counts as one instead of ending the process."""
+    a, b = walk.args(node)
+    if np.dtype(walk.dtype(node.required(1))).kind != "f":
+        b = mx.sym.where(b, b, mx.sym.ones_like(b))
+    return mx.sym.broadcast_div(a, b, name=node.name)
+
+
+@op("Mod")
+def mod(walk: Any, node: NodeView) -> Symbol:
+    """Remainder with the divisor's sign, or with ``fmod`` the dividend's."""
+    a, b = walk.args(node)
+    if not node["fmod"]:
+        return mx.sym.broadcast_mod(a, b, name=node.name)
+    return mx.sym.sign(a) * mx.sym.broadcast_mod(mx.sym.abs(a), mx.sym.abs(b))
+
+
+@op("Pow")
+def power(walk: Any, node: NodeView) -> Symbol:
+    """Power, in the base's dtype; of two dtypes computed in float64."""
+    a, b = walk.args(node)
+    base, exponent = (walk.dtype(value) for value in node.inputs)
+    known = walk.try_host(node.required(1))
+    if base == "float32" and known is not None and known.array.size == 1 and known.array.ndim == 0:
+        return a ** float(known.array.item())
+    if base == exponent:
+        return mx.sym.broadcast_power(a, b, name=node.name)
+    wide = mx.sym.broadcast_power(mx.sym.cast(a, dtype="float64"), mx.sym.cast(b, dtype="float64"))
+    return mx.sym.cast(wide, dtype=base, name=node.name)
+
+
+@op("Round")
+def round_half_even(walk: Any, node: NodeView) -> Symbol:
+    """Nearest integer, halves to the even one: twice the nearest of x/2 is right exactly at the halves."""
+    x = walk.value(node.required(0))
+    floor = mx.sym.floor(x)
+    is_half = mx.sym.elemwise_sub(x, floor) == 0.5
+    return mx.sym.where(is_half, mx.sym.floor(x / 2 + 0.5) * 2, mx.sym.floor(x + 0.5), name=node.name)
+
+
+@op("IsInf")
+def is_inf(walk: Any, node: NodeView) -> Symbol:
+    """Infinite, of the signs asked for."""
+    name = {(1, 1): "isinf", (1, 0): "isposinf", (0, 1): "isneginf"}.get(
+        (node["detect_positive"], node["detect_negative"])
+    )
+    if name is None:
+        raise walk.unsupported("detect_positive, detect_negative: got 0 and 0")
+    return numpy_op(name, walk.value(node.required(0)), name=node.name)
+
+
+@op("Cast")
+def cast(walk: Any, node: NodeView) -> Symbol:
+    """Conversion between the element types that MXNet has."""
+    target = ir.DataType(node["to"])
+    if target == ir.DataType.STRING or str(target.numpy()) not in DTYPES:
+        raise walk.unsupported(f"to: got {target.name}, which MXNet has no arrays of")
+    return mx.sym.cast(walk.value(node.required(0)), dtype=str(target.numpy()), name=node.name)

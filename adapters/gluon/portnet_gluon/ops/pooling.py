@@ -1,0 +1,133 @@
+"""Pooling: MXNet's layer where it means the same, explicit padding or shifted slices where it does not."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Any
+
+from portnet.graph.lowering import NodeView
+from portnet_gluon.compat import mx
+from portnet_gluon.ops.registry import Symbol, op
+from portnet_gluon.ops.windows import Window, lowest, pad, window
+
+_NATIVE = {"float16", "float32", "float64"}
+
+
+@op("MaxPool")
+def max_pool(walk: Any, node: NodeView) -> Symbol:
+    """``mx.sym.Pooling`` of type max; the output Indices is refused."""
+    if len(node.outputs) > 1 and node.outputs[1].name:
+        raise walk.unsupported("output Indices: MXNet's pooling does not tell where the maximum stood")
+    win = window(walk, node, list(node["kernel_shape"]))
+    x, value = walk.value(node.required(0)), node.required(0)
+    if _is_native(walk, value, win):
+        return _pool(node, x, win, "max")
+    x, win = _fitted(walk, value, x, win, lowest(walk.dtype(value)))
+    return functools.reduce(mx.sym.broadcast_maximum, _taps(walk, node, x, win))
+
+
+@op("AveragePool")
+def average_pool(walk: Any, node: NodeView) -> Symbol:
+    """``mx.sym.Pooling`` of type avg; elsewhere the sum over each window divided by the number of its elements."""
+    win = window(walk, node, list(node["kernel_shape"]))
+    x, value = walk.value(node.required(0)), node.required(0)
+    counted = bool(node["count_include_pad"])
+    if _is_native(walk, value, win):
+        return _pool(node, x, win, "avg", count_include_pad=counted)
+    ones = mx.sym.ones_like(x)
+    if counted:
+        ones = pad(ones, win.begin, win.end, 1.0)
+        x = pad(x, win.begin, win.end)
+        sizes = [n + b + e for n, b, e in zip(walk.sizes(value)[2:], win.begin, win.end, strict=True)]
+        beyond = win.end_to_fit(walk.sizes(value)[2:])
+        ends = [e - given for e, given in zip(beyond, win.end, strict=True)]
+        x, ones = pad(x, [0] * win.rank, ends), pad(ones, [0] * win.rank, ends)
+        sizes = [n + e for n, e in zip(sizes, ends, strict=True)]
+    else:
+        ones, _ = _fitted(walk, value, ones, win, 0.0)
+        x, _ = _fitted(walk, value, x, win, 0.0)
+    plain = _unpadded(win)
+    total = functools.reduce(mx.sym.broadcast_add, _taps(walk, node, x, plain))
+    count = functools.reduce(mx.sym.broadcast_add, _taps(walk, node, ones, plain))
+    return mx.sym.broadcast_div(total, count, name=node.name)
+
+
+@op("LpPool")
+def lp_pool(walk: Any, node: NodeView) -> Symbol:
+    """(Σ |x|ᵖ)^(1/p) over each window, by slices: MXNet's own takes the padding's and p's other way."""
+    win = window(walk, node, list(node["kernel_shape"]))
+    x = mx.sym.abs(walk.value(node.required(0))) ** node["p"]
+    x, win = _fitted(walk, node.required(0), x, win, 0.0)
+    return functools.reduce(mx.sym.broadcast_add, _taps(walk, node, x, win)) ** (1.0 / node["p"])
+
+
+@op("GlobalAveragePool", "GlobalMaxPool")
+def global_pool(walk: Any, node: NodeView) -> Symbol:
+    """``mx.sym.Pooling`` over all spatial axes (1 to 3)."""
+    rank = walk.rank(node.required(0)) - 2
+    kind = "avg" if node.op == "GlobalAveragePool" else "max"
+    x = walk.value(node.required(0))
+    if rank not in (1, 2, 3):
+        raise walk.unsupported(f"got {rank} spatial axes, expected 1, 2 or 3")
+    return mx.sym.Pooling(x, kernel=[1] * rank, global_pool=True, pool_type=kind, name=node.name)
+
+
+@op("GlobalLpPool")
+def global_lp_pool(walk: Any, node: NodeView) -> Symbol:
+    """(Σ |x|ᵖ)^(1/p) over all spatial axes."""
+    axes = tuple(range(2, walk.rank(node.required(0))))
+    powers = mx.sym.abs(walk.value(node.required(0))) ** node["p"]
+    return mx.sym.sum(powers, axis=axes, keepdims=True) ** (1.0 / node["p"])
+
+
+def _is_native(walk: Any, value: Any, win: Window) -> bool:
+    plain = win.is_symmetric and set(win.dilations) == {1} and win.rank in (1, 2, 3)
+    padded_less_than_kernel = all(p < k for p, k in zip(win.begin, win.kernel, strict=True))
+    return plain and padded_less_than_kernel and walk.dtype(value) in _NATIVE and _ceil_agrees(walk, value, win)
+
+
+def _ceil_agrees(walk: Any, value: Any, win: Window) -> bool:
+    """Whether MXNet's 'full' has as many windows: it keeps one that starts in the end padding, ONNX does not."""
+    if not win.ceil or all(s + p <= k for s, p, k in zip(win.strides, win.begin, win.kernel, strict=True)):
+        return True
+    sizes = walk.sizes(value)[2:]
+    full = [-(-(n + 2 * p - k) // s) + 1 for n, p, k, s in zip(sizes, win.begin, win.kernel, win.strides, strict=True)]
+    return full == win.output_sizes(sizes)
+
+
+def _pool(node: NodeView, x: Symbol, win: Window, kind: str, **attributes: Any) -> Symbol:
+    return mx.sym.Pooling(
+        x,
+        kernel=win.kernel,
+        stride=win.strides,
+        pad=win.begin,
+        pool_type=kind,
+        pooling_convention="full" if win.ceil else "valid",
+        name=node.name,
+        **attributes,
+    )
+
+
+def _unpadded(win: Window) -> Window:
+    none = [0] * win.rank
+    return Window(win.kernel, win.strides, win.dilations, none, none)
+
+
+def _fitted(walk: Any, value: Any, x: Symbol, win: Window, fill: float) -> tuple[Symbol, Window]:
+    """Pad x so that every window is complete and none needs padding."""
+    return pad(x, win.begin, win.end_to_fit(walk.sizes(value)[2:]), fill), _unpadded(win)
+
+
+def _taps(walk: Any, node: NodeView, x: Symbol, win: Window) -> list[Symbol]:
+    """Return, for each tap of the window, x at that tap of every window: shape (N, C, *output)."""
+    counts = walk.sizes(node.outputs[0])[2:]
+    return [
+        mx.sym.slice(
+            x,
+            begin=[None, None, *offset],
+            end=[None, None, *(o + (n - 1) * s + 1 for o, n, s in zip(offset, counts, win.strides, strict=True))],
+            step=[None, None, *win.strides],
+        )
+        for offset in itertools.product(*(range(0, k * d, d) for k, d in zip(win.kernel, win.dilations, strict=True)))
+    ]

@@ -1,0 +1,212 @@
+"""Ops that move data without changing it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from portnet.graph.lowering import NodeView
+from portnet_gluon.compat import mx
+from portnet_gluon.ops.registry import Symbol, numpy_op, op
+
+
+@op("Flatten")
+def flatten(walk: Any, node: NodeView) -> Symbol:
+    """A matrix: the axes before ``axis``, and the rest; the batch stays free."""
+    rank = walk.rank(node.required(0))
+    axis = node["axis"] + rank * (node["axis"] < 0)
+    x = walk.value(node.required(0))
+    if axis == 1:
+        return mx.sym.Flatten(x, name=node.name) if rank > 1 else mx.sym.reshape(x, shape=(-1, 1), name=node.name)
+    known = [size for size in walk.static_shape(node.outputs[0]) or ()]
+    return mx.sym.reshape(x, shape=reshape_codes(walk, known or [None, None]), name=node.name)
+
+
+@op("Reshape")
+def reshape(walk: Any, node: NodeView) -> Symbol:
+    """``mx.sym.reshape`` with at most one size left to it; equal leading free sizes are copied by its code 0."""
+    dims = walk.host_dims(node.required(1))
+    source = node.required(0)
+    if not node["allowzero"]:
+        dims = [_axis_size(walk, source, axis) if size == 0 else size for axis, size in enumerate(dims)]
+    sizes = [size if isinstance(size, int) and size >= 0 else None for size in dims]
+    inferred = walk.static_shape(node.outputs[0]) or [None] * len(sizes)
+    sizes = [known if size is None else size for size, known in zip(sizes, inferred, strict=True)]
+    copied = [_is_same_size(walk, source, axis, size) for axis, size in enumerate(dims)]
+    return mx.sym.reshape(walk.value(source), shape=reshape_codes(walk, sizes, copied), name=node.name)
+
+
+def _axis_size(walk: Any, value: Any, axis: int) -> Any:
+    """Return an axis's size: a number, or the symbol that stands for it."""
+    from portnet.graph.host import _size
+
+    return _size(walk, value, axis, value.shape[axis])
+
+
+def _is_same_size(walk: Any, source: Any, axis: int, size: Any) -> bool:
+    shape = source.shape
+    return (
+        not isinstance(size, int)
+        and shape is not None
+        and axis < len(shape)
+        and _axis_size(walk, source, axis) == size
+    )
+
+
+def reshape_codes(walk: Any, sizes: list[int | None], copied: list[bool] | None = None) -> list[int]:
+    """Return MXNet's shape of ``sizes``: 0 copies the axis (where ``copied``), −1 is inferred.
+
+    Raises:
+        UnsupportedError: more than one size is neither known nor copied.
+    """
+    if 0 in sizes:
+        return _empty_shape(walk, sizes)
+    copied = copied or [False] * len(sizes)
+    free = [axis for axis, size in enumerate(sizes) if size is None]
+    keep = [axis for axis in free if copied[axis]] if len(free) > 1 else []
+    if len(free) - len(keep) > 1:
+        raise walk.unsupported(f"shape: got {sizes}, expected at most one size that is free")
+    return [0 if axis in keep else -1 if size is None else size for axis, size in enumerate(sizes)]
+
+
+def _empty_shape(walk: Any, sizes: list[int | None]) -> list[int]:
+    raise walk.unsupported(f"shape: got {sizes}: MXNet's reshape takes 0 for a code")
+
+
+@op("Transpose")
+def transpose(walk: Any, node: NodeView) -> Symbol:
+    """``mx.sym.transpose``."""
+    axes = node.get("perm") or list(range(walk.rank(node.required(0))))[::-1]
+    return mx.sym.transpose(walk.value(node.required(0)), axes=axes, name=node.name)
+
+
+@op("Squeeze")
+def squeeze(walk: Any, node: NodeView) -> Symbol:
+    """Drop axes of size 1."""
+    axes = None if node.input(1) is None else tuple(walk.host_ints(node.required(1)))
+    return mx.sym.squeeze(walk.value(node.required(0)), axis=axes, name=node.name)
+
+
+@op("Unsqueeze")
+def unsqueeze(walk: Any, node: NodeView) -> Symbol:
+    """Insert axes of size 1 at places of the result."""
+    axes = walk.host_ints(node.required(1))
+    rank = walk.rank(node.required(0)) + len(axes)
+    x = walk.value(node.required(0))
+    for axis in sorted(axis % rank for axis in axes):
+        x = mx.sym.expand_dims(x, axis=axis)
+    return x
+
+
+@op("Concat")
+def concat(walk: Any, node: NodeView) -> Symbol:
+    """``mx.sym.concat``."""
+    return mx.sym.concat(*walk.args(node), dim=walk.axis(node, walk.rank(node.required(0))), name=node.name)
+
+
+@op("Split")
+def split(walk: Any, node: NodeView) -> list[Symbol]:
+    """Slices along one axis; sizes given, or equal with a smaller last one."""
+    value = node.required(0)
+    axis = walk.axis(node, walk.rank(value))
+    if node.input(1) is not None:
+        sizes = walk.host_ints(node.required(1))
+    else:
+        total, count = walk.static_shape(value)[axis], len(node.outputs)
+        if total is None:
+            raise walk.unsupported(f"axis: got {axis}, whose size is free")
+        chunk = -(-total // count)
+        sizes = [min(chunk, total - chunk * i) for i in range(count)]
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+    x = walk.value(value)
+    return [
+        mx.sym.slice_axis(x, axis=axis, begin=end - size, end=end) for end, size in zip(ends, sizes, strict=True)
+    ]
+
+
+@op("Slice")
+def slice_(walk: Any, node: NodeView) -> Symbol:
+    """``mx.sym.slice``."""
+    starts, ends = walk.host_ints(node.required(1)), walk.host_ints(node.required(2))
+    rank, shape = walk.rank(node.required(0)), walk.static_shape(node.required(0))
+    axes = walk.host_ints(node.required(3)) if node.input(3) is not None else list(range(len(starts)))
+    steps = walk.host_ints(node.required(4)) if node.input(4) is not None else [1] * len(starts)
+    begin, end, step = ([None] * rank for _ in range(3))
+    for axis, start, stop, stride in zip((a % rank for a in axes), starts, ends, steps, strict=True):
+        begin[axis], end[axis], step[axis] = _bounds(walk, shape[axis], start, stop, stride)
+    return mx.sym.slice(walk.value(node.required(0)), begin=begin, end=end, step=step, name=node.name)
+
+
+def _bounds(walk: Any, size: int | None, start: int, stop: int, step: int) -> tuple[Any, Any, int]:
+    """Return the bounds as MXNet takes them: within the axis, None for an open end."""
+    if size is not None:
+        start, stop, step = slice(start, stop, step).indices(size)
+        return start, (None if stop < 0 else stop), step
+    if step < 0:
+        raise walk.unsupported("steps: got a negative one on an axis whose size is free")
+    far = 2**31 - 1
+    return start, (None if stop >= far else stop), step
+
+
+@op("Expand")
+def expand(walk: Any, node: NodeView) -> Symbol:
+    """``mx.sym.broadcast_to`` the broadcast of both shapes; a free size is copied from the input."""
+    sizes = walk.static_shape(node.outputs[0])
+    x, rank = walk.value(node.required(0)), walk.rank(node.required(0))
+    if sizes is None:
+        raise walk.unsupported("shape: its length is unknown")
+    added = len(sizes) - rank
+    if added:
+        x = mx.sym.reshape(x, shape=[1] * added + [-2] if rank else [1] * added)
+    if None in sizes:
+        return _expand_free(walk, node, x, sizes, added)
+    return numpy_op("broadcast_to", x, shape=tuple(sizes), name=node.name)
+
+
+def _expand_free(walk: Any, node: NodeView, x: Symbol, sizes: Any, added: int) -> Symbol:
+    """Broadcast axis by axis: to a number, or like the tensor that a free size was read from."""
+    own = [1] * added + list(walk.static_shape(node.required(0)))
+    wanted = [1] * (len(sizes) - len(walk.host_dims(node.required(1)))) + walk.host_dims(node.required(1))
+    for axis, (have, want) in enumerate(zip(own, wanted, strict=True)):
+        if have != 1 or want == 1:
+            continue
+        if isinstance(want, int):
+            x = mx.sym.broadcast_axis(x, axis=axis, size=want)
+        elif want in walk.symbols:
+            source, source_axis = walk.symbols[want]
+            x = mx.sym.broadcast_like(x, walk.value(source), lhs_axes=(axis,), rhs_axes=(source_axis,))
+        else:
+            raise walk.unsupported(f"shape: got the computed size {want}")
+    return x
+
+
+@op("Pad")
+def pad(walk: Any, node: NodeView) -> Symbol:
+    """numpy's pad; negative widths crop."""
+    rank = walk.rank(node.required(0))
+    axes = list(range(rank)) if node.input(3) is None else [a % rank for a in walk.host_ints(node.required(3))]
+    given = walk.host_ints(node.required(1))
+    before, after = [0] * rank, [0] * rank
+    for i, axis in enumerate(axes):
+        before[axis], after[axis] = given[i], given[i + len(axes)]
+    x = walk.value(node.required(0))
+    for axis in range(rank):
+        if before[axis] < 0 or after[axis] < 0:
+            x = mx.sym.slice_axis(x, axis=axis, begin=max(-before[axis], 0), end=min(after[axis], 0) or None)
+    width = tuple((max(b, 0), max(a, 0)) for b, a in zip(before, after, strict=True))
+    return _padded(walk, node, x, width)
+
+
+def _padded(walk: Any, node: NodeView, x: Symbol, width: tuple[tuple[int, int], ...]) -> Symbol:
+    mode = node["mode"]
+    if mode == "constant":
+        fill = 0.0 if node.input(2) is None else float(walk.host(node.required(2)).item())
+        return numpy_op("pad", x, pad_width=width, mode="constant", constant_values=fill, name=node.name)
+    if mode in ("reflect", "edge"):
+        return numpy_op("pad", x, pad_width=width, mode=mode, name=node.name)
+    raise walk.unsupported(f"mode: got {mode!r}, expected constant, reflect or edge")
+
+
+@op("Tile")
+def tile(walk: Any, node: NodeView) -> Symbol:
+    """``mx.sym.tile``."""
+    return mx.sym.tile(walk.value(node.required(0)), reps=walk.host_ints(node.required(1)), name=node.name)

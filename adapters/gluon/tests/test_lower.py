@@ -1,0 +1,88 @@
+"""What a lowered network is: native, trainable, named as ONNX names it, exact."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from portnet.errors import InputError, UnsupportedError, WeightsError
+
+
+def test_outputs_equal_the_reference_at_several_batch_sizes(engine, build):
+    model = build.convnet()
+    lowered = engine.lower(model)
+    for size in (1, 2, 5):
+        x, _ = build.batch(model, size=size)
+        np.testing.assert_allclose(lowered.predict(x), build.reference(model, {"x": x})[0], atol=1e-5)
+
+
+def test_the_network_is_a_native_one(engine, build):
+    lowered = engine.lower(build.convnet())
+    mx = __import__("mxnet")
+    assert isinstance(lowered.native, mx.gluon.SymbolBlock)
+    operators = {n.name for n in lowered.native._cached_graph[1].get_internals() if n.get_children() is not None}
+    assert {"conv1", "bn1", "relu1", "conv2", "bn2", "relu2", "pool", "flat", "fc"} <= operators
+
+
+def test_names_and_counts_are_those_of_onnx(engine, build):
+    model = build.convnet(dropout=0.5)
+    lowered = engine.lower(model)
+    own = {name for name, role in model.roles.items() if role.value != "constant"}
+    assert set(lowered.weights()) == own <= set(lowered.native.collect_params())
+    assert lowered.trainable_count == model.parameter_count
+    for name, array in lowered.weights().items():
+        np.testing.assert_array_equal(array, model.weights()[name])
+
+
+def test_weights_go_in_and_out(engine, build):
+    model = build.dense()
+    lowered = engine.lower(model)
+    doubled = {name: 2 * array for name, array in lowered.weights().items()}
+    lowered.set_weights(doubled)
+    x, _ = build.batch(model)
+    np.testing.assert_allclose(lowered.predict(x), build.reference(model.with_weights(doubled), {"x": x})[0], atol=1e-5)
+    with pytest.raises(WeightsError, match="no initializer named 'v'"):
+        lowered.set_weights({"v": np.zeros(3, np.float32)})
+    with pytest.raises(WeightsError, match=r"'b' got shape \(4,\), expected \(3,\)"):
+        lowered.set_weights({"w": 0 * doubled["w"], "b": np.zeros(4, np.float32)})
+    np.testing.assert_array_equal(lowered.weights()["w"], doubled["w"])
+
+
+def test_inputs_are_checked(engine, build):
+    lowered = engine.lower(build.dense())
+    with pytest.raises(InputError, match="got float64, expected float32"):
+        lowered.predict(np.zeros((2, 5)))
+    with pytest.raises(InputError, match=r"got shape \(2, 6\)"):
+        lowered.predict(np.zeros((2, 6), np.float32))
+
+
+def test_an_unknown_op_is_refused_in_one_line(engine, build):
+    node = helper.make_node("Unheard", ["x"], ["logits"], name="odd", domain="org.example")
+    with pytest.raises(UnsupportedError) as info:
+        engine.lower(build.model([node], {}))
+    assert "org.example.Unheard" in str(info.value)
+    assert "'odd'" in str(info.value)
+    assert "\n" not in str(info.value)
+
+
+def test_a_tensor_that_mxnet_infers_otherwise_is_refused(engine, build, monkeypatch):
+    from portnet_gluon.ops import TABLE
+
+    monkeypatch.setitem(TABLE, "Relu", lambda walk, node: __import__("mxnet").sym.sum(walk.value(node.required(0))))
+    node = helper.make_node("Relu", ["x"], ["logits"], name="relu")
+    with pytest.raises(UnsupportedError, match="would have shape"):
+        engine.lower(build.model([node], {}, inputs=(("x", (2, 3)),)))
+
+
+def test_numpy_is_left_as_it_was_found():
+    code = "import numpy as np; before = set(vars(np)); import portnet_gluon.compat; assert 'bool' not in vars(np)"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_creating_the_engine_imports_no_framework():
+    code = "import sys; from portnet_gluon import Engine; Engine(); assert 'mxnet' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
