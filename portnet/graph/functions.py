@@ -121,7 +121,14 @@ def _contextual_body(node: ir.Node, schema: onnx.defs.OpSchema) -> onnx.Function
 
 
 def _defaults_filled(node: ir.Node, schema: onnx.defs.OpSchema, proto: onnx.FunctionProto) -> ir.Function:
-    """Return the body, its attribute references bound to the schema's defaults where the node gives none."""
+    """Return the body, with the schema's defaults written on the node for the body's references to find.
+
+    A body may leave out outputs that the node does not ask for: they become inputs that nobody gives.
+    """
+    produced = {name for inner in proto.node for name in inner.output}
+    absent = [name for name in proto.output if name not in produced and name not in proto.input]
+    if absent:
+        proto.input.extend(absent)
     function = ir.serde.deserialize_function(proto)
     for name, attribute in schema.attributes.items():
         default = attribute.default_value
