@@ -35,6 +35,7 @@ running ← momentum · running + (1 − momentum) · batch, mean and **biased**
 from __future__ import annotations
 
 import abc
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -44,7 +45,7 @@ import numpy as np
 from portnet.errors import ModelError, UnsupportedError
 from portnet.graph.model import Model
 
-__all__ = ["Adapter", "Lowered", "OptimizerSpec", "ParameterPlan", "StepResult", "TrainPlan", "Trainer"]
+__all__ = ["Adapter", "Lowered", "OptimizerSpec", "ParameterPlan", "StepResult", "TrainPlan", "Trainer", "lowered_of"]
 
 
 @dataclass(frozen=True)
@@ -213,6 +214,16 @@ class Lowered(abc.ABC):
             )
 
 
+# the way back from a native network to what it was lowered from, as long as that is alive
+_LOWERED: weakref.WeakValueDictionary[int, Lowered] = weakref.WeakValueDictionary()
+
+
+def lowered_of(native: Any) -> Lowered | None:
+    """Return what a native network belongs to, or None if no engine of this process made it."""
+    lowered = _LOWERED.get(id(native))
+    return lowered if lowered is not None and lowered.native is native else None
+
+
 class Adapter(abc.ABC):
     """An engine. Stateless; creating one imports no framework, its methods may.
 
@@ -262,6 +273,7 @@ class Adapter(abc.ABC):
             )
         lowered = self.lower_canonical(model.canonical(self.ops), device)
         lowered.check_trainable_count()
+        _LOWERED[id(lowered.native)] = lowered
         return lowered
 
     def limit_threads(self, count: int) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from portnet.adapter import Lowered
-from portnet.engines import engine
+from portnet.adapter import Lowered, lowered_of
+from portnet.engines import KNOWN, engine
 from portnet.errors import InputError
 from portnet.graph.cut import cut
 from portnet.graph.model import Model
@@ -86,7 +86,7 @@ def side_of(thing: Any, other: Any = None, provider: str = "cpu") -> Side:
     Raises:
         InputError: nothing of these.
     """
-    if isinstance(thing, Side_TYPES):
+    if isinstance(thing, (OnnxruntimeSide, EngineSide)):
         return thing
     if isinstance(thing, Lowered):
         return EngineSide(thing)
@@ -95,39 +95,35 @@ def side_of(thing: Any, other: Any = None, provider: str = "cpu") -> Side:
     if isinstance(thing, Model):
         return OnnxruntimeSide(thing, provider=provider)
     if _is_run(thing):
-        return EngineSide(thing.lowered) if thing.lowered is not None else OnnxruntimeSide(thing.model)
+        return EngineSide(thing.lowered)
     if isinstance(thing, (str, os.PathLike)):
         return _side_of_name(os.fspath(thing), other, provider)
-    return _side_of_native(thing, other)
-
-
-Side_TYPES = (OnnxruntimeSide, EngineSide)
-
-
-def _side_of_name(name: str, other: Any, provider: str) -> Side:
-    from portnet.engines import KNOWN
-
-    if name in KNOWN and not Path(name).exists():
-        if other is None or other in KNOWN:
-            raise InputError(f"check: engine {name!r} needs a network on the other side, got {other!r}")
-        return EngineSide(engine(name).lower(side_of(other).model))
-    return OnnxruntimeSide(_model_of(name), label=f"{Path(name).name} (onnxruntime {provider})", provider=provider)
-
-
-def _model_of(name: str) -> Model:
-    if Path(name).is_dir():
-        from portnet.finetune.run import Run
-
-        return Run.load(name).model
-    return Model.load(name)
-
-
-def _is_run(thing: Any) -> bool:
-    return type(thing).__module__.startswith("portnet.finetune") and hasattr(thing, "history")
-
-
-def _side_of_native(thing: Any, other: Any) -> Side:
+    lowered = lowered_of(thing)
+    if lowered is not None:
+        return EngineSide(lowered)
     raise InputError(
         f"check: got a {type(thing).__module__}.{type(thing).__name__}, expected a Model, an .onnx file, a run, "
         "a session, a lowered network, a network that an engine made, or an engine's name"
     )
+
+
+def _side_of_name(name: str, other: Any, provider: str) -> Side:
+    if name in KNOWN and not Path(name).exists():
+        if other is None or other in KNOWN:
+            raise InputError(f"check: engine {name!r} needs a network on the other side, got {other!r}")
+        return EngineSide(engine(name).lower(side_of(other).model))
+    label = f"{Path(name).name} (onnxruntime {provider})"
+    return OnnxruntimeSide(_model_of(name), label=label, provider=provider)
+
+
+def _model_of(name: str) -> Model:
+    """Return the network of a run's folder, a file, or else a name in the zoo."""
+    from portnet import zoo
+
+    if Path(name).is_dir():
+        return Model.load(Path(name) / "model.onnx")
+    return zoo.load(name) if name in zoo.names() and not Path(name).exists() else Model.load(name)
+
+
+def _is_run(thing: Any) -> bool:
+    return type(thing).__module__.startswith("portnet.finetune") and hasattr(thing, "history")
