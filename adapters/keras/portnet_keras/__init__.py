@@ -1,0 +1,55 @@
+"""PortNet's Keras engine: networks as functional Keras models of native layers, channels last."""
+
+from __future__ import annotations
+
+import contextlib
+
+from portnet.adapter import Adapter, Lowered
+from portnet.graph.model import Model
+
+__all__ = ["Engine"]
+
+
+class Engine(Adapter):
+    """Keras 3 on its TensorFlow backend, or on the one that ``KERAS_BACKEND`` names."""
+
+    name = "keras"
+    framework = "Keras"
+
+    @property
+    def ops(self) -> frozenset[str]:
+        """Names of the ops it lowers itself."""
+        from portnet_keras.ops import TABLE
+
+        return frozenset(TABLE)
+
+    def version(self) -> str:
+        """Version of Keras and of the backend it runs on, e.g. "3.15.1 (tensorflow 2.21.0)"."""
+        from portnet_keras.framework import BACKEND, keras
+
+        backend = __import__({"tensorflow": "tensorflow", "torch": "torch", "jax": "jax"}.get(BACKEND, "numpy"))
+        return f"{keras.__version__} ({BACKEND} {backend.__version__})"
+
+    def devices(self) -> list[str]:
+        """Devices that work here, best first: TensorFlow's GPUs as "cuda:n", and "cpu"."""
+        from portnet_keras.framework import devices
+
+        return devices()
+
+    def lower_canonical(self, model: Model, device: str) -> Lowered:
+        """Lower a canonical model to a functional ``keras.Model``."""
+        from portnet_keras.network import lower
+
+        return lower(model, device)
+
+    def limit_threads(self, count: int) -> None:
+        """Use at most ``count`` threads; TensorFlow accepts it before its first operation only."""
+        from portnet_keras.framework import BACKEND
+
+        if BACKEND != "tensorflow":
+            return
+        import tensorflow as tf
+
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(count)
+            tf.config.threading.set_inter_op_parallelism_threads(count)

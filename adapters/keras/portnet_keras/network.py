@@ -1,0 +1,148 @@
+"""`KerasLowered`: a functional ``keras.Model`` that is fed and read in ONNX's layout under ONNX's names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from portnet.adapter import Lowered, Trainer, TrainPlan
+from portnet.errors import InputError, UnsupportedError, WeightsError
+from portnet.graph.model import Model
+from portnet_keras.framework import BACKEND, keras, ops, share_gpu_memory
+from portnet_keras.layout import KValue, identity
+from portnet_keras.lower import Binding, KerasLowering
+
+__all__ = ["KerasLowered", "lower"]
+
+
+def lower(model: Model, device: str) -> KerasLowered:
+    """Lower a canonical model onto a device ("cpu", "cuda:0")."""
+    share_gpu_memory()
+    with keras.device(device.replace("cuda", "gpu")):
+        return KerasLowered(model, device)
+
+
+class KerasLowered(Lowered):
+    """A functional ``keras.Model`` of native layers.
+
+    Attributes:
+        native: the ``keras.Model``; its inputs and outputs lie in the orders ``input_orders`` and ``output_orders``.
+        bindings: variable and layout of every initializer that became a Keras weight.
+    """
+
+    engine = "keras"
+
+    def __init__(self, model: Model, device: str) -> None:
+        self.model, self.device = model, device
+        walk = KerasLowering(model)
+        outputs = [_output(walk, value) for value in walk.walk()]
+        # a network that computes from nothing still needs an input to be a functional model
+        assert walk.anchor is not None
+        self.bindings: dict[str, Binding] = walk.bindings
+        self.input_orders = [value.order for value in walk.inputs_made]
+        self.output_orders = [value.order for value in outputs]
+        self.native = keras.Model(
+            _unwrapped([value.data for value in walk.inputs_made]),
+            [value.data for value in outputs],
+            name=walk.name(model.name or "network"),
+        )
+        self._forward: Callable[..., Any] | None = None
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run in inference mode; see `Lowered.run`. The first call compiles, for every batch size."""
+        arrays = [
+            _fed(inputs, port.name, order) for port, order in zip(self.model.inputs, self.input_orders, strict=False)
+        ] or [np.zeros((), np.float32)]
+        if self._forward is None:
+            self._forward = compiled(self.native)
+        with keras.device(self.device.replace("cuda", "gpu")):
+            results = self._forward(*arrays)
+        names = [port.name for port in self.model.outputs]
+        return {
+            name: _read(result, order) for name, result, order in zip(names, results, self.output_orders, strict=True)
+        }
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Return copies of parameters and statistics; see `Lowered.weights`."""
+        return {name: b.layout.to_onnx(ops.convert_to_numpy(b.variable)) for name, b in self.bindings.items()}
+
+    def set_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write arrays into the network; see `Lowered.set_weights`."""
+        for name, array in arrays.items():
+            if name not in self.bindings:
+                raise WeightsError(f"weights: the network {self.model.name!r} has no weight named {name!r}")
+            binding = self.bindings[name]
+            if tuple(np.shape(array)) != binding.layout.shape:
+                raise WeightsError(
+                    f"weights: {name!r} got shape {tuple(np.shape(array))}, expected {binding.layout.shape}"
+                )
+        for name, array in arrays.items():
+            binding = self.bindings[name]
+            binding.variable.assign(binding.layout.to_native(np.asarray(array)))
+
+    @property
+    def trainable_count(self) -> int:
+        """Count of scalars in ``native.trainable_variables``."""
+        return sum(int(np.prod(variable.shape)) for variable in self.native.trainable_variables)
+
+    def trainer(self, plan: TrainPlan) -> Trainer:
+        """Return a trainer; training is compiled by TensorFlow.
+
+        Raises:
+            UnsupportedError: Keras runs on another backend than TensorFlow.
+        """
+        if BACKEND != "tensorflow":
+            raise UnsupportedError(
+                f"keras: training runs on the TensorFlow backend: got {BACKEND}. Set KERAS_BACKEND=tensorflow.",
+                engine="keras",
+            )
+        from portnet_keras.train import KerasTrainer
+
+        return KerasTrainer(self, plan)
+
+
+def _output(walk: KerasLowering, value: KValue) -> KValue:
+    """Return an output as a tensor of its own: not an input, not a number."""
+    if isinstance(value.data, list):
+        raise UnsupportedError("keras: an output is a sequence, and a Keras network returns tensors", engine="keras")
+    data = walk.ordered(value, value.order)
+    if not isinstance(data, keras.KerasTensor):
+        return KValue(walk.symbolic(data), value.order)
+    if any(data is made.data for made in walk.inputs_made):
+        data = keras.layers.Identity(name=walk.name("identity"), dtype=data.dtype)(data)
+    return KValue(data, value.order)
+
+
+def _unwrapped(tensors: list[Any]) -> Any:
+    return tensors[0] if len(tensors) == 1 else tensors
+
+
+def _fed(inputs: Mapping[str, Any], name: str, order: tuple[int, ...]) -> np.ndarray:
+    if name not in inputs:
+        raise InputError(f"run: got inputs {', '.join(inputs)}, expected {name!r} among them")
+    array = np.asarray(inputs[name])
+    if array.ndim != len(order):
+        raise InputError(f"run: input {name!r} got shape {array.shape}, expected {len(order)} axes")
+    return array.transpose(order) if order != identity(len(order)) else array
+
+
+def _read(result: Any, order: tuple[int, ...]) -> np.ndarray:
+    array = ops.convert_to_numpy(result)
+    return array.transpose(np.argsort(order)) if order != identity(len(order)) else array
+
+
+def _infer(network: Any, tensors: Sequence[Any]) -> list[Any]:
+    result = network(_unwrapped(list(tensors)), training=False)
+    return list(keras.tree.flatten(result))
+
+
+def compiled(network: Any) -> Callable[..., list[Any]]:
+    """Return ``network`` in inference mode as one compiled function that serves every batch size."""
+    if BACKEND != "tensorflow":
+        return lambda *arrays: _infer(network, [ops.convert_to_tensor(a) for a in arrays])
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec(x.shape, x.dtype) for x in network.inputs]
+    return tf.function(lambda *tensors: _infer(network, tensors), input_signature=signature)

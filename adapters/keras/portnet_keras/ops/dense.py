@@ -1,0 +1,107 @@
+"""Matrix products: Dense layers where the right factor is a weight."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from portnet.graph.lowering import NodeView
+from portnet_keras.framework import keras, ops
+from portnet_keras.layout import KValue, Layout, Packing, identity
+from portnet_keras.ops.registry import op
+
+__all__ = ["feeds_only_dense"]
+
+# what may stand between a Flatten and the dense layers that it feeds
+_BETWEEN = {"Dropout", "Identity", "Relu", "Sigmoid", "Tanh", "LeakyRelu", "Clip"}
+
+
+def feeds_only_dense(walk: Any, value: ir.Value) -> bool:
+    """Whether only dense layers read a flattened map, so that their kernels can follow its order."""
+    uses = list(value.uses())
+    return bool(uses) and not value.is_graph_output() and all(_is_dense(walk, use.node, use.idx) for use in uses)
+
+
+def _is_dense(walk: Any, node: ir.Node, index: int) -> bool:
+    if index:
+        return False
+    if node.op_type in _BETWEEN:
+        return len(node.outputs) == 1 and feeds_only_dense(walk, node.outputs[0])
+    if node.op_type not in ("Gemm", "MatMul") or not walk.claimable(node.inputs[1]):
+        return False
+    transposed = node.attributes.get("transA")
+    return len(node.inputs[1].shape) == 2 and not (transposed and transposed.value)
+
+
+def _kernel_layout(shape: tuple[int, ...], transposed: bool, packing: Packing | None) -> Layout:
+    """Layout of a (K, N) or (N, K) weight as a Dense kernel (K, N) whose rows follow the input's packing."""
+    sizes, order = (packing.sizes, packing.order) if packing else ((shape[transposed],), (0,))
+    outputs = shape[not transposed]
+    if transposed:
+        split, perm = (outputs, *sizes), (*(axis + 1 for axis in order), 0)
+    else:
+        split, perm = (*sizes, outputs), (*order, len(order))
+    return Layout.of(shape, perm, split=split, native=(shape[transposed], outputs))
+
+
+def _dense(walk: Any, node: NodeView, x: KValue, transposed: bool, bias: ir.Value | None) -> Any:
+    kernel = node.required(1)
+    shape = tuple(int(n) for n in kernel.const_value.shape)  # type: ignore[union-attr]
+    units = shape[not transposed]
+    layer = walk.layer(node, keras.layers.Dense, units, use_bias=bias is not None, kernel_initializer="zeros")
+    y = layer(walk.symbolic(x.data if x.packing else walk.ordered(x, identity(x.rank))))
+    walk.claim(kernel, layer.kernel, _kernel_layout(shape, transposed, x.packing))
+    if bias is not None:
+        walk.claim(bias, layer.bias, Layout.of(tuple(bias.const_value.shape), native=(units,)))  # type: ignore[union-attr]
+    return y
+
+
+def _is_bias(walk: Any, value: ir.Value | None, units: int) -> bool:
+    if not walk.claimable(value):
+        return False
+    shape = tuple(value.const_value.shape)  # type: ignore[union-attr]
+    return shape in ((units,), (1, units)) and value.dtype in _LAYER_TYPES  # type: ignore[union-attr]
+
+
+_LAYER_TYPES = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
+
+
+@op("Gemm")
+def gemm(walk: Any, node: NodeView) -> Any:
+    """alpha · A · B + beta · C."""
+    x, kernel, bias = walk.value(node.required(0)), node.required(1), node.input(2)
+    alpha, beta = node["alpha"], node["beta"]
+    if node["transA"] or not walk.claimable(kernel) or kernel.dtype not in _LAYER_TYPES:
+        return _gemm_function(walk, node)
+    transposed = bool(node["transB"])
+    units = int(kernel.const_value.shape[not transposed])  # type: ignore[union-attr]
+    if alpha == beta == 1 and _is_bias(walk, bias, units):
+        return _dense(walk, node, x, transposed, bias)
+    return _plus(walk, _scaled(_dense(walk, node, x, transposed, None), alpha), bias, beta)
+
+
+def _gemm_function(walk: Any, node: NodeView) -> Any:
+    a, b = walk.plain(node.required(0)), walk.plain(node.required(1))
+    a = ops.transpose(a) if node["transA"] else a
+    b = ops.transpose(b) if node["transB"] else b
+    return _plus(walk, _scaled(ops.matmul(a, b), node["alpha"]), node.input(2), node["beta"])
+
+
+def _plus(walk: Any, y: Any, bias: ir.Value | None, beta: float) -> Any:
+    return y if bias is None or beta == 0 else ops.add(y, _scaled(walk.plain(bias), beta))
+
+
+def _scaled(x: Any, factor: float) -> Any:
+    return x if factor == 1 else ops.multiply(x, np.array(factor, keras.backend.standardize_dtype(x.dtype)))
+
+
+@op("MatMul")
+def matmul(walk: Any, node: NodeView) -> Any:
+    """Matrix product, batched as numpy's; by a weight matrix it is a Dense layer."""
+    x, kernel = walk.value(node.required(0)), node.required(1)
+    is_matrix = walk.claimable(kernel) and len(kernel.const_value.shape) == 2 and kernel.dtype in _LAYER_TYPES  # type: ignore[union-attr]
+    if is_matrix and x.rank >= 2:
+        return _dense(walk, node, x, False, None)
+    return ops.matmul(walk.plain(node.required(0)), walk.plain(kernel))

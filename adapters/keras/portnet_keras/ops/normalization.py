@@ -1,0 +1,88 @@
+"""Normalisation layers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from portnet.graph.lowering import NodeView
+from portnet_keras.framework import keras, ops
+from portnet_keras.layout import KValue, Layout, channels_last
+from portnet_keras.ops.registry import op
+
+__all__: list[str] = []
+
+
+@op("BatchNormalization", spatial=True)
+def batch_normalization(walk: Any, node: NodeView) -> Any:
+    """Normalise each channel by running statistics, or by the batch's where the network trains."""
+    arrays = [node.required(i) for i in range(1, 5)]
+    measured = bool(node.get("training_mode", 0))
+    if measured or not all(walk.claimable(value) for value in arrays):
+        return _by_function(walk, node, measured)
+    x = walk.value(node.required(0))
+    axis = x.axis(1) if x.rank > 1 else 0
+    layer = walk.layer(
+        node, keras.layers.BatchNormalization, axis=axis, momentum=node["momentum"], epsilon=node["epsilon"]
+    )
+    y = layer(walk.symbolic(x.data))
+    variables = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
+    for value, variable in zip(arrays, variables, strict=True):
+        walk.claim(value, variable, Layout.of(tuple(value.const_value.shape)))  # type: ignore[union-attr]
+    return replace(x, data=y)
+
+
+def _by_function(walk: Any, node: NodeView, measured: bool) -> list[KValue]:
+    x = walk.last(node.required(0))
+    scale, bias, mean, variance = (walk.plain(node.required(i)) for i in range(1, 5))
+    running = []
+    if measured:
+        axes = tuple(range(len(x.shape) - 1))
+        batch = ops.mean(x, axis=axes), ops.var(x, axis=axes)
+        keep, add = (np.array(n, str(x.dtype)) for n in (node["momentum"], 1 - node["momentum"]))
+        running = [ops.add(keep * old, add * new) for old, new in zip((mean, variance), batch, strict=True)]
+        mean, variance = batch
+    y = _normalised(x, mean, variance, node["epsilon"]) * scale + bias
+    return [KValue(ops.cast(y, x.dtype), channels_last(len(x.shape))), *(KValue(r, (0,)) for r in running)]
+
+
+def _normalised(x: Any, mean: Any, variance: Any, epsilon: float) -> Any:
+    return ops.divide(ops.subtract(x, mean), ops.sqrt(variance + np.array(epsilon, str(variance.dtype))))
+
+
+def _affine(walk: Any, node: NodeView) -> bool:
+    return walk.claimable(node.input(1)) and walk.claimable(node.input(2))
+
+
+def _claim_affine(walk: Any, node: NodeView, layer: Any) -> None:
+    for value, variable in ((node.required(1), layer.gamma), (node.required(2), layer.beta)):
+        walk.claim(value, variable, Layout.of(tuple(value.const_value.shape)))  # type: ignore[union-attr]
+
+
+@op("InstanceNormalization", spatial=True)
+def instance_normalization(walk: Any, node: NodeView) -> KValue:
+    """Normalise each channel of each sample over its spatial axes."""
+    x = walk.last(node.required(0))
+    order, axes = channels_last(len(x.shape)), tuple(range(1, len(x.shape) - 1))
+    if _affine(walk, node):
+        layer = walk.layer(node, keras.layers.GroupNormalization, groups=-1, epsilon=node["epsilon"])
+        y = layer(walk.symbolic(x))
+        _claim_affine(walk, node, layer)
+        return KValue(y, order)
+    mean, variance = ops.mean(x, axis=axes, keepdims=True), ops.var(x, axis=axes, keepdims=True)
+    scale, bias = walk.plain(node.required(1)), walk.plain(node.required(2))
+    return KValue(_normalised(x, mean, variance, node["epsilon"]) * scale + bias, order)
+
+
+@op("LRN", spatial=True)
+def local_response_normalization(walk: Any, node: NodeView) -> KValue:
+    """Divide by a power of the sum of squares over neighbouring channels."""
+    x = walk.last(node.required(0))
+    size, channels = node["size"], x.shape[-1]
+    before, after = (size - 1) // 2, size - 1 - (size - 1) // 2
+    squares = ops.pad(ops.square(x), [(0, 0)] * (len(x.shape) - 1) + [(before, after)])
+    total = sum(squares[..., i : i + channels] for i in range(size))
+    alpha, beta, bias = (np.array(n, str(x.dtype)) for n in (node["alpha"] / size, node["beta"], node["bias"]))
+    return KValue(ops.divide(x, ops.power(bias + alpha * total, beta)), channels_last(len(x.shape)))

@@ -1,0 +1,191 @@
+"""Pooling: Keras's layers where they say it, windows of strided slices where they do not."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+
+from portnet.graph.lowering import NodeView
+from portnet_keras.framework import keras, ops
+from portnet_keras.layout import KValue, channels_last
+from portnet_keras.operation import operation
+from portnet_keras.ops.registry import op
+from portnet_keras.ops.window import Window, padded
+
+__all__: list[str] = []
+
+_LAYERS = keras.layers
+_MAX = (_LAYERS.MaxPooling1D, _LAYERS.MaxPooling2D, _LAYERS.MaxPooling3D)
+_AVERAGE = (_LAYERS.AveragePooling1D, _LAYERS.AveragePooling2D, _LAYERS.AveragePooling3D)
+_GLOBAL_MAX = (_LAYERS.GlobalMaxPooling1D, _LAYERS.GlobalMaxPooling2D, _LAYERS.GlobalMaxPooling3D)
+_GLOBAL_AVERAGE = (_LAYERS.GlobalAveragePooling1D, _LAYERS.GlobalAveragePooling2D, _LAYERS.GlobalAveragePooling3D)
+
+
+def _sizes(x: Any) -> tuple[int | None, ...]:
+    return tuple(x.shape[1:-1])
+
+
+def _is_float32(x: Any) -> bool:
+    return str(x.dtype) == "float32"
+
+
+def _pool_layer(walk: Any, node: NodeView, classes: Any, x: Any, window: Window, padding: str) -> Any:
+    rank = len(window.kernel)
+    size, strides = (window.kernel, window.strides) if rank > 1 else (window.kernel[0], window.strides[0])
+    return walk.layer(node, classes[rank - 1], pool_size=size, strides=strides, padding=padding)(x)
+
+
+def _result(x: Any, data: Any) -> KValue:
+    return KValue(data, channels_last(len(x.shape)))
+
+
+@op("MaxPool", spatial=True)
+def max_pool(walk: Any, node: NodeView) -> Any:
+    """Largest entry of each window; the second output is its place in the flattened input."""
+    x = walk.last(node.required(0))
+    window = Window.of(walk, node, node["kernel_shape"], _sizes(x))
+    if len(node.outputs) > 1 and node.outputs[1].name:
+        return _max_with_indices(walk, node, x, window)
+    rank, same = len(window.kernel), window.is_same(_sizes(x))
+    if rank > 3 or max(window.dilations) > 1 or not _is_float32(x):
+        return _result(x, walk.apply(pool_windows, node, x, reduce="max", **_attributes(walk, window)))
+    if not same:
+        x = padded(walk, node, x, window.all_pads or (), -math.inf)
+    return _result(x, _pool_layer(walk, node, _MAX, x, window, "same" if same else "valid"))
+
+
+def _attributes(walk: Any, window: Window) -> dict[str, Any]:
+    if window.all_pads is None:
+        raise walk.unsupported("auto_pad=SAME_UPPER with free sizes and dilations")
+    return {
+        "kernel": list(window.kernel),
+        "strides": list(window.strides),
+        "dilations": list(window.dilations),
+        "pads": [list(pair) for pair in window.all_pads],
+    }
+
+
+def _lowest(dtype: Any) -> float:
+    dtype = np.dtype(dtype)
+    return -math.inf if dtype.kind == "f" else int(np.iinfo(dtype).min)
+
+
+def _slices(x: Any, kernel: Any, strides: Any, dilations: Any) -> list[Any]:
+    """Return one tensor for each tap of the kernel: the cells it meets, in order of the windows."""
+    sizes = ops.shape(x)[1:-1]
+    counts = [(n - (k - 1) * d - 1) // s + 1 for n, k, d, s in zip(sizes, kernel, dilations, strides, strict=True)]
+    taps = []
+    for offsets in itertools.product(*(range(k) for k in kernel)):
+        starts = [o * d for o, d in zip(offsets, dilations, strict=True)]
+        index = [slice(b, b + (c - 1) * s + 1, s) for b, c, s in zip(starts, counts, strides, strict=True)]
+        taps.append(x[(slice(None), *index)])
+    return taps
+
+
+@operation
+def pool_windows(x: Any, *, reduce: str, kernel: Any, strides: Any, dilations: Any, pads: Any, p: float = 2) -> Any:
+    """Pool (N, ..., C) of any rank and dilation: "max", "sum", or "lp" with its p."""
+    fill = _lowest(keras.backend.standardize_dtype(x.dtype)) if reduce == "max" else 0
+    x = ops.pad(x, [(0, 0), *map(tuple, pads), (0, 0)], constant_values=ops.cast(fill, x.dtype))
+    taps = ops.stack(_slices(x, kernel, strides, dilations))
+    if reduce == "max":
+        return ops.max(taps, axis=0)
+    if reduce == "lp":
+        return ops.power(ops.sum(ops.power(ops.abs(taps), p), axis=0), 1 / p)
+    return ops.sum(taps, axis=0)
+
+
+@operation
+def max_places(x: Any, places: Any, *, kernel: Any, strides: Any, dilations: Any, pads: Any) -> Any:
+    """Return largest entries and, by ``places`` of the same shape, where they were."""
+    widths = [(0, 0), *map(tuple, pads), (0, 0)]
+    fill = _lowest(keras.backend.standardize_dtype(x.dtype))
+    taps = ops.stack(_slices(ops.pad(x, widths, constant_values=ops.cast(fill, x.dtype)), kernel, strides, dilations))
+    where = ops.stack(_slices(ops.pad(places, widths), kernel, strides, dilations))
+    best = ops.expand_dims(ops.argmax(taps, axis=0), 0)
+    return ops.max(taps, axis=0), ops.squeeze(ops.take_along_axis(where, best, axis=0), 0)
+
+
+def _max_with_indices(walk: Any, node: NodeView, x: Any, window: Window) -> list[KValue]:
+    if None in x.shape:
+        raise walk.unsupported("the Indices output with free sizes")
+    batch, *sizes, channels = x.shape
+    places = np.arange(math.prod(x.shape)).reshape(
+        batch, channels, *(reversed(sizes) if node["storage_order"] else sizes)
+    )
+    if node["storage_order"]:
+        places = places.transpose(0, 1, *reversed(range(2, places.ndim)))
+    places = np.ascontiguousarray(places.transpose(channels_last(len(x.shape))))
+    values, found = walk.apply(max_places, node, x, places, **_attributes(walk, window))
+    return [_result(x, values), _result(x, found)]
+
+
+@op("AveragePool", spatial=True)
+def average_pool(walk: Any, node: NodeView) -> KValue:
+    """Mean of each window; what padding counts is decided by count_include_pad."""
+    x = walk.last(node.required(0))
+    window = Window.of(walk, node, node["kernel_shape"], _sizes(x))
+    native = len(window.kernel) <= 3 and max(window.dilations) == 1 and _is_float32(x)
+    pads, include = window.pads, bool(node["count_include_pad"])
+    if native and not include and window.is_same(_sizes(x)):
+        return _result(x, _pool_layer(walk, node, _AVERAGE, x, window, "same"))
+    if native and not any(window.extra) and pads is not None and (include or not any(map(any, pads))):
+        return _result(x, _pool_layer(walk, node, _AVERAGE, padded(walk, node, x, pads), window, "valid"))
+    counts = walk.apply(pool_windows, node, _counted(walk, x, window, include), reduce="sum", **_unpadded(walk, window))
+    total = walk.apply(pool_windows, node, x, reduce="sum", **_attributes(walk, window))
+    return _result(x, ops.divide(total, ops.cast(counts, x.dtype)))
+
+
+def _counted(walk: Any, x: Any, window: Window, include: bool) -> np.ndarray:
+    """Return ones where a cell counts, over the padded input: (1, ..., 1)."""
+    if None in _sizes(x) or window.pads is None:
+        raise walk.unsupported("padding that does not count, with free sizes")
+    counts = np.zeros([n + b + e for n, (b, e) in zip(_sizes(x), window.all_pads or (), strict=True)], np.float32)
+    inside = [
+        slice(0, n + b + e) if include else slice(b, b + n) for n, (b, e) in zip(_sizes(x), window.pads, strict=True)
+    ]
+    counts[tuple(inside)] = 1
+    return counts[None, ..., None]
+
+
+def _unpadded(walk: Any, window: Window) -> dict[str, Any]:
+    return {**_attributes(walk, window), "pads": [[0, 0] for _ in window.kernel]}
+
+
+@op("LpPool", spatial=True)
+def lp_pool(walk: Any, node: NodeView) -> KValue:
+    """p-norm of each window."""
+    x = walk.last(node.required(0))
+    window = Window.of(walk, node, node["kernel_shape"], _sizes(x))
+    return _result(x, walk.apply(pool_windows, node, x, reduce="lp", p=node["p"], **_attributes(walk, window)))
+
+
+@op("GlobalAveragePool", spatial=True)
+def global_average_pool(walk: Any, node: NodeView) -> KValue:
+    """Mean over all spatial axes."""
+    return _global(walk, node, _GLOBAL_AVERAGE, ops.mean)
+
+
+@op("GlobalMaxPool", spatial=True)
+def global_max_pool(walk: Any, node: NodeView) -> KValue:
+    """Largest entry over all spatial axes."""
+    return _global(walk, node, _GLOBAL_MAX, ops.max)
+
+
+def _global(walk: Any, node: NodeView, classes: Any, reduce: Any) -> KValue:
+    x = walk.last(node.required(0))
+    rank = len(x.shape) - 2
+    if 1 <= rank <= 3:
+        return _result(x, walk.layer(node, classes[rank - 1], keepdims=True)(x))
+    return _result(x, reduce(x, axis=tuple(range(1, rank + 1)), keepdims=True))
+
+
+@op("GlobalLpPool", spatial=True)
+def global_lp_pool(walk: Any, node: NodeView) -> KValue:
+    """p-norm over all spatial axes."""
+    x = walk.last(node.required(0))
+    axes = tuple(range(1, len(x.shape) - 1))
+    return _result(x, ops.power(ops.sum(ops.power(ops.abs(x), node["p"]), axis=axes, keepdims=True), 1 / node["p"]))

@@ -1,0 +1,379 @@
+"""Ops that move, split, join and resize axes. Transpose moves nothing: it renames the axes of the order."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import sympy
+
+from portnet.graph.lowering import NodeView
+from portnet_keras.framework import keras, ops
+from portnet_keras.layout import KValue, Layout, Packing, identity
+from portnet_keras.operation import operation
+from portnet_keras.ops.dense import feeds_only_dense
+from portnet_keras.ops.registry import op
+from portnet_keras.ops.window import padded
+
+__all__ = ["reshaped"]
+
+
+@op("Transpose")
+def transpose(walk: Any, node: NodeView) -> KValue:
+    """Permute axes; the data stay where they are."""
+    x = walk.value(node.required(0))
+    perm = node.get("perm") or list(reversed(range(x.rank)))
+    if x.packing is not None:
+        raise walk.unsupported("a flattened map is transposed")
+    if x.is_constant:
+        return KValue(x.data.transpose(perm), x.order)
+    return KValue(x.data, tuple(perm.index(axis) for axis in x.order))
+
+
+@op("Flatten")
+def flatten(walk: Any, node: NodeView) -> KValue:
+    """Flatten to a matrix."""
+    x = walk.value(node.required(0))
+    axis = node["axis"] + x.rank if node["axis"] < 0 else node["axis"]
+    sizes = _sizes(walk, node.required(0), x)
+    target = [math.prod(sizes[:axis]), math.prod(sizes[axis:])]
+    return reshaped(walk, node, x, sizes, [sympy.sympify(n) for n in target])
+
+
+@op("Reshape")
+def reshape(walk: Any, node: NodeView) -> KValue:
+    """Reshape; free sizes stay free."""
+    x = walk.value(node.required(0))
+    sizes, dims = _sizes(walk, node.required(0), x), walk.host_dims(node.required(1))
+    if not node.get("allowzero", 0):
+        dims = [sizes[i] if _is(n, 0) else n for i, n in enumerate(dims)]
+    dims = [sympy.sympify(n) for n in dims]
+    if any(_is(n, -1) for n in dims):
+        rest = math.prod(n for n in dims if not _is(n, -1))
+        missing = sympy.Integer(0) if _is(rest, 0) else sympy.cancel(math.prod(sizes) / rest)
+        dims = [missing if _is(n, -1) else n for n in dims]
+    return reshaped(walk, node, x, sizes, dims)
+
+
+def _is(size: Any, number: int) -> bool:
+    return bool(sympy.sympify(size) == number)
+
+
+def _sizes(walk: Any, source: Any, x: KValue) -> list[Any]:
+    """Sizes in ONNX's order, symbols where they are free."""
+    return [n if n is not None else _symbol(walk, source, axis) for axis, n in enumerate(x.shape)]
+
+
+def _symbol(walk: Any, source: Any, axis: int) -> sympy.Symbol:
+    dim = source.shape[axis] if source.shape is not None else None
+    name = getattr(dim, "value", None) or f"{source.name}.{axis}"
+    symbol = sympy.Symbol(name, integer=True, positive=True)
+    walk.symbols.setdefault(symbol, (source, axis))
+    return symbol
+
+
+def reshaped(walk: Any, node: NodeView, x: KValue, sizes: list[Any], dims: list[Any]) -> KValue:
+    """Reshape a value from ``sizes`` to ``dims``, moving data only where axes that lie apart are merged."""
+    if x.is_constant:
+        return KValue(x.data.reshape([int(n) for n in dims]), identity(len(dims)))
+    groups = _groups(sizes, dims)
+    order = _order_of(x.order, groups)
+    if order is None and _is_flattening(walk, node, x, dims):
+        inner = tuple(axis - 1 for axis in x.order if axis)
+        packing = Packing(tuple(int(n) for n in sizes[1:]), inner)
+        return replace(KValue(_reshape_data(walk, node, x.data, dims), identity(2)), packing=packing)
+    if order is None:
+        x = _gathered(walk, x, groups)
+        order = _order_of(x.order, groups)
+        assert order is not None
+    return KValue(_reshape_data(walk, node, x.data, [dims[axis] for axis in order]), order)
+
+
+def _is_flattening(walk: Any, node: NodeView, x: KValue, dims: list[Any]) -> bool:
+    sizes = x.shape[1:]
+    return len(dims) == 2 and x.order[0] == 0 and None not in sizes and feeds_only_dense(walk, node.outputs[0])
+
+
+def _groups(sizes: list[Any], dims: list[Any]) -> list[tuple[range, range]]:
+    """Split both shapes at the places where the products of sizes so far agree."""
+    before = [sympy.sympify(n) for n in itertools.accumulate(sizes, lambda a, b: a * b, initial=1)]
+    after = [sympy.sympify(n) for n in itertools.accumulate(dims, lambda a, b: a * b, initial=1)]
+    cuts, j = [(0, 0)], 1
+    for i in range(1, len(sizes)):
+        found = next((k for k in range(j, len(dims)) if sympy.expand(before[i] - after[k]) == 0), None)
+        if found is not None and not _is(before[i], 0):
+            cuts.append((i, found))
+            j = found + 1
+    cuts.append((len(sizes), len(dims)))
+    return [(range(a, c), range(b, d)) for (a, b), (c, d) in itertools.pairwise(cuts)]
+
+
+def _order_of(order: tuple[int, ...], groups: list[tuple[range, range]]) -> tuple[int, ...] | None:
+    """Return the order after reshaping group by group, or None where a group's axes lie apart."""
+    result: list[int] = []
+    position = 0
+    while position < len(order):
+        old, new = next(group for group in groups if order[position] in group[0])
+        if order[position : position + len(old)] != tuple(old):
+            return None
+        result += new
+        position += len(old)
+    # groups that read no axis: trailing ones of the target
+    result += [axis for old, new in groups if not old for axis in new]
+    return tuple(result)
+
+
+def _gathered(walk: Any, x: KValue, groups: list[tuple[range, range]]) -> KValue:
+    """Move the axes of each group together, groups in the order of their first axes."""
+    first = sorted((min(x.order.index(axis) for axis in old), old) for old, _ in groups if old)
+    order = tuple(axis for _, old in sorted(first, key=lambda pair: pair[0]) for axis in old)
+    return KValue(walk.ordered(x, order), order)
+
+
+@operation
+def reshape_free(x: Any, *sizes: Any, shape: Any) -> Any:
+    """Reshape to ``shape``, whose None are filled by scalar tensors in turn."""
+    filled = iter(sizes)
+    return ops.reshape(x, [next(filled) if n is None else n for n in shape])
+
+
+def _reshape_data(walk: Any, node: NodeView, x: Any, dims: list[Any]) -> Any:
+    sizes = [int(n) if n.is_Integer else n for n in map(sympy.sympify, dims)]
+    free = [n for n in sizes if not isinstance(n, int)]
+    if len(free) <= 1 and 0 not in sizes:
+        return _reshape_layer(walk, node, x, [n if isinstance(n, int) else -1 for n in sizes])
+    shape = [n if isinstance(n, int) else None for n in sizes]
+    return walk.apply(reshape_free, node, x, *(ops.cast(walk.size(n), "int32") for n in free), shape=shape)
+
+
+def _reshape_layer(walk: Any, node: NodeView, x: Any, sizes: list[int]) -> Any:
+    keeps_batch = len(sizes) > 1 and len(x.shape) > 0 and sizes[0] == (-1 if x.shape[0] is None else x.shape[0])
+    if keeps_batch and sizes[0] == -1 and None not in x.shape[1:]:
+        cls, arguments = (
+            (keras.layers.Flatten, ()) if len(sizes) == 2 and len(x.shape) > 2 else (keras.layers.Reshape, (sizes[1:],))
+        )
+        return cls(*arguments, name=walk.name(node.name), dtype=x.dtype)(x)
+    return ops.reshape(x, sizes)
+
+
+@op("Squeeze")
+def squeeze(walk: Any, node: NodeView) -> KValue:
+    """Leave out axes of size 1."""
+    x = walk.value(node.required(0))
+    if node.input(1) is None:
+        axes = [axis for axis, n in enumerate(x.shape) if n == 1]
+    else:
+        axes = [axis % x.rank for axis in walk.host_ints(node.input(1))]
+    rest = [axis for axis in x.order if axis not in axes]
+    data = x.data
+    for position in sorted((x.axis(axis) for axis in axes), reverse=True):
+        data = ops.squeeze(data, position)
+    return KValue(data, tuple(sorted(rest).index(axis) for axis in rest))
+
+
+@op("Unsqueeze")
+def unsqueeze(walk: Any, node: NodeView) -> KValue:
+    """Put in axes of size 1; they lie where they leave the others in order."""
+    x = walk.value(node.required(0))
+    rank = x.rank + len(walk.host_ints(node.input(1)))
+    new = sorted(axis % rank for axis in walk.host_ints(node.input(1)))
+    kept = [axis for axis in range(rank) if axis not in new]
+    order = [kept[axis] for axis in x.order]
+    data = x.data
+    for axis in new:
+        order.insert(axis, axis)
+        data = ops.expand_dims(data, axis)
+    return KValue(data, tuple(order))
+
+
+@op("Concat", transparent=True)
+def concat(walk: Any, node: NodeView) -> KValue:
+    """Join along an axis."""
+    values = [walk.value(value) for value in node.inputs]
+    rank = values[0].rank
+    order = next((v.order for v in values if not v.is_constant and v.order != identity(rank)), identity(rank))
+    tensors = [walk.ordered(value, order) for value in values]
+    if len(tensors) == 1:
+        return KValue(tensors[0], order)
+    axis = order.index(node["axis"] % rank)
+    if any(isinstance(tensor, np.ndarray) for tensor in tensors):
+        return KValue(ops.concatenate(tensors, axis=axis), order)
+    return KValue(walk.layer(node, keras.layers.Concatenate, axis=axis)(tensors), order)
+
+
+@op("Split")
+def split(walk: Any, node: NodeView) -> list[KValue]:
+    """Split along an axis."""
+    x = walk.value(node.required(0))
+    axis, count = x.axis(node["axis"]), len(node.outputs)
+    size = x.data.shape[axis]
+    if node.input(1) is not None:
+        sizes = walk.host_ints(node.input(1))
+    elif size is None:
+        raise walk.unsupported("splitting a free size into equal parts")
+    else:
+        part = math.ceil(size / count)
+        sizes = [part] * (count - 1) + [size - part * (count - 1)]
+    starts = list(itertools.accumulate(sizes, initial=0))
+    return [replace(x, data=_cut(x.data, axis, a, b)) for a, b in itertools.pairwise(starts)]
+
+
+def _cut(data: Any, axis: int, start: int, stop: int, step: int = 1) -> Any:
+    return data[(*[slice(None)] * axis, slice(start, stop, step))]
+
+
+@op("Slice")
+def slice_(walk: Any, node: NodeView) -> KValue:
+    """Cut out a strided box."""
+    x = walk.value(node.required(0))
+    starts, ends = walk.host_ints(node.input(1)), walk.host_ints(node.input(2))
+    axes = walk.host_ints(node.input(3)) if node.input(3) is not None else list(range(len(starts)))
+    steps = walk.host_ints(node.input(4)) if node.input(4) is not None else [1] * len(starts)
+    data = x.data
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        data = _sliced(walk, data, x.axis(axis), start, end, step)
+    return replace(x, data=data)
+
+
+def _sliced(walk: Any, data: Any, axis: int, start: int, end: int, step: int) -> Any:
+    size = data.shape[axis]
+    if size is None:
+        return _sliced_free(walk, data, axis, start, end, step)
+    places = range(size)[start:end:step]
+    if step > 0 or not places:
+        return _cut(data, axis, places.start, max(places.stop, places.start), abs(step))
+    return ops.flip(_cut(data, axis, places[-1], places[0] + 1, -step), axis=axis)
+
+
+_FAR = 2**31 - 1
+
+
+def _sliced_free(walk: Any, data: Any, axis: int, start: int, end: int, step: int) -> Any:
+    if step > 0:
+        return _cut(data, axis, start, None if end >= _FAR else end, step)
+    if (start != -1 and start < _FAR) or end > -_FAR:
+        raise walk.unsupported("a negative step over part of a free size")
+    return _cut(ops.flip(data, axis=axis), axis, 0, None, -step)
+
+
+@op("Expand")
+def expand(walk: Any, node: NodeView) -> Any:
+    """Broadcast to a shape."""
+    x = walk.value(node.required(0))
+    dims = walk.host_dims(node.required(1))
+    rank = max(x.rank, len(dims))
+    wanted = [1] * (rank - len(dims)) + dims
+    own = [1] * (rank - x.rank) + _sizes(walk, node.required(0), x)
+    target = [want if _is(have, 1) else have for have, want in zip(own, wanted, strict=True)]
+    return _broadcast(walk, node, walk.plain(node.required(0)), [sympy.sympify(n) for n in target])
+
+
+@operation
+def broadcast_free(x: Any, *sizes: Any, shape: Any) -> Any:
+    """Broadcast to ``shape``, whose None are filled by scalar tensors in turn."""
+    filled = iter(sizes)
+    return ops.broadcast_to(x, [next(filled) if n is None else n for n in shape])
+
+
+def _broadcast(walk: Any, node: NodeView, x: Any, target: list[Any]) -> Any:
+    shape = [int(n) if n.is_Integer else None for n in target]
+    if None not in shape:
+        return ops.broadcast_to(x, shape)
+    free = [ops.cast(walk.size(n), "int32") for n in target if not n.is_Integer]
+    return walk.apply(broadcast_free, node, x, *free, shape=shape)
+
+
+@op("Cast", transparent=True)
+def cast(walk: Any, node: NodeView) -> KValue:
+    """Change the element type; the walk does it."""
+    from portnet_keras.lower import dtype_name
+
+    x = walk.value(node.required(0))
+    return replace(x, data=ops.cast(x.data, dtype_name(node["to"])))
+
+
+@op("Pad", transparent=True)
+def pad(walk: Any, node: NodeView) -> KValue:
+    """Pad every axis, or some."""
+    x = walk.value(node.required(0))
+    pads = walk.host_ints(node.input(1))
+    axes = walk.host_ints(node.input(3)) if node.input(3) is not None else list(range(x.rank))
+    widths = [[0, 0] for _ in range(x.rank)]
+    for i, axis in enumerate(axes):
+        widths[x.axis(axis)] = [pads[i], pads[i + len(axes)]]
+    fill = 0 if node.input(2) is None else walk.host(node.input(2)).item()
+    if node["mode"] == "constant" and fill == 0 and _is_image_pad(x, widths):
+        return replace(x, data=padded(walk, node, x.data, tuple(map(tuple, widths[1:-1]))))
+    return replace(x, data=walk.apply(pad_any, node, x.data, widths=widths, mode=node["mode"], fill=fill))
+
+
+def _is_image_pad(x: KValue, widths: list[list[int]]) -> bool:
+    spatial = x.rank in (3, 4, 5) and not any(widths[0]) and not any(widths[-1])
+    return spatial and not x.is_constant and str(x.data.dtype) == "float32" and min(map(min, widths)) >= 0
+
+
+_MODES = {"constant": "constant", "edge": "edge", "reflect": "reflect", "wrap": "wrap"}
+
+
+@operation
+def pad_any(x: Any, *, widths: Any, mode: str, fill: Any) -> Any:
+    """Pad as numpy does; negative widths cut off."""
+    keep = [slice(max(-begin, 0), -max(-end, 0) or None) for begin, end in widths]
+    x, grow = x[tuple(keep)], [(max(begin, 0), max(end, 0)) for begin, end in widths]
+    if mode == "constant":
+        return ops.pad(x, grow, constant_values=ops.cast(fill, x.dtype))
+    for axis, (before, after) in enumerate(grow):
+        if before or after:
+            places = np.pad(np.arange(x.shape[axis]), (before, after), mode=_MODES[mode])
+            x = ops.take(x, places, axis=axis)
+    return x
+
+
+@op("Tile")
+def tile(walk: Any, node: NodeView) -> KValue:
+    """Repeat along every axis."""
+    x = walk.value(node.required(0))
+    repeats = walk.host_ints(node.input(1))
+    return replace(x, data=ops.tile(x.data, [repeats[axis] for axis in x.order]))
+
+
+@op("Gather")
+def gather(walk: Any, node: NodeView) -> KValue:
+    """Take entries along an axis; from a weight matrix it is an Embedding."""
+    table, indices = node.required(0), walk.plain(node.required(1))
+    if _is_embedding(walk, table, node) and isinstance(indices, keras.KerasTensor):
+        return _embedding(walk, node, indices)
+    x = walk.value(table)
+    rank = len(indices.shape)
+    if rank > 1:
+        x = KValue(walk.plain(table), identity(x.rank))
+    axis = x.axis(node["axis"])
+    data = walk.apply(take, node, x.data, indices, axis=axis)
+    if rank == 0:
+        rest = [a for a in x.order if a != x.order[axis]]
+        return KValue(data, tuple(sorted(rest).index(a) for a in rest))
+    return KValue(data, x.order if rank == 1 else identity(x.rank + rank - 1))
+
+
+@operation
+def take(x: Any, indices: Any, *, axis: int) -> Any:
+    """Take entries along an axis; negative indices count from the end."""
+    return ops.take(x, ops.where(indices < 0, indices + ops.shape(x)[axis], indices), axis=axis)
+
+
+def _is_embedding(walk: Any, table: Any, node: NodeView) -> bool:
+    if not walk.claimable(table) or node["axis"] != 0 or len(table.const_value.shape) != 2:
+        return False
+    return walk.roles[table.name].trainable
+
+
+def _embedding(walk: Any, node: NodeView, indices: Any) -> KValue:
+    table = node.required(0)
+    shape = tuple(int(n) for n in table.const_value.shape)  # type: ignore[union-attr]
+    layer = walk.layer(node, keras.layers.Embedding, *shape, embeddings_initializer="zeros")
+    data = layer(indices)
+    walk.claim(table, layer.embeddings, Layout.of(shape))
+    return KValue(data, identity(len(indices.shape) + 1))

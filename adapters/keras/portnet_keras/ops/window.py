@@ -1,0 +1,144 @@
+"""Kernels that slide over the spatial axes: padding, and where it is Keras's own "same" or "valid"."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from portnet.graph.lowering import NodeView
+from portnet_keras.framework import keras, ops
+from portnet_keras.operation import operation
+
+__all__ = ["Window", "pad_spatial", "padded", "same_pads"]
+
+Pads = tuple[tuple[int, int], ...]
+
+
+def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Return the padding of TensorFlow's SAME, the odd one at the end. ``kernel`` counts its dilation."""
+    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+@dataclass(frozen=True)
+class Window:
+    """A sliding window over spatial axes.
+
+    Attributes:
+        kernel: sizes.
+        strides: steps.
+        dilations: distance of neighbouring taps.
+        pads: cells added before and after each axis; None where SAME_UPPER must follow free sizes.
+        extra: cells that ceil_mode adds after each axis on top of ``pads``.
+    """
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    pads: Pads | None
+    extra: tuple[int, ...]
+
+    @classmethod
+    def of(cls, walk: Any, node: NodeView, kernel: Sequence[int], sizes: Sequence[int | None]) -> Window:
+        """Read a node's attributes for an input of spatial ``sizes``.
+
+        Raises:
+            UnsupportedError: padding that depends on free sizes in a way that Keras cannot say.
+        """
+        rank = len(kernel)
+        window = cls(
+            tuple(kernel),
+            tuple(node.get("strides") or (1,) * rank),
+            tuple(node.get("dilations") or (1,) * rank),
+            tuple((0, 0) for _ in kernel),
+            (0,) * rank,
+        )
+        window = replace(window, pads=window._pads(walk, node, sizes))
+        if node.get("ceil_mode", 0):
+            window = replace(window, extra=window._ceil(walk, sizes))
+        return window
+
+    @property
+    def reach(self) -> tuple[int, ...]:
+        """Cells that the kernel spans along each axis, dilation included."""
+        return tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
+
+    @property
+    def all_pads(self) -> Pads | None:
+        """Padding with what ceil_mode adds."""
+        if self.pads is None:
+            return None
+        return tuple((begin, end + extra) for (begin, end), extra in zip(self.pads, self.extra, strict=True))
+
+    def is_same(self, sizes: Sequence[int | None]) -> bool:
+        """Whether Keras's "same" pads exactly like this."""
+        if self.all_pads is None:
+            return True
+        return all(
+            pads == (same_pads(size, reach, stride) if size else stride == 1 and same_pads(reach, reach, 1))
+            for pads, size, reach, stride in zip(self.all_pads, sizes, self.reach, self.strides, strict=True)
+        )
+
+    def _pads(self, walk: Any, node: NodeView, sizes: Sequence[int | None]) -> Pads | None:
+        auto, rank = node.get("auto_pad", "NOTSET"), len(self.kernel)
+        if auto == "VALID":
+            return ((0, 0),) * rank
+        if auto not in ("SAME_UPPER", "SAME_LOWER"):
+            pads = node.get("pads") or [0] * (2 * rank)
+            return tuple(zip(pads[:rank], pads[rank:], strict=True))
+        # with stride 1 the padding is the same for any size
+        known = [size or (reach if s == 1 else None) for size, reach, s in zip(sizes, self.reach, self.strides)]
+        if None not in known:
+            upper = [same_pads(*axis) for axis in zip(known, self.reach, self.strides, strict=True)]
+            return tuple(upper) if auto == "SAME_UPPER" else tuple((end, begin) for begin, end in upper)
+        if auto == "SAME_LOWER":
+            raise walk.unsupported("auto_pad=SAME_LOWER with strides and free sizes")
+        return None
+
+    def _ceil(self, walk: Any, sizes: Sequence[int | None]) -> tuple[int, ...]:
+        if self.pads is None:
+            return (0,) * len(self.kernel)
+        axes = zip(sizes, self.pads, self.reach, self.strides, strict=True)
+        return tuple(_ceil_extra(walk, *axis) for axis in axes)
+
+
+def _ceil_extra(walk: Any, size: int | None, pads: tuple[int, int], reach: int, stride: int) -> int:
+    if size is None:
+        if stride > reach or pads[1]:
+            raise walk.unsupported("ceil_mode with padding and free sizes")
+        return stride - 1
+    span = size + sum(pads) - reach
+    steps = math.ceil(span / stride)
+    if steps * stride >= size + pads[0]:
+        # a last window that would start in the padding behind is left out
+        steps -= 1
+    return max(steps * stride - span, 0)
+
+
+@operation
+def pad_spatial(x: Any, *, pads: Any, value: float) -> Any:
+    """Pad (N, ..., C) along its spatial axes with a value; negative pads cut off."""
+    keep = [slice(max(-begin, 0), -max(-end, 0) or None) for begin, end in pads]
+    x = x[(slice(None), *keep)]
+    widths = [(0, 0), *((max(begin, 0), max(end, 0)) for begin, end in pads), (0, 0)]
+    return ops.pad(x, widths, constant_values=ops.cast(value, x.dtype))
+
+
+def padded(walk: Any, node: NodeView, x: Any, pads: Pads, value: float = 0.0) -> Any:
+    """Pad the spatial axes of (N, ..., C); with zeros by Keras's own layer."""
+    if not any(map(any, pads)):
+        return x
+    rank = len(pads)
+    if value == 0 and rank <= 3 and min(map(min, pads)) >= 0:
+        cls = (keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D, keras.layers.ZeroPadding3D)[rank - 1]
+        name = walk.name(f"{node.name}_pad")
+        return cls(pads[0] if rank == 1 else pads, name=name, dtype=_dtype(x))(x)
+    return walk.apply(pad_spatial, node, x, pads=[list(pair) for pair in pads], value=value)
+
+
+def _dtype(x: Any) -> str:
+    return str(np.dtype(x.dtype)) if isinstance(x, np.ndarray) else str(x.dtype)
