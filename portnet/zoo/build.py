@@ -224,7 +224,7 @@ class NetworkBuilder:
         if ceil and room % stride and count * stride < size + padding:
             count += 1
         if count < 1:
-            _, _, height, width = self.image.shape or ()
+            _, height, width = _shape(self.image)
             raise InputError(
                 f"size: {self._graph.name} got {height}×{width} pixels, too small: {size} reach layer {name!r}, whose "
                 f"window has {kernel}. Use larger images."
