@@ -1,0 +1,99 @@
+"""Control flow that is decided by constants is written out: If is inlined, Loop is unrolled."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from portnet.graph.passes.rewrite import Editor, Site, constant_array, every_node
+from portnet.graph.passes.splice import Copier
+
+__all__ = ["inline_ifs", "unroll_loops"]
+
+MAX_STEPS = 256
+MAX_NODES = 20_000
+
+
+def inline_ifs(model: ir.Model) -> bool:
+    """Replace each If of a constant condition by its branch; True if there was one.
+
+    Requires: names unique across graphs, constants folded.
+    Ensures: no If of a constant condition.
+    """
+    editor, changed = Editor(model), False
+    for node in every_node(model.graph):
+        if node.op_type != "If" or node.domain != "" or node.graph is None:
+            continue
+        condition = constant_array(node.inputs[0])
+        if condition is not None and condition.size == 1:
+            _inline_branch(node, "then_branch" if condition.item() else "else_branch", editor)
+            changed = True
+    return changed
+
+
+def _inline_branch(node: ir.Node, name: str, editor: Editor) -> None:
+    copier = Copier({}, {}, editor.fresh)
+    branch = node.attributes[name].as_graph()
+    site = Site(node, editor)
+    site.insert(copier.nodes(branch))
+    site.replace(*[copier.value(output) for output in branch.outputs])
+
+
+def unroll_loops(model: ir.Model) -> bool:
+    """Replace each Loop of a constant number of steps by its steps; True if there was one.
+
+    Requires: names unique across graphs, constants folded.
+    Ensures: no Loop of at most `MAX_STEPS` constant steps whose condition stays true.
+    """
+    editor, changed = Editor(model), False
+    for node in every_node(model.graph):
+        if node.op_type == "Loop" and node.domain == "" and node.graph is not None:
+            steps = _steps(node)
+            if steps is not None:
+                _unroll(node, steps, editor)
+                changed = True
+    return changed
+
+
+def _steps(node: ir.Node) -> int | None:
+    """Number of steps, or None where it depends on data or is too large to write out."""
+    body = node.attributes["body"].as_graph()
+    condition = constant_array(node.inputs[1]) if node.inputs[1] is not None else np.array(True)
+    if condition is None or condition.size != 1:
+        return None
+    if not condition.item():
+        return 0 if len(node.outputs) == len(body.inputs) - 2 else None
+    trips, goes_on = constant_array(node.inputs[0]), body.outputs[0]
+    always = goes_on is body.inputs[1] or bool(np.all(constant_array(goes_on) if _is_known(goes_on) else False))
+    if trips is None or trips.size != 1 or not always:
+        return None
+    steps = max(int(trips.item()), 0)
+    scans = len(body.outputs) - len(body.inputs) + 1
+    if steps > MAX_STEPS or steps * len(body) > MAX_NODES or (steps == 0 and scans):
+        return None
+    return steps
+
+
+def _is_known(value: ir.Value) -> bool:
+    return constant_array(value) is not None
+
+
+def _unroll(node: ir.Node, steps: int, editor: Editor) -> None:
+    body, site = node.attributes["body"].as_graph(), Site(node, editor)
+    carried, condition = list(node.inputs[2:]), editor.constant(np.array(True), f"{site.name}/condition")
+    scanned: list[list[ir.Value]] = [[] for _ in body.outputs[1 + len(carried) :]]
+    axis = site.ints([0], "axis")
+    for step in range(steps):
+        index = site.constant(np.int64(step), "step")
+        copier = Copier(
+            dict(zip(body.inputs, [index, condition, *carried], strict=True)),
+            {},
+            lambda name, step=step: editor.fresh(f"{site.name}/{step}/{name}"),
+        )
+        site.insert(copier.nodes(body))
+        results = [copier.value(output) for output in body.outputs[1:]]
+        carried = results[: len(carried)]
+        for entries, value in zip(scanned, results[len(carried) :], strict=True):
+            entries.append(site.op("Unsqueeze", value, axis))
+    stacked = [site.op("Concat", *entries, axis=0) for entries in scanned]
+    site.replace(*carried, *stacked)

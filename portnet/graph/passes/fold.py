@@ -1,0 +1,115 @@
+"""Arithmetic on constants is done once, here, by the standard's reference implementation."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import onnx
+import onnx.reference
+import onnx_ir as ir
+
+from portnet.graph.parameters import Role, roles
+from portnet.graph.passes.rewrite import Editor, Site, every_node, subgraphs
+from portnet.graph.passes.shapes import infer_node
+
+__all__ = ["FOLDABLE", "fold_constants"]
+
+# deterministic ops whose cost grows with their inputs and outputs alone
+FOLDABLE = frozenset(
+    """Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr
+    BitwiseXor Cast CastLike Ceil Clip Compress Concat ConstantOfShape Cos Cosh CumSum Div Equal Erf Exp Expand EyeLike
+    Flatten Floor Gather GatherElements GatherND Greater GreaterOrEqual Identity IsInf IsNaN Less LessOrEqual Log Max
+    Mean Min Mod Mul Neg NonZero Not OneHot Or Pad Pow Range Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMean
+    ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Round ScatterElements ScatterND Shape Sigmoid Sign Sin
+    Sinh Size Slice Split Sqrt Squeeze Sub Sum Tan Tanh Tile Transpose Trilu Unsqueeze Where Xor""".split()
+)
+# their results are never larger than their inputs, though their shape depends on the data
+_SHRINKING = frozenset({"Compress", "NonZero"})
+MAX_BYTES = 16 << 20
+
+
+def fold_constants(model: ir.Model) -> None:
+    """Replace nodes of constant inputs by constants, and ``Shape`` and ``Size`` of known shapes.
+
+    Weights are not folded through: what trains must stay where it can be found. Results are marked constant.
+
+    Requires: newest semantics, inferred shapes.
+    Ensures: no node of `FOLDABLE` is left that reads constants alone and gives at most `MAX_BYTES`.
+    """
+    editor = Editor(model)
+    trained = {name for name, role in roles(model).items() if role is not Role.CONSTANT}
+    for node in every_node(model.graph):
+        if node.domain == "" and node.op_type in FOLDABLE and not subgraphs(node):
+            results = _known_shape(node) or _evaluate(node, model.opset_imports[""], trained)
+            if results is not None:
+                _replace(node, results, editor)
+
+
+def _replace(node: ir.Node, results: list[np.ndarray], editor: Editor) -> None:
+    values = [
+        editor.register(ir.tensor(array, dtype=output.dtype), f"{output.name or node.name}/folded")
+        for output, array in zip(node.outputs, results, strict=True)
+    ]
+    Site(node, editor).replace(*values)
+
+
+def _known_shape(node: ir.Node) -> list[np.ndarray] | None:
+    """Evaluate Shape and Size of a tensor whose sizes are numbers, though its values are not known."""
+    source = node.inputs[0] if node.inputs else None
+    if node.op_type not in ("Shape", "Size") or source is None or source.shape is None:
+        return None
+    sizes = list(source.shape)
+    if node.op_type == "Shape":
+        sizes = sizes[node.attributes.get_int("start", 0) : node.attributes.get_int("end", len(sizes))]
+    if not all(isinstance(size, int) for size in sizes):
+        return None
+    return [np.array(math.prod(sizes) if node.op_type == "Size" else sizes, np.int64)]  # type: ignore[arg-type]
+
+
+def _evaluate(node: ir.Node, opset: int, trained: set[str]) -> list[np.ndarray] | None:
+    inputs = [value for value in node.inputs if value is not None]
+    if not all(_is_constant(value, trained) for value in inputs) or not all(out.name for out in node.outputs):
+        return None
+    if sum(value.const_value.nbytes for value in inputs) > MAX_BYTES or not _is_bounded(node, opset):  # type: ignore[union-attr]
+        return None
+    return _run(node, opset)
+
+
+def _is_constant(value: ir.Value, trained: set[str]) -> bool:
+    return value.is_initializer() and value.const_value is not None and value.name not in trained
+
+
+def _is_bounded(node: ir.Node, opset: int) -> bool:
+    """Whether the results are known to be small before they are computed."""
+    if node.op_type in _SHRINKING:
+        return True
+    for output in node.outputs:
+        output.shape = None
+    infer_node(node, opset)
+    return all(_bytes(output) <= MAX_BYTES for output in node.outputs)
+
+
+def _bytes(value: ir.Value) -> float:
+    if value.shape is None or value.dtype is None or not all(isinstance(size, int) for size in value.shape):
+        return math.inf
+    return math.prod(value.shape) * max(value.dtype.itemsize, 1)  # type: ignore[arg-type]
+
+
+def _run(node: ir.Node, opset: int) -> list[np.ndarray] | None:
+    """Run one node; None where the reference cannot, or gives another type than the standard says."""
+    proto = ir.to_proto(node)
+    feeds = {value.name: value.const_value.numpy() for value in node.inputs if value is not None}  # type: ignore[union-attr]
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            results = onnx.reference.ReferenceEvaluator(proto, opsets={"": opset}).run(None, feeds)
+    except Exception:  # the reference raises whatever numpy raises; the node then stays as it is
+        return None
+    arrays = [np.asarray(result) for result in results]
+    fits = all(
+        output.dtype is None or output.dtype == ir.DataType.STRING or array.dtype == output.dtype.numpy()
+        for output, array in zip(node.outputs, arrays, strict=True)
+    )
+    return arrays if fits else None

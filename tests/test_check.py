@@ -1,0 +1,106 @@
+"""The checker itself is checked: each kind of difference must make it fail."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import portnet
+from portnet import Model
+from portnet.errors import InputError, ParityError
+from portnet.parity.report import Tolerance, compare_arrays
+from portnet.parity.sides import OnnxruntimeSide
+
+
+def network(*, bias=0.0, width=3, middle="Relu", outputs=1, dtype=TensorProto.FLOAT):
+    """Gemm → Relu → Gemm, with a difference on request."""
+    generator = np.random.default_rng(0)
+    weights = [
+        numpy_helper.from_array(generator.standard_normal((4, 5)).astype(np.float32), "first.weight"),
+        numpy_helper.from_array(generator.standard_normal((5, width)).astype(np.float32), "second.weight"),
+        numpy_helper.from_array(np.full(width, bias, np.float32), "second.bias"),
+    ]
+    nodes = [
+        helper.make_node("MatMul", ["x", "first.weight"], ["a"], name="first"),
+        helper.make_node(middle, ["a"], ["b"], name="activation"),
+        helper.make_node("Gemm", ["b", "second.weight", "second.bias"], ["y"], name="second"),
+    ]
+    ports = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", width])]
+    if outputs == 2:
+        nodes.append(helper.make_node("Neg", ["y"], ["z"], name="extra"))
+        ports.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["N", width]))
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])
+    graph = helper.make_graph(nodes, "small", [x], ports, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return Model.from_bytes(model.SerializeToString())
+
+
+def test_a_network_agrees_with_itself():
+    report = portnet.check(network(), network())
+    assert report.passed
+    assert report.max_abs == 0
+    assert [c.batch for c in report.comparisons] == ["random, batch 1", "random, batch 3"]
+    assert report.comparisons[0].top1 == 1
+
+
+def test_a_moved_bias_is_found_with_its_layer():
+    report = portnet.check(network(bias=0.01), network())
+    assert not report.passed
+    assert report.max_abs == pytest.approx(0.01, rel=1e-3)
+    assert report.first_divergence.startswith("second (Gemm)")
+    with pytest.raises(ParityError, match="second"):
+        report.raise_if_failed()
+
+
+def test_the_first_of_several_differing_layers_is_named():
+    report = portnet.check(network(middle="LeakyRelu"), network(middle="Relu"))
+    assert report.first_divergence.startswith("activation")
+
+
+def test_a_missing_output_fails():
+    report = portnet.check(network(), network(outputs=2))
+    assert not report.passed
+    assert "outputs: got 1" in report.problems[0]
+
+
+def test_another_width_fails_and_is_not_broadcast():
+    assert not portnet.check(network(width=1), network(width=3)).passed
+
+
+@pytest.mark.parametrize(
+    ("got", "reference", "word"),
+    [
+        (np.zeros((2, 3), np.float32), np.zeros((1, 3), np.float32), "shape"),
+        (np.zeros((2, 3), np.float64), np.zeros((2, 3), np.float32), "dtype"),
+        (np.array([np.nan], np.float32), np.array([1], np.float32), "NaN"),
+        (np.array([np.nan], np.float32), np.array([np.nan], np.float32), "NaN"),
+        (np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32), "empty"),
+        (np.array([1.0], np.float32), np.array([1.01], np.float32), "off by"),
+    ],
+)
+def test_each_kind_of_difference_is_a_problem(got, reference, word):
+    assert word in compare_arrays("y", "", got, reference, Tolerance()).problem
+
+
+def test_nothing_compared_is_no_pass():
+    report = portnet.check(network(), network(), batch_sizes=())
+    assert not report.comparisons
+    assert not report.passed
+
+
+def test_nan_weights_do_not_pass():
+    broken = network().with_weights({"second.bias": np.full(3, np.nan, np.float32)})
+    assert not portnet.check(broken, broken).passed
+
+
+def test_what_cannot_be_checked_is_one_line():
+    with pytest.raises(InputError, match=r"expected a Model, an \.onnx file"):
+        portnet.check(42, network())
+
+
+def test_a_part_of_a_side_is_that_tensor():
+    side = OnnxruntimeSide(network()).at("b")
+    result = side.run({"x": np.ones((1, 4), np.float32)})
+    assert list(result) == ["b"]
+    assert (result["b"] >= 0).all()
