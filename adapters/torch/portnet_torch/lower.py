@@ -306,7 +306,7 @@ class TorchLowering(Lowering[fx.Proxy]):
         array = to_tensor(value.const_value.numpy())  # type: ignore[union-attr]
         for name, part in zip(names, layout.split(array), strict=True):
             own = part.clone(memory_format=self.shared.memory_format if part.ndim == 4 else torch.contiguous_format)
-            setattr(module, name, self._tensor_for(value, own))
+            setattr(module, name, own if name in module._buffers else self._tensor_for(value, own))
         self._bind_initializer(value, tuple(f"{path}.{name}" for name in names), layout)
 
     def _bind_initializer(self, value: ir.Value, paths: tuple[str, ...], layout: Layout) -> None:

@@ -16,6 +16,7 @@ from portnet_torch.binding import Binding, resolve
 from portnet_torch.dtypes import numpy_dtype, to_array, to_tensor
 
 if TYPE_CHECKING:
+    from portnet_torch.statistics import BiasedVariance
     from portnet_torch.train import TorchTrainer
 
 __all__ = ["TorchLowered"]
@@ -26,6 +27,7 @@ class TorchLowered(Lowered):
 
     Attributes:
         bindings: where each trainable initializer and running statistic lives in ``native``, by ONNX name.
+        variance: hooks that the current trainer has put on ``native``.
     """
 
     engine = "torch"
@@ -33,6 +35,7 @@ class TorchLowered(Lowered):
     def __init__(self, model: Model, native: fx.GraphModule, bindings: list[Binding], device: str) -> None:
         self.model, self.native, self.device = model, native, device
         self.bindings = {binding.name: binding for binding in bindings}
+        self.variance: BiasedVariance | None = None
         self._outputs = [(port.name, numpy_dtype(port.dtype)) for port in model.outputs]
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,205 @@
+"""Training a lowered network with torch.optim, by the core's definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from portnet.adapter import StepResult, Trainer, TrainPlan
+from portnet.errors import TrainingError
+from portnet_torch.binding import Binding
+from portnet_torch.dtypes import to_tensor
+from portnet_torch.optimizers import MOMENTS, make_optimizer, set_lr
+from portnet_torch.randomness import RandomState
+from portnet_torch.statistics import BiasedVariance
+
+if TYPE_CHECKING:
+    from portnet_torch.network import TorchLowered
+
+__all__ = ["TorchTrainer"]
+
+
+class TorchTrainer(Trainer):
+    """Trains ``lowered.native`` in place.
+
+    Frozen parameters have ``requires_grad`` off, so autograd stops at the freeze frontier. A batch norm whose
+    statistics are frozen stays in eval mode. Dropout draws from a random state of the trainer's own.
+    """
+
+    def __init__(self, lowered: TorchLowered, plan: TrainPlan) -> None:
+        self.lowered, self.plan = lowered, plan
+        self._native = lowered.native
+        self._trainable = [b for b in lowered.bindings.values() if self._freeze(b)]
+        groups = [(plan.parameters[b.name], lowered.tensors(b)) for b in self._trainable]
+        self._optimizer = make_optimizer(plan.optimizer, groups)
+        self._frozen_norms, live = self._split_norms()
+        if lowered.variance is not None:
+            lowered.variance.remove()
+        self._variance = lowered.variance = BiasedVariance(live)
+        self._random = RandomState(plan.seed, lowered.device) if self._draws() else None
+        self._class_weights = (
+            None if plan.class_weights is None else torch.tensor(plan.class_weights, device=lowered.device)
+        )
+        self._steps = 0
+
+    def step(self, x: np.ndarray, y: np.ndarray) -> StepResult:
+        """Take one optimizer step; see `portnet.adapter.Trainer.step`."""
+        with self._drawing(keep=True):
+            loss, correct = self._forward(x, y)
+            self._backward(loss)
+        self._variance.correct()
+        if self._optimizer is not None:
+            self._optimizer.step()
+            self._optimizer.zero_grad(set_to_none=True)
+        self._steps += 1
+        return StepResult(float(loss.detach()), int(correct))
+
+    def gradients(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the gradients of a batch by ONNX name and change nothing, the random state included."""
+        buffers = {name: buffer.clone() for name, buffer in self._native.named_buffers()}
+        with self._drawing(keep=False):
+            loss, _ = self._forward(x, y)
+            loss.backward()
+        found = {b.name: self.lowered.join(b, [_gradient(t) for t in self.lowered.tensors(b)]) for b in self._trainable}
+        self._native.zero_grad(set_to_none=True)
+        for name, buffer in self._native.named_buffers():
+            buffer.copy_(buffers[name])
+        return found
+
+    def set_lr(self, lr: float) -> None:
+        """Set the learning rate of the steps to come."""
+        if self._optimizer is not None:
+            set_lr(self._optimizer, lr)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return "step", "random" and each moment as "<moment>/<ONNX name>", in ONNX's layout."""
+        arrays = {"step": np.array(self._steps, np.int64)}
+        if self._random is not None:
+            arrays["random"] = self._random.state.numpy().copy()
+        for binding in self._trainable:
+            for ours, theirs in self._moments():
+                moments = [self._moment(tensor, theirs) for tensor in self.lowered.tensors(binding)]
+                arrays[f"{ours}/{binding.name}"] = self.lowered.join(binding, moments)
+        return arrays
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Restore what `state` returned.
+
+        Raises:
+            TrainingError: it belongs to another plan.
+        """
+        try:
+            self._load_state(state)
+        except KeyError as error:
+            raise TrainingError(f"optimizer state: got no {error.args[0]!r}, so it is of another plan") from error
+
+    # ---- one step
+
+    def _forward(self, x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
+        self._native.train()
+        for norm in self._frozen_norms:
+            norm.eval()
+        self._variance.remember()
+        try:
+            logits = self._native(self._input(x))
+        except ValueError as error:
+            raise TrainingError(f"batch of {len(y)}: {error}") from error
+        target = torch.from_numpy(np.ascontiguousarray(y, dtype=np.int64)).to(self.lowered.device)
+        return self._loss(logits, target), (logits.detach().argmax(1) == target).sum()
+
+    def _input(self, x: np.ndarray) -> Tensor:
+        port = self.lowered.model.inputs[0]
+        tensor: Tensor = self.lowered.tensor(port, {port.name: x})
+        return tensor
+
+    def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        smoothing = self.plan.label_smoothing
+        if self._class_weights is None:
+            return F.cross_entropy(logits, target, label_smoothing=smoothing)
+        weights = self._class_weights[target]
+        losses = F.cross_entropy(logits, target, label_smoothing=smoothing, reduction="none")
+        return (losses * weights).sum() / weights.sum()
+
+    def _backward(self, loss: Tensor) -> None:
+        if not loss.requires_grad:
+            return
+        loss.backward()
+        if self.plan.clip_norm is not None:
+            self._clip(self.plan.clip_norm)
+
+    def _clip(self, limit: float) -> None:
+        gradients = [p.grad for p in self._native.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        torch._foreach_mul_(gradients, torch.clamp(limit / norm, max=1.0))
+
+    def _drawing(self, *, keep: bool) -> AbstractContextManager[None]:
+        return nullcontext() if self._random is None else self._random.active(keep=keep)
+
+    # ---- the plan
+
+    def _freeze(self, binding: Binding) -> bool:
+        if binding.is_statistic:
+            return False
+        trainable = self.plan.parameters[binding.name].trainable
+        for tensor in self.lowered.tensors(binding):
+            tensor.requires_grad_(trainable)
+        return trainable
+
+    def _split_norms(self) -> tuple[list[_BatchNorm], list[_BatchNorm]]:
+        """Return the batch norms whose statistics are frozen, and the others."""
+        norms = {name: m for name, m in self._native.named_modules() if isinstance(m, _BatchNorm)}
+        statistics = [b for b in self.lowered.bindings.values() if b.is_statistic]
+        frozen = {_owner(b) for b in statistics if b.name in self.plan.frozen_statistics}
+        live = {_owner(b) for b in statistics} - frozen
+        if not live <= norms.keys():
+            raise TrainingError(
+                f"batch statistics: got {', '.join(sorted(live - norms.keys()))} shared by several nodes, expected "
+                "one BatchNormalization each. Freeze them with batch_norm='frozen'"
+            )
+        return [m for name, m in norms.items() if name not in live], [norms[name] for name in sorted(live)]
+
+    def _draws(self) -> bool:
+        return any(isinstance(module, nn.Dropout) and module.p > 0 for module in self._native.modules())
+
+    # ---- optimizer state
+
+    def _moments(self) -> list[tuple[str, str]]:
+        spec = self.plan.optimizer
+        without = {"momentum"} if spec.momentum == 0 else set()
+        return [(ours, theirs) for theirs, ours in MOMENTS[spec.name].items() if ours not in without]
+
+    def _moment(self, tensor: Tensor, name: str) -> Tensor:
+        found = self._optimizer.state[tensor].get(name) if self._optimizer is not None else None
+        return torch.zeros_like(tensor) if found is None else found
+
+    def _load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        self._steps = int(state["step"])
+        if self._random is not None:
+            self._random.state = torch.from_numpy(np.array(state["random"]))
+        for binding in self._trainable:
+            for ours, theirs in self._moments():
+                self._load_moment(binding, theirs, state[f"{ours}/{binding.name}"])
+
+    def _load_moment(self, binding: Binding, name: str, array: np.ndarray) -> None:
+        assert self._optimizer is not None
+        parts = binding.layout.split(to_tensor(array))
+        for tensor, part in zip(self.lowered.tensors(binding), parts, strict=True):
+            own = self._optimizer.state[tensor]
+            own[name] = torch.empty_like(tensor, requires_grad=False).copy_(part)
+            if self.plan.optimizer.name != "sgd":
+                own["step"] = torch.tensor(float(self._steps))
+
+
+def _gradient(tensor: Tensor) -> Tensor:
+    return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
+
+
+def _owner(binding: Binding) -> str:
+    return binding.paths[0].rpartition(".")[0]
