@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from portnet.errors import ModelError
@@ -56,6 +56,13 @@ class Preprocessing:
     def channels(self) -> int:
         """Channels of the network's input."""
         return 1 if self.color == "GRAY" else 3
+
+    def resized(self, size: tuple[int, int]) -> Preprocessing:
+        """Return the same for another ``size``; the crop keeps its share of the image: 256 → 224 becomes 293 → 256."""
+        resize = self.resize
+        if resize is not None:
+            resize = max(round(resize * max(size) / max(self.size)), *size)
+        return replace(self, size=size, resize=resize)
 
     def __post_init__(self) -> None:
         # JSON knows lists alone; a frozen, hashable value wants tuples

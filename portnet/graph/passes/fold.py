@@ -20,14 +20,15 @@ __all__ = ["FOLDABLE", "fold_constants"]
 FOLDABLE = frozenset(
     """Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr
     BitwiseXor Cast CastLike Ceil Clip Compress Concat ConstantOfShape Cos Cosh CumSum Div Equal Erf Exp Expand EyeLike
-    Flatten Floor Gather GatherElements GatherND Greater GreaterOrEqual Identity IsInf IsNaN Less LessOrEqual Log Max
-    Mean Min Mod Mul Neg NonZero Not OneHot Or Pad Pow Range Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMean
+    Flatten Floor Gather GatherElements GatherND Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual Log Max Mean
+    Min Mod Mul Neg NonZero Not OneHot Or Pad Pow Range Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMean
     ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Round ScatterElements ScatterND Shape Sigmoid Sign Sin
     Sinh Size Slice Split Sqrt Squeeze Sub Sum Tan Tanh Tile Transpose Trilu Unsqueeze Where Xor""".split()
 )
 # their results are never larger than their inputs, though their shape depends on the data
 _SHRINKING = frozenset({"Compress", "NonZero"})
 MAX_BYTES = 16 << 20
+MAX_TOTAL_BYTES = 256 << 20
 
 
 def fold_constants(model: ir.Model) -> None:
@@ -36,15 +37,19 @@ def fold_constants(model: ir.Model) -> None:
     Weights are not folded through: what trains must stay where it can be found. Results are marked constant.
 
     Requires: newest semantics, inferred shapes.
-    Ensures: no node of `FOLDABLE` is left that reads constants alone and gives at most `MAX_BYTES`.
+    Ensures: no node of `FOLDABLE` is left that reads constants alone and gives at most `MAX_BYTES`, as long as the
+    results come to at most `MAX_TOTAL_BYTES`.
     """
-    editor = Editor(model)
+    editor, total = Editor(model), 0
     trained = {name for name, role in roles(model).items() if role is not Role.CONSTANT}
     for node in every_node(model.graph):
         if node.domain == "" and node.op_type in FOLDABLE and not subgraphs(node):
             results = _known_shape(node) or _evaluate(node, model.opset_imports[""], trained)
             if results is not None:
                 _replace(node, results, editor)
+                total += sum(array.nbytes for array in results)
+                if total > MAX_TOTAL_BYTES:
+                    return
 
 
 def _replace(node: ir.Node, results: list[np.ndarray], editor: Editor) -> None:

@@ -17,13 +17,19 @@ SMALL_BYTES = 2048
 
 
 def infer_shapes(model: ir.Model) -> None:
-    """Infer element types and shapes.
+    """Infer element types and shapes anew; weights are not serialized for it.
 
-    Weights are not serialized for it. A node that cannot be inferred leaves what follows unknown.
+    Sizes recorded in the file are used where inference finds none: exporters leave stale ones, such as a batch of 1
+    behind an input whose batch is free.
 
     Requires: nothing.
     Ensures: ``type`` and ``shape`` are set where the standard's rules can tell.
     """
+    is_static = all(isinstance(size, int) for value in model.graph.inputs for size in value.shape or ())
+    for graph in model.graphs():
+        for node in graph:
+            for output in node.outputs:
+                output.shape = _recorded(output.shape, is_static or node.domain != "")
     try:
         inferred = onnx.shape_inference.infer_shapes(_without_weights(model), data_prop=True)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
@@ -31,10 +37,31 @@ def infer_shapes(model: ir.Model) -> None:
     _merge(model.graph, inferred.graph)
 
 
+def _recorded(shape: ir.Shape | None, is_static: bool) -> ir.Shape | None:
+    """Return what is worth keeping of a recorded shape: numbers only where no input has a free size."""
+    if shape is None:
+        return None
+    return ir.Shape([_recorded_size(size, is_static) for size in shape])
+
+
+def _recorded_size(size: int | ir.SymbolicDim, is_static: bool) -> int | str | None:
+    if isinstance(size, int):
+        return size if is_static else None
+    return None if _is_invented(size) else size.value
+
+
+def _is_invented(size: int | ir.SymbolicDim) -> bool:
+    """Whether a symbol was made up by inference; its numbering begins anew each time."""
+    return not isinstance(size, int) and (size.value is None or size.value.startswith("unk__"))
+
+
 def _without_weights(model: ir.Model) -> onnx.ModelProto:
-    """Return the model as protobuf, its large initializers turned into inputs."""
+    """Return the model as protobuf: large initializers turned into inputs, no shapes but those of inputs."""
     light = model.clone()
     for graph in light.graphs():
+        for node in graph:
+            for output in node.outputs if node.domain == "" else ():
+                output.shape = None
         for value in tuple(graph.initializers.values()):
             tensor = value.const_value
             if tensor is None or tensor.nbytes > SMALL_BYTES:
@@ -67,7 +94,18 @@ def _set_type(value: ir.Value, proto: onnx.TypeProto) -> None:
         value.type = inferred
     shape = ir.serde.deserialize_type_proto_for_shape(proto)
     if shape is not None:
-        value.shape = shape
+        value.shape = _combined(shape, value.shape)
+
+
+def _combined(inferred: ir.Shape, recorded: ir.Shape | None) -> ir.Shape:
+    """Return the inferred shape, with recorded sizes where inference has but a symbol of its own."""
+    if recorded is None or len(recorded) != len(inferred):
+        return inferred
+    sizes = [
+        old if _is_invented(new) and (isinstance(old, int) or old.value is not None) else new
+        for new, old in zip(inferred, recorded, strict=True)
+    ]
+    return ir.Shape(sizes)
 
 
 def infer_node(node: ir.Node, opset: int) -> None:

@@ -27,9 +27,7 @@ def pin_versions(model: ir.Model) -> None:
     """
     newest = onnx.defs.onnx_opset_version()
     if model.opset_imports.get("", 0) > newest:
-        raise ModelError(
-            f"model: got opset {model.opset_imports['']}, this onnx knows up to {newest}. Upgrade onnx."
-        )
+        raise ModelError(f"model: got opset {model.opset_imports['']}, this onnx knows up to {newest}. Upgrade onnx.")
     _pin(model.graph, model.opset_imports)
     for function in model.functions.values():
         _pin(function.graph, {**model.opset_imports, **function.opset_imports})
