@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
-from portnet.errors import ModelError
+from portnet import zoo
+from portnet.errors import InputError, ModelError
 from portnet.graph.cut import cut
 from portnet.graph.model import Model
 
@@ -46,14 +47,20 @@ class Backbone:
         Args:
             source: name in the zoo, path of an .onnx file, or a `Model`.
             weights: "imagenet", a weights file or None; of zoo networks.
-            size: height and width of the input in pixels; of zoo networks.
+            size: height and width of the input in pixels; None for the network's own. A network that is not the
+                zoo's takes another size only where its height and width are free.
             feature: tensor to cut at; None for the one that the network names, or else the one before the classifier.
 
         Raises:
-            UnknownNameError: no such network or tensor.
+            UnknownNameError: no such network or tensor; the nearest are offered.
+            InputError: a size that the network cannot take.
             ModelError: no feature tensor can be found, or its channels are not known.
         """
-        model = source if isinstance(source, Model) else _load(os.fspath(source), weights, size)
+        if _is_zoo_name(source):
+            model = zoo.load(str(source), weights, size=size)
+        else:
+            model = source if isinstance(source, Model) else Model.load(source).canonical()
+            model = model if size is None else _with_size(model, size)
         info = model.backbone
         name = feature or (info.feature if info is not None else _find_feature(model))
         part = cut(model, outputs=[name])
@@ -86,12 +93,26 @@ class Backbone:
         return tuple(dict.fromkeys(layer.stage for layer in self.model.layers if layer.stage))
 
 
-def _load(name: str, weights: str | os.PathLike[str] | None, size: int | None) -> Model:
-    if os.path.exists(name) or name.endswith(".onnx"):
-        return Model.load(name).canonical()
-    from portnet import zoo
+def _is_zoo_name(source: str | os.PathLike[str] | Model) -> bool:
+    """Whether a source is meant as a name: it is one, or is a word that no file has."""
+    if not isinstance(source, str):
+        return False
+    is_path = source.lower().endswith(".onnx") or os.path.basename(source) != source or os.path.isfile(source)
+    return source in zoo.names() or not is_path
 
-    return zoo.load(name, weights=weights, size=size)
+
+def _with_size(model: Model, size: int) -> Model:
+    """Return ``model`` for images of that size, if it can take them."""
+    image = next(iter(model.inputs), None)
+    shape = image.shape if image is not None else None
+    if shape is None or len(shape) != 4 or any(isinstance(n, int) and n != size for n in shape[2:]):
+        raise InputError(
+            f"size: got {size}, but the input of {model.name or 'the network'} is {image}. Leave size out."
+        )
+    resized = model.copy()
+    if resized.preprocessing is not None:
+        resized.preprocessing = resized.preprocessing.resized((size, size))
+    return resized
 
 
 def _find_feature(model: Model) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def assemble(
     else:
         model = _with_weights(entry, _find_weights(entry, weights), num_classes, chosen_size)
     if chosen_size is not None:
-        model.preprocessing = _resized(model.preprocessing or Preprocessing(), chosen_size)
+        model.preprocessing = (model.preprocessing or Preprocessing()).resized(chosen_size)
     return model
 
 
@@ -174,11 +174,3 @@ def _two(size: tuple[int, int]) -> tuple[int, int]:
     if not isinstance(size, (tuple, list)) or len(size) != 2:
         raise InputError(f"size: got {size!r}, expected pixels, or (height, width) in pixels")
     return size[0], size[1]
-
-
-def _resized(preprocessing: Preprocessing, size: tuple[int, int]) -> Preprocessing:
-    """Keep the share of the image that the crop keeps: 256 → 224 becomes 293 → 256."""
-    resize = preprocessing.resize
-    if resize is not None:
-        resize = max(round(resize * max(size) / max(preprocessing.size)), *size)
-    return replace(preprocessing, size=size, resize=resize)
