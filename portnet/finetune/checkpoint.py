@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from portnet.errors import InputError, OutputError
+from portnet.errors import InputError
+from portnet.files import replace_file
 
-__all__ = ["Checkpoint", "read", "replace_file", "write"]
+__all__ = ["Checkpoint", "read", "write"]
 
 _MANIFEST = "manifest"
 
@@ -77,7 +77,7 @@ def read(path: Path) -> Checkpoint:
             arrays = {name: file[f"a{i}"] for i, name in enumerate(manifest["sha256"])}
     except FileNotFoundError:
         raise InputError(f"checkpoint: no such file: {path}. There is nothing to resume.") from None
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"checkpoint: {path} is damaged: {error}") from error
     for name, array in arrays.items():
         if _digest(array) != manifest["sha256"][name]:
@@ -89,25 +89,6 @@ def read(path: Path) -> Checkpoint:
         optimizer=_part(arrays, "optimizer/"),
         progress=manifest["progress"],
     )
-
-
-def replace_file(path: Path, fill: Any) -> None:
-    """Write a file whole or not at all: ``fill(file)`` into a temporary one, fsync, rename.
-
-    Raises:
-        OutputError: it cannot be written; what was there before still is.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            fill(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _digest(array: np.ndarray) -> str:

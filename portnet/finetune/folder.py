@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from portnet.errors import InputError, OutputError
-from portnet.finetune.checkpoint import Checkpoint, read, replace_file, write
+from portnet.finetune.checkpoint import Checkpoint, read, write
+from portnet.files import replace_file
 
 __all__ = ["RunFolder"]
 
