@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from portnet.errors import InputError, OutputError
-from portnet.finetune.checkpoint import Checkpoint, read, write
 from portnet.files import replace_file
+from portnet.finetune.checkpoint import Checkpoint, read, write
 
 __all__ = ["RunFolder"]
 
