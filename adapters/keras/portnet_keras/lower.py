@@ -166,7 +166,7 @@ class KerasLowering(Lowering[KValue]):
         """Any tensor of the network, to hang loose weights on."""
         if self._anchor is None:
             if not self.inputs_made:
-                self.inputs_made.append(KValue(keras.Input((), name=self.name("unused")), (0,)))
+                self.inputs_made.append(KValue(keras.Input(batch_shape=(), name=self.name("unused")), ()))
             self._anchor = self.inputs_made[0].data
         return self._anchor
 

@@ -53,10 +53,11 @@ class KerasLowered(Lowered):
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Run in inference mode; see `Lowered.run`. The first call compiles, for every batch size."""
         arrays = [
-            _fed(inputs, port.name, order) for port, order in zip(self.model.inputs, self.input_orders, strict=False)
+            _fed(inputs, port.name, len(order))
+            for port, order in zip(self.model.inputs, self.input_orders, strict=False)
         ] or [np.zeros((), np.float32)]
         if self._forward is None:
-            self._forward = compiled(self.native)
+            self._forward = compiled(self.native, self.input_orders)
         with keras.device(self.device.replace("cuda", "gpu")):
             results = self._forward(*arrays)
         names = [port.name for port in self.model.outputs]
@@ -119,13 +120,13 @@ def _unwrapped(tensors: list[Any]) -> Any:
     return tensors[0] if len(tensors) == 1 else tensors
 
 
-def _fed(inputs: Mapping[str, Any], name: str, order: tuple[int, ...]) -> np.ndarray:
+def _fed(inputs: Mapping[str, Any], name: str, rank: int) -> np.ndarray:
     if name not in inputs:
         raise InputError(f"run: got inputs {', '.join(inputs)}, expected {name!r} among them")
     array = np.asarray(inputs[name])
-    if array.ndim != len(order):
-        raise InputError(f"run: input {name!r} got shape {array.shape}, expected {len(order)} axes")
-    return array.transpose(order) if order != identity(len(order)) else array
+    if array.ndim != rank:
+        raise InputError(f"run: input {name!r} got shape {array.shape}, expected {rank} axes")
+    return array
 
 
 def _read(result: Any, order: tuple[int, ...]) -> np.ndarray:
@@ -133,16 +134,24 @@ def _read(result: Any, order: tuple[int, ...]) -> np.ndarray:
     return array.transpose(np.argsort(order)) if order != identity(len(order)) else array
 
 
-def _infer(network: Any, tensors: Sequence[Any]) -> list[Any]:
-    result = network(_unwrapped(list(tensors)), training=False)
-    return list(keras.tree.flatten(result))
+def compiled(network: Any, orders: Sequence[tuple[int, ...]]) -> Callable[..., list[Any]]:
+    """Return ``network`` in inference mode as one compiled function of ONNX arrays that serves every batch size."""
 
+    def infer(*tensors: Any) -> list[Any]:
+        native = [_laid(tensor, order) for tensor, order in zip(tensors, orders, strict=True)]
+        return list(keras.tree.flatten(network(_unwrapped(native), training=False)))
 
-def compiled(network: Any) -> Callable[..., list[Any]]:
-    """Return ``network`` in inference mode as one compiled function that serves every batch size."""
     if BACKEND != "tensorflow":
-        return lambda *arrays: _infer(network, [ops.convert_to_tensor(a) for a in arrays])
+        return lambda *arrays: infer(*(ops.convert_to_tensor(array) for array in arrays))
     import tensorflow as tf
 
-    signature = [tf.TensorSpec(x.shape, x.dtype) for x in network.inputs]
-    return tf.function(lambda *tensors: _infer(network, tensors), input_signature=signature)
+    shapes = zip(network.inputs, orders, strict=True)
+    return tf.function(infer, input_signature=[tf.TensorSpec(_onnx_shape(x.shape, o), x.dtype) for x, o in shapes])
+
+
+def _laid(tensor: Any, order: tuple[int, ...]) -> Any:
+    return ops.transpose(tensor, order) if order != identity(len(order)) else tensor
+
+
+def _onnx_shape(shape: Sequence[int | None], order: tuple[int, ...]) -> list[int | None]:
+    return [shape[order.index(axis)] for axis in range(len(order))]

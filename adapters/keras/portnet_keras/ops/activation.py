@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from portnet.graph.lowering import NodeView
 from portnet_keras.framework import keras, ops
 from portnet_keras.layout import KValue, Layout
@@ -46,21 +44,17 @@ def _formula(name: str, function: Any) -> None:
         return replace(x, data=function(x.data, node))
 
 
-def _number(value: float, like: Any) -> np.ndarray:
-    return np.array(value, keras.backend.standardize_dtype(like.dtype))
-
-
 def _elu(x: Any, node: NodeView) -> Any:
-    return ops.where(x > 0, x, _number(node["alpha"], x) * (ops.exp(ops.minimum(x, _number(0, x))) - _number(1, x)))
+    return ops.where(x > 0, x, node["alpha"] * (ops.exp(ops.minimum(x, 0)) - 1))
 
 
 def _selu(x: Any, node: NodeView) -> Any:
-    return _number(node["gamma"], x) * _elu(x, node)
+    return node["gamma"] * _elu(x, node)
 
 
 def _celu(x: Any, node: NodeView) -> Any:
-    alpha, zero = _number(node["alpha"], x), _number(0, x)
-    return ops.maximum(x, zero) + ops.minimum(zero, alpha * (ops.exp(x / alpha) - _number(1, x)))
+    alpha, zero = node["alpha"], 0
+    return ops.maximum(x, zero) + ops.minimum(zero, alpha * (ops.exp(x / alpha) - 1))
 
 
 def _gelu(x: Any, node: NodeView) -> Any:
@@ -68,7 +62,7 @@ def _gelu(x: Any, node: NodeView) -> Any:
 
 
 def _hard_sigmoid(x: Any, node: NodeView) -> Any:
-    return ops.clip(_number(node["alpha"], x) * x + _number(node["beta"], x), 0, 1)
+    return ops.clip(node["alpha"] * x + node["beta"], 0, 1)
 
 
 def _hard_swish(x: Any, node: NodeView) -> Any:
@@ -80,15 +74,15 @@ def _mish(x: Any, node: NodeView) -> Any:
 
 
 def _swish(x: Any, node: NodeView) -> Any:
-    return x * ops.sigmoid(_number(node["alpha"], x) * x)
+    return x * ops.sigmoid(node["alpha"] * x)
 
 
 def _thresholded(x: Any, node: NodeView) -> Any:
-    return ops.where(x > _number(node["alpha"], x), x, _number(0, x))
+    return ops.where(x > node["alpha"], x, 0)
 
 
 def _shrink(x: Any, node: NodeView) -> Any:
-    bias, lambd, zero = _number(node["bias"], x), _number(node["lambd"], x), _number(0, x)
+    bias, lambd, zero = node["bias"], node["lambd"], 0
     return ops.where(x < -lambd, x + bias, ops.where(x > lambd, x - bias, zero))
 
 
@@ -128,7 +122,7 @@ def prelu(walk: Any, node: NodeView) -> KValue:
     layout = _slope_layout(walk, x, slope)
     if layout is None:
         (data, factor), order = align(walk, [node.required(0), slope])
-        return KValue(ops.where(data < _number(0, data), factor * data, data), order)
+        return KValue(ops.where(data < 0, factor * data, data), order)
     shared = [axis for axis in range(1, x.rank) if layout.native[axis - 1] == 1]
     layer = walk.layer(node, keras.layers.PReLU, shared_axes=shared or None)
     data = layer(x.data)

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from portnet.graph.lowering import NodeView
 from portnet_keras.framework import keras, ops
 from portnet_keras.layout import KValue
@@ -45,17 +43,6 @@ def via(function: Function, narrow: dict[str, str]) -> Function:
         return ops.cast(function(*(ops.cast(x, narrow[dtype]) for x in tensors)), dtype)
 
     return widened
-
-
-# TensorFlow's CPU kernels cover some integer types and not others; wrapping around is the same in the wider type
-UNSIGNED = {
-    "uint16": "int64",
-    "uint32": "int64",
-    "uint64": "int64",
-    "uint8": "int32",
-    "int8": "int32",
-    "int16": "int32",
-}
 
 
 def unary(name: str, function: Function) -> None:
@@ -96,38 +83,19 @@ def _power(a: Any, b: Any) -> Any:
     return ops.cast(ops.round(ops.power(ops.cast(a, "float64"), ops.cast(b, "float64"))), a.dtype)
 
 
-def _negative(x: Any) -> Any:
-    return ops.negative(x)
+def _wide(function: Function) -> Function:
+    return via(function, _BYTES)
 
 
-def _reciprocal(x: Any) -> Any:
-    return ops.divide(np.ones((), x.dtype), x)
-
-
-def _sign(x: Any) -> Any:
-    return ops.sign(x)
-
-
-def _extremum(function: Function, narrow: dict[str, str]) -> Function:
-    def of(*tensors: Any) -> Any:
-        return via(function, narrow)(*tensors)
-
-    return of
-
-
-def _bool_equal(a: Any, b: Any) -> Any:
-    return ops.equal(a, b)
-
-
-_WIDE = {"uint64": "int64", **{name: UNSIGNED[name] for name in ("uint16", "uint32")}}
+# TensorFlow has no minimum and maximum of these
 _BYTES = {"int8": "int32", "int16": "int32", "uint8": "int32", "uint16": "int32", "uint32": "int64"}
 
-_binary("Add", via(ops.add, {}))
-_binary("Sub", via(ops.subtract, {}))
-_binary("Mul", via(ops.multiply, {}))
-_binary("Div", lambda a, b: _divide(a, b))
+_binary("Add", ops.add)
+_binary("Sub", ops.subtract)
+_binary("Mul", ops.multiply)
+_binary("Div", _divide)
 _binary("Pow", _power)
-_binary("Equal", _bool_equal)
+_binary("Equal", ops.equal)
 _binary("Less", ops.less)
 _binary("Greater", ops.greater)
 _binary("LessOrEqual", ops.less_equal)
@@ -139,16 +107,16 @@ _binary("BitwiseAnd", ops.bitwise_and)
 _binary("BitwiseOr", ops.bitwise_or)
 _binary("BitwiseXor", ops.bitwise_xor)
 _variadic("Sum", ops.add)
-_variadic("Min", _extremum(ops.minimum, _BYTES))
-_variadic("Max", _extremum(ops.maximum, _BYTES))
+_variadic("Min", _wide(ops.minimum))
+_variadic("Max", _wide(ops.maximum))
 
-unary("Neg", _negative)
+unary("Neg", ops.negative)
 unary("Abs", ops.abs)
-unary("Sign", _sign)
+unary("Sign", ops.sign)
 unary("Exp", ops.exp)
 unary("Log", ops.log)
 unary("Sqrt", ops.sqrt)
-unary("Reciprocal", _reciprocal)
+unary("Reciprocal", lambda x: ops.divide(1.0, x))
 unary("Erf", ops.erf)
 unary("Floor", ops.floor)
 unary("Ceil", ops.ceil)
@@ -174,7 +142,7 @@ unary("Identity", lambda x: x)
 def mean(walk: Any, node: NodeView) -> KValue:
     """Mean of tensors, element by element."""
     tensors, order = align(walk, [value for value in node.inputs if value is not None])
-    return KValue(ops.divide(functools.reduce(ops.add, tensors), np.array(len(tensors), tensors[0].dtype)), order)
+    return KValue(ops.divide(functools.reduce(ops.add, tensors), float(len(tensors))), order)
 
 
 @op("Where", transparent=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from portnet.graph.lowering import NodeView
 from portnet_keras.framework import keras, ops
 from portnet_keras.layout import KValue, Layout, channels_last
@@ -41,15 +39,15 @@ def _by_function(walk: Any, node: NodeView, measured: bool) -> list[KValue]:
     if measured:
         axes = tuple(range(len(x.shape) - 1))
         batch = ops.mean(x, axis=axes), ops.var(x, axis=axes)
-        keep, add = (np.array(n, str(x.dtype)) for n in (node["momentum"], 1 - node["momentum"]))
-        running = [ops.add(keep * old, add * new) for old, new in zip((mean, variance), batch, strict=True)]
+        keep = node["momentum"]
+        running = [old * keep + new * (1 - keep) for old, new in zip((mean, variance), batch, strict=True)]
         mean, variance = batch
     y = _normalised(x, mean, variance, node["epsilon"]) * scale + bias
     return [KValue(ops.cast(y, x.dtype), channels_last(len(x.shape))), *(KValue(r, (0,)) for r in running)]
 
 
 def _normalised(x: Any, mean: Any, variance: Any, epsilon: float) -> Any:
-    return ops.divide(ops.subtract(x, mean), ops.sqrt(variance + np.array(epsilon, str(variance.dtype))))
+    return ops.divide(ops.subtract(x, mean), ops.sqrt(variance + epsilon))
 
 
 def _affine(walk: Any, node: NodeView) -> bool:
@@ -84,5 +82,5 @@ def local_response_normalization(walk: Any, node: NodeView) -> KValue:
     before, after = (size - 1) // 2, size - 1 - (size - 1) // 2
     squares = ops.pad(ops.square(x), [(0, 0)] * (len(x.shape) - 1) + [(before, after)])
     total = sum(squares[..., i : i + channels] for i in range(size))
-    alpha, beta, bias = (np.array(n, str(x.dtype)) for n in (node["alpha"] / size, node["beta"], node["bias"]))
-    return KValue(ops.divide(x, ops.power(bias + alpha * total, beta)), channels_last(len(x.shape)))
+    scaled = total * (node["alpha"] / size) + node["bias"]
+    return KValue(ops.divide(x, ops.power(scaled, node["beta"])), channels_last(len(x.shape)))

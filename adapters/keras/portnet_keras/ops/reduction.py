@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from portnet.graph.lowering import NodeView
 from portnet_keras.framework import ops
 from portnet_keras.layout import KValue
@@ -83,8 +81,8 @@ def _arg(name: str, function: Callable[..., Any]) -> None:
         axis, keepdims = x.axis(node["axis"]), bool(node["keepdims"])
         data = x.data
         if node["select_last_index"]:
-            last = np.array(data.shape[axis] - 1, np.int64)
-            index = last - ops.cast(function(ops.flip(data, axis=axis), axis=axis, keepdims=keepdims), "int64")
+            turned = ops.cast(function(ops.flip(data, axis=axis), axis=axis, keepdims=keepdims), "int64")
+            index = ops.subtract(data.shape[axis] - 1, turned)
         else:
             index = ops.cast(function(data, axis=axis, keepdims=keepdims), "int64")
         return reduced(x, index, [x.order[axis]], keepdims)

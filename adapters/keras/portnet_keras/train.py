@@ -1,0 +1,184 @@
+"""`KerasTrainer`: one training step as one compiled TensorFlow function."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from portnet.adapter import StepResult, Trainer, TrainPlan
+from portnet.errors import UnsupportedError, WeightsError
+from portnet_keras.framework import keras
+from portnet_keras.layout import identity
+from portnet_keras.update import rule_of
+
+if TYPE_CHECKING:
+    from portnet_keras.network import KerasLowered
+
+__all__ = ["KerasTrainer"]
+
+
+class KerasTrainer(Trainer):
+    """Trains a `KerasLowered` in place by a `TrainPlan`.
+
+    The gradient tape watches the trainable variables alone, so what lies before them costs only its forward pass.
+    """
+
+    def __init__(self, lowered: KerasLowered, plan: TrainPlan) -> None:
+        if len(lowered.model.outputs) != 1:
+            raise UnsupportedError(f"keras: training got {len(lowered.model.outputs)} outputs, expected 1: the logits")
+        self._lowered, self._plan, self._network = lowered, plan, lowered.native
+        self._rule = rule_of(plan.optimizer)
+        bindings = lowered.bindings
+        self._names = [name for name, p in plan.parameters.items() if p.trainable and name in bindings]
+        self._variables = [bindings[name].variable.value for name in self._names]
+        self._slots = [
+            {slot: tf.Variable(tf.zeros_like(variable), trainable=False) for slot in self._rule.slots}
+            for variable in self._variables
+        ]
+        self._rate = tf.Variable(plan.optimizer.lr, dtype=tf.float32, trainable=False)
+        self._count = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._frozen = _frozen_norms(lowered, plan.frozen_statistics)
+        self._seeds = {layer.name: layer.seed_generator.state for layer in _dropouts(self._network)}
+        for index, state in enumerate(self._seeds.values()):
+            state.assign(np.array([plan.seed % 2**32, index], np.uint32))
+        signature = [_specification(self._network, lowered.input_orders[0]), tf.TensorSpec([None], tf.int64)]
+        self._step = tf.function(self._compute_step, input_signature=signature)
+        self._gradients = tf.function(self._compute_gradients, input_signature=signature)
+
+    def step(self, x: np.ndarray, y: np.ndarray) -> StepResult:
+        """Take one optimizer step; see `Trainer.step`."""
+        with self._device():
+            loss, correct = self._step(np.asarray(x, np.float32), np.asarray(y, np.int64)).numpy()
+        return StepResult(float(loss), int(correct))
+
+    def gradients(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+        """Return gradients by ONNX name and change nothing; see `Trainer.gradients`."""
+        with self._device():
+            found = self._gradients(np.asarray(x, np.float32), np.asarray(y, np.int64))
+        bindings = self._lowered.bindings
+        return {
+            name: bindings[name].layout.to_onnx(gradient.numpy())
+            for name, gradient in zip(self._names, found, strict=True)
+        }
+
+    def set_lr(self, lr: float) -> None:
+        """Set the learning rate; nothing is compiled again."""
+        self._rate.assign(lr)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return optimizer slots in ONNX's layout, step count, rate and the state of every Dropout."""
+        arrays = {name: state.numpy() for name, state in self._scalars().items()}
+        for name, slots in zip(self._names, self._slots, strict=True):
+            layout = self._lowered.bindings[name].layout
+            arrays |= {f"{slot}/{name}": layout.to_onnx(variable.numpy()) for slot, variable in slots.items()}
+        return arrays
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Restore what `state` returned.
+
+        Raises:
+            WeightsError: another trainer's state: a name is missing or left over.
+        """
+        expected = self.state()
+        if set(state) != set(expected):
+            odd = sorted(set(state) ^ set(expected))[0]
+            raise WeightsError(f"trainer state: {odd!r} is in one of state and trainer alone; is it another run's?")
+        for name, variable in self._scalars().items():
+            variable.assign(state[name])
+        for name, slots in zip(self._names, self._slots, strict=True):
+            layout = self._lowered.bindings[name].layout
+            for slot, variable in slots.items():
+                variable.assign(layout.to_native(state[f"{slot}/{name}"]))
+
+    def _scalars(self) -> dict[str, Any]:
+        seeds = {f"random/{name}": state.value for name, state in self._seeds.items()}
+        return {"step": self._count, "lr": self._rate, **seeds}
+
+    def _device(self) -> Any:
+        return keras.device(self._lowered.device.replace("cuda", "gpu"))
+
+    # ---- traced
+
+    def _compute_step(self, x: Any, y: Any) -> Any:
+        loss, correct, gradients = self._backward(x, y)
+        self._count.assign_add(1)
+        for name, variable, gradient, slots in zip(
+            self._names, self._variables, _clipped(gradients, self._plan.clip_norm), self._slots, strict=True
+        ):
+            plan, spec = self._plan.parameters[name], self._plan.optimizer
+            rate, decay = self._rate * plan.lr_mult, spec.weight_decay if plan.decay else 0.0
+            self._rule.apply(spec, variable, gradient, slots, rate, decay, self._count)
+        # one tensor, so that the host waits once
+        return tf.stack([loss, tf.cast(correct, tf.float32)])
+
+    def _compute_gradients(self, x: Any, y: Any) -> list[Any]:
+        # updates of statistics and seeds go into the scope and are forgotten with it
+        with keras.StatelessScope():
+            return self._backward(x, y)[2]
+
+    def _backward(self, x: Any, y: Any) -> tuple[Any, Any, list[Any]]:
+        order = self._lowered.input_orders[0]
+        x = tf.transpose(x, order) if order != identity(len(order)) else x
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(self._variables)
+            with _on_running_statistics(self._frozen):
+                logits = self._network(x, training=True)
+            loss = _cross_entropy(logits, y, self._plan)
+        gradients = tape.gradient(loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        correct = tf.reduce_sum(tf.cast(tf.argmax(logits, axis=-1) == y, tf.int32))
+        return loss, correct, [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+
+def _cross_entropy(logits: Any, y: Any, plan: TrainPlan) -> Any:
+    """Mean over the batch of cross-entropy with smoothed targets, weighted by the class of each sample."""
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
+    if plan.label_smoothing:
+        uniform = -tf.reduce_mean(tf.nn.log_softmax(logits), axis=-1)
+        losses = (1 - plan.label_smoothing) * losses + plan.label_smoothing * uniform
+    if plan.class_weights is None:
+        return tf.reduce_mean(losses)
+    weights = tf.gather(tf.constant(plan.class_weights, tf.float32), y)
+    return tf.reduce_sum(weights * losses) / tf.reduce_sum(weights)
+
+
+def _clipped(gradients: list[Any], limit: float | None) -> Sequence[Any]:
+    if limit is None or not gradients:
+        return gradients
+    norm = tf.linalg.global_norm(gradients)
+    scale = tf.minimum(1.0, limit / norm)
+    return [gradient * scale for gradient in gradients]
+
+
+def _frozen_norms(lowered: KerasLowered, names: frozenset[str]) -> list[Any]:
+    """Return the BatchNormalization layers whose statistics must not move."""
+    frozen = {id(lowered.bindings[name].variable) for name in names if name in lowered.bindings}
+    norms = [layer for layer in lowered.native.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    return [norm for norm in norms if frozen & {id(norm.moving_mean), id(norm.moving_variance)}]
+
+
+@contextlib.contextmanager
+def _on_running_statistics(norms: Sequence[Any]) -> Iterator[None]:
+    """Keras's batch norm normalises by running statistics, and leaves them alone, where it is not trainable."""
+    before = [[variable.trainable for variable in norm.variables] for norm in norms]
+    for norm in norms:
+        norm.trainable = False
+    try:
+        yield
+    finally:
+        for norm, flags in zip(norms, before, strict=True):
+            norm.trainable = True
+            for variable, flag in zip(norm.variables, flags, strict=True):
+                variable.trainable = flag
+
+
+def _dropouts(network: Any) -> list[Any]:
+    return [layer for layer in network.layers if getattr(layer, "seed_generator", None) is not None]
+
+
+def _specification(network: Any, order: tuple[int, ...]) -> Any:
+    sizes = network.inputs[0].shape
+    return tf.TensorSpec([sizes[order.index(axis)] for axis in range(len(order))], network.inputs[0].dtype)
