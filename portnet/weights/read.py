@@ -13,7 +13,8 @@ import numpy as np
 
 from portnet.errors import PortNetError, WeightsError
 from portnet.weights.arrays import check_budget
-from portnet.weights.h5 import SIGNATURE, read_h5
+from portnet.weights.h5 import read_h5
+from portnet.weights.hdf5 import SIGNATURE
 from portnet.weights.npz import read_npz
 from portnet.weights.numpy_pickle import read_numpy_pickle
 from portnet.weights.params import LIST_MAGIC, read_params
@@ -33,7 +34,7 @@ _MAGIC: tuple[tuple[bytes, Reader], ...] = (
     (LIST_MAGIC, read_params),
     (b"\x80", read_numpy_pickle),
 )
-# what the standard library, numpy and h5py raise on a file that is not what it says
+# what the standard library and numpy raise on a file that is not what it says
 _BROKEN = (
     *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError, EOFError, RuntimeError),
     *(MemoryError, SyntaxError, struct.error, zlib.error, zipfile.BadZipFile),
@@ -55,7 +56,6 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
     Raises:
         WeightsError: no such file, an unknown, broken or hostile one, or one without arrays.
-        MissingDependencyError: an .h5 file, and h5py is not installed.
     """
     path = Path(path)
     try:
