@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from portnet.engines import engine
+from portnet.errors import InputError
 from portnet.graph.model import Model
 from portnet.parity.check import check
 
@@ -38,22 +39,33 @@ def convert(source: str | os.PathLike[str] | Model, *, to: str, device: str = "c
     return lowered.native
 
 
-def load_model(source: str | os.PathLike[str] | Model, *, weights: str | None = "imagenet") -> Model:
+def load_model(
+    source: str | os.PathLike[str] | Model, *, weights: str | None = "imagenet", size: int | None = None
+) -> Model:
     """Return the model that ``source`` means: a Model, a run's folder, a file, or else a name in the zoo.
+
+    Args:
+        source: what it is.
+        weights: of a zoo network.
+        size: height and width of a zoo network's input in pixels; None for what its weights were trained at.
 
     Raises:
         UnknownNameError: nothing of these.
         ModelError: a file that is no ONNX.
+        InputError: a size for what is not the zoo's.
     """
     if isinstance(source, Model):
         return source
     name = os.fspath(source)
+    is_file = os.path.exists(name) or name.endswith(".onnx") or os.sep in name
+    if is_file and size is not None:
+        raise InputError(f"size: got {size} for {name}, expected a network of the zoo. Leave size out.")
     if os.path.isdir(name):
         from portnet.finetune.run import Run
 
         return Run.load(name).model
-    if os.path.exists(name) or name.endswith(".onnx") or os.sep in name:
+    if is_file:
         return Model.load(name)
     from portnet import zoo
 
-    return zoo.load(name, weights=weights)
+    return zoo.load(name, weights=weights, size=size)

@@ -14,6 +14,7 @@ from portnet.cli.evaluate import evaluate
 from portnet.cli.export import export
 from portnet.cli.finetune import finetune
 from portnet.cli.predict import predict
+from portnet.cli.summary import summary
 from portnet.cli.zoo import zoo
 
 __all__ = ["app"]
@@ -29,7 +30,7 @@ app = typer.Typer(
     "proved against onnxruntime.\n\nBegin with: portnet demo",
 )
 
-for command in (finetune, evaluate, export, check, convert, predict, zoo, doctor, demo):
+for command in (finetune, evaluate, export, check, convert, predict, summary, zoo, doctor, demo):
     app.command()(command)
 
 
