@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["KNOWN", "engine", "installed"]
 
 GROUP = "portnet.engines"
+_WAIT_POLICY = "OMP_WAIT_POLICY"
 
 # engines that exist, with what people call them: for install hints and tables
 KNOWN: dict[str, str] = {"torch": "PyTorch", "keras": "Keras", "gluon": "MXNet Gluon"}
@@ -47,11 +51,29 @@ def engine(name: str) -> Adapter:
             raise MissingDependencyError(f"engine {name!r} needs {KNOWN[name]}: pip install 'portnet[{name}]'")
         raise UnknownNameError("engine", name, sorted({*KNOWN, *points}))
     try:
-        adapter: Adapter = points[name].load()()
-        adapter.version()
+        with _passive_waiting():
+            adapter: Adapter = points[name].load()()
+            adapter.version()
     except ImportError as error:
         raise MissingDependencyError(
             f"engine {name!r} needs {KNOWN.get(name, name)}, which does not import ({error}): "
             f"pip install 'portnet[{name}]'"
         ) from error
     return adapter
+
+
+@contextmanager
+def _passive_waiting() -> Iterator[None]:
+    """Load OpenMP so that its idle threads sleep; what the user has set stays.
+
+    The runtime reads OMP_WAIT_POLICY when a framework loads it. Spinning threads, its default, make a training step up
+    to seven times slower as soon as anything else wants the processor: a data loader, a session, another program.
+    """
+    if _WAIT_POLICY in os.environ:
+        yield
+        return
+    os.environ[_WAIT_POLICY] = "PASSIVE"
+    try:
+        yield
+    finally:
+        del os.environ[_WAIT_POLICY]
