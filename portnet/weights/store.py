@@ -18,6 +18,7 @@ from pathlib import Path
 import platformdirs
 
 from portnet.errors import OutputError, PortNetError, WeightsError
+from portnet.files import replace_file
 from portnet.weights.arrays import check_budget
 from portnet.weights.catalogue import PackageSource, WeightsEntry, entries
 from portnet.weights.digest import digest
@@ -131,9 +132,8 @@ def _install(entry: WeightsEntry, part: Path) -> Path:
                 f"It was removed. {entry.url} may have been changed or tampered with; try again later."
             )
         if not entry.digest.complete:
-            note = part.with_suffix(".digest")
-            note.write_text(digest(whole) + "\n", "utf-8")
-            note.replace(_record(target))
+            recorded = f"{digest(whole)}\n".encode()
+            replace_file(_record(target), lambda file: file.write(recorded))
         whole.replace(target)
     finally:
         part.unlink(missing_ok=True)
