@@ -19,18 +19,18 @@ __version__ = "0.1.0"
 
 # public name -> module that defines it (None: the name is a module of its own)
 _PUBLIC: dict[str, str | None] = {
-    "finetune": "portnet.finetune.api",
-    "Run": "portnet.finetune.run",
-    "Backbone": "portnet.finetune.backbone",
-    "Head": "portnet.finetune.head",
-    "FreezePolicy": "portnet.finetune.freeze",
+    "finetune": "portnet.finetuning.api",
+    "Run": "portnet.finetuning.run",
+    "Backbone": "portnet.finetuning.backbone",
+    "Head": "portnet.finetuning.head",
+    "FreezePolicy": "portnet.finetuning.freeze",
     "Model": "portnet.graph.model",
     "zoo": None,
     "engine": "portnet.engines",
     "load": "portnet.runtime.session",
     "preprocess": "portnet.data.preprocess",
     "check": "portnet.parity.check",
-    "convert": "portnet.convert",
+    "convert": "portnet.conversion",
     "PortNetError": "portnet.errors",
 }
 
@@ -52,15 +52,15 @@ __all__ = [  # noqa: RUF022 - told in the order of a user's work
 
 if TYPE_CHECKING:
     from portnet import zoo
-    from portnet.convert import convert
+    from portnet.conversion import convert
     from portnet.data.preprocess import preprocess
     from portnet.engines import engine
     from portnet.errors import PortNetError
-    from portnet.finetune.api import finetune
-    from portnet.finetune.backbone import Backbone
-    from portnet.finetune.freeze import FreezePolicy
-    from portnet.finetune.head import Head
-    from portnet.finetune.run import Run
+    from portnet.finetuning.api import finetune
+    from portnet.finetuning.backbone import Backbone
+    from portnet.finetuning.freeze import FreezePolicy
+    from portnet.finetuning.head import Head
+    from portnet.finetuning.run import Run
     from portnet.graph.model import Model
     from portnet.parity.check import check
     from portnet.runtime.session import load

@@ -25,3 +25,13 @@ def main() -> None:
         # whoever read the output has gone; without this, Python complains once more as it exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
+    except Exception as error:
+        if os.environ.get("PORTNET_TRACEBACK"):
+            raise
+        text = " ".join(str(error).split())
+        print(
+            f"portnet: internal error: {type(error).__name__}: {text}. This is a bug in PortNet; "
+            "please report it with what PORTNET_TRACEBACK=1 prints.",
+            file=sys.stderr,
+        )
+        raise SystemExit(70) from None

@@ -19,7 +19,7 @@ def convert(
 
     Example: portnet convert model.onnx --to keras -o model.keras
     """
-    from portnet.convert import convert_to_file
+    from portnet.conversion import convert_to_file
 
     report = convert_to_file(source, to=to, output=output)
     typer.echo(str(report))

@@ -76,7 +76,7 @@ def _new(folder: Path) -> Path:
 
 
 def _train(name: str, train: Path, test: Path, out: Path, seed: int) -> Any:
-    from portnet.finetune.api import finetune
+    from portnet.finetuning.api import finetune
 
     typer.echo(f"\n== fine-tune on {name}")
     run = finetune(

@@ -26,8 +26,8 @@ def evaluate(
 
     Example: portnet evaluate runs/pets photos/test
     """
-    from portnet.convert import load_model
-    from portnet.finetune.run import evaluate as run_evaluation
+    from portnet.conversion import load_model
+    from portnet.finetuning.run import evaluate as run_evaluation
     from portnet.runtime.predictor import predictor
 
     network = load_model(model)

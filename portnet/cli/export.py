@@ -21,8 +21,8 @@ def export(
 
     Example: portnet export runs/pets --onnx pets.onnx
     """
-    from portnet.convert import load_model
-    from portnet.finetune.run import Run
+    from portnet.conversion import load_model
+    from portnet.finetuning.run import Run
 
     if Path(run).is_dir():
         trained = Run.load(run)

@@ -52,7 +52,7 @@ def finetune(
     Example: portnet finetune photos/ --backend keras --freeze until:fire5 --epochs 3 --out runs/pets
     """
     from portnet.data.augment import Augment
-    from portnet.finetune import api
+    from portnet.finetuning import api
 
     if resume is not None:
         run = api.resume(resume, data=data, progress=not json)

@@ -22,7 +22,7 @@ def predict(
 
     Example: portnet predict mobilenet_v2 cat.jpg --top 3
     """
-    from portnet.convert import load_model
+    from portnet.conversion import load_model
     from portnet.runtime.session import Session
 
     session = Session(load_model(model), provider=provider)

@@ -10,7 +10,7 @@ import typer
 from portnet.cli.output import Json, print_json, print_table
 
 if TYPE_CHECKING:
-    from portnet.finetune.freeze import FreezeTable
+    from portnet.finetuning.freeze import FreezeTable
     from portnet.graph.model import Model
     from portnet.graph.summary import Summary, SummaryRow
 
@@ -53,10 +53,10 @@ def summary(
 
 
 def _network(source: str, classes: int | None, head: str, size: int | None) -> Model:
-    from portnet.convert import load_model
+    from portnet.conversion import load_model
     from portnet.errors import InputError
-    from portnet.finetune.backbone import Backbone
-    from portnet.finetune.head import Head
+    from portnet.finetuning.backbone import Backbone
+    from portnet.finetuning.head import Head
 
     if classes is None:
         return load_model(source, weights=None, size=size)
@@ -67,7 +67,7 @@ def _network(source: str, classes: int | None, head: str, size: int | None) -> M
 
 
 def _policy(network: Model, freeze: str) -> FreezeTable:
-    from portnet.finetune.freeze import FreezePolicy
+    from portnet.finetuning.freeze import FreezePolicy
 
     return FreezePolicy.parse(freeze).resolve(network)
 

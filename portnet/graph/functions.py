@@ -113,7 +113,7 @@ def _contextual_body(node: ir.Node, schema: onnx.defs.OpSchema) -> onnx.Function
     version = max(schema.context_dependent_function_opset_versions)
     types = [proto.SerializeToString() for proto in input_types(node)]
     data = schema.get_context_dependent_function_with_opset_version(
-        version, ir.to_proto(node).SerializeToString(), types
+        version, ir.serde.serialize_node(node).SerializeToString(), types
     )
     proto = onnx.FunctionProto()
     proto.ParseFromString(data)

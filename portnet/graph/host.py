@@ -22,7 +22,7 @@ import sympy
 if TYPE_CHECKING:
     from portnet.graph.lowering import Lowering, NodeView
 
-__all__ = ["HostValue", "evaluate", "evaluate_size", "shape_of"]
+__all__ = ["HostValue", "axis_size", "evaluate", "evaluate_size", "shape_of"]
 
 # larger results are data, not shape arithmetic, and are left to the engine
 MAX_ELEMENTS = 4096
@@ -53,12 +53,13 @@ def shape_of(walk: Lowering[Any], node: NodeView, source: ir.Value) -> HostValue
         sizes: list[Any] = list(host.array.shape)
     else:
         assert source.shape is not None
-        sizes = [_size(walk, source, axis, dim) for axis, dim in enumerate(source.shape)]
+        sizes = [axis_size(walk, source, axis, dim) for axis, dim in enumerate(source.shape)]
     start, end = node.get("start", 0), node.get("end")
     return _pack(np.array(sizes[start:end], dtype=object), np.dtype(np.int64))
 
 
-def _size(walk: Lowering[Any], source: ir.Value, axis: int, dim: Any) -> Any:
+def axis_size(walk: Lowering[Any], source: ir.Value, axis: int, dim: Any) -> Any:
+    """Return the size ``dim`` of an axis of ``source``: a number, or the symbol that ``walk`` knows it by."""
     if isinstance(dim, int):
         return dim
     symbol = sympy.Symbol(dim.value or f"{source.name}.{axis}", integer=True, positive=True)

@@ -1,51 +1,151 @@
-"""The border between files and graphs: protobuf is met here and nowhere else."""
+"""The border between files and graphs: protobuf is met here and nowhere else.
+
+Weights stay where they are: those of a file are memory-mapped, those of bytes are views. A file is not trusted:
+`portnet.graph.validate` checks it before it becomes a graph.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
-from portnet.errors import ModelError, OutputError
+from portnet.errors import ModelError, PortNetError
+from portnet.graph.storage import External, byte_size, map_file, mapped_tensor, roots_of
+from portnet.graph.validate import check_model, check_tensor
+from portnet.graph.wire import outline
+from portnet.graph.write import save, serialize
 
 __all__ = ["load", "parse", "save", "serialize"]
 
 
 def load(path: str | os.PathLike[str]) -> ir.Model:
-    """Read an .onnx file; weights stay in the file, memory-mapped, until they are read."""
+    """Read an .onnx file; weights stay in the file, memory-mapped, until they are read.
+
+    Raises:
+        ModelError: no such file, not ONNX, truncated, inconsistent, or external data outside its folder.
+    """
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"model: no such file: {path}")
-    return parse(path.read_bytes())
+    try:
+        with open(path, "rb") as file:
+            data = map_file(file)
+    except OSError as error:
+        raise ModelError(f"model: cannot read {path}: {error.strerror}") from error
+    return _read(data, External(roots_of(path)), str(path))
 
 
 def parse(data: bytes) -> ir.Model:
-    """Read a serialized ModelProto."""
-    proto = onnx.ModelProto()
+    """Read a serialized ModelProto that carries its own weights; they are views of ``data``.
+
+    Raises:
+        ModelError: not ONNX, truncated, inconsistent, or weights that lie in another file.
+    """
+    return _read(data, External(), "model")
+
+
+def _read(data: Any, external: External, where: str) -> ir.Model:
+    if not len(data):
+        raise ModelError(f"{where}: the file is empty")
     try:
-        proto.ParseFromString(data)
+        parts = outline(data)
+        proto = onnx.ModelProto.FromString(parts.light)
+        check_model(proto)
+        weights = dict(_weights(proto.graph, data, parts.regions, external))
+        for node in (*proto.graph.node, *(node for function in proto.functions for node in function.node)):
+            _check_attributes(node, external)
+        model = _deserialize(proto)
     except DecodeError as error:
-        raise ModelError(f"model: not ONNX, or truncated: {error}") from error
-    if not proto.HasField("graph"):
-        raise ModelError("model: holds no graph, so it is no ONNX file")
-    return ir.serde.deserialize_model(proto)
+        raise ModelError(f"{where}: not ONNX, or truncated: {error}") from error
+    except PortNetError as error:
+        raise type(error)(f"{where}: {error}") from error
+    for name, tensor in weights.items():
+        model.graph.initializers[name].const_value = tensor
+    return model
 
 
-def serialize(model: ir.Model) -> bytes:
-    """Return the serialized ModelProto."""
-    return ir.serde.serialize_model(model).SerializeToString()
-
-
-def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
-    """Write an .onnx file, whole or not at all."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def _deserialize(proto: onnx.ModelProto) -> ir.Model:
     try:
-        temporary.write_bytes(serialize(model))
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        with _quiet(logging.getLogger("onnx_ir")):
+            return ir.serde.deserialize_model(proto)
+    except Exception as error:  # whatever a hostile file makes it raise
+        raise ModelError(f"broken: {_root_cause(error)}") from error
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+@contextlib.contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Errors are raised here, not logged."""
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _weights(
+    graph: onnx.GraphProto, data: Any, regions: dict[int, tuple[int, int]], external: External
+) -> Iterator[tuple[str, ir.TensorProtocol]]:
+    """Yield name and tensor of each initializer of the main graph whose data lies outside the parsed message."""
+    for index, tensor in enumerate(graph.initializer):
+        if index in regions:
+            offset, length = regions[index]
+            dtype = check_tensor(tensor, length)
+            buffer = data
+        elif tensor.data_location == onnx.TensorProto.EXTERNAL:
+            dtype, buffer, offset = _external(tensor, external)
+        else:
+            check_tensor(tensor)
+            continue
+        if dtype.bitwidth < 8:
+            tensor.raw_data = bytes(buffer[offset : offset + byte_size(tensor.dims, dtype)])
+        else:
+            yield tensor.name, mapped_tensor(buffer, offset, dtype, tuple(tensor.dims), tensor.name)
+
+
+def _external(tensor: onnx.TensorProto, external: External) -> tuple[ir.DataType, Any, int]:
+    """Find a tensor's external data, and let the tensor forget that it was external."""
+    if tensor.data_type == onnx.TensorProto.STRING:
+        raise ModelError(f"tensor {tensor.name!r}: strings cannot be external data")
+    dtype = check_tensor(tensor, _declared_bytes(tensor))
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    buffer, offset = external.region(entries, byte_size(tensor.dims, dtype), tensor.name)
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
+    return dtype, buffer, offset
+
+
+def _declared_bytes(tensor: onnx.TensorProto) -> int:
+    known = tensor.data_type in [int(dtype) for dtype in ir.DataType if dtype != ir.DataType.UNDEFINED]
+    return byte_size(tensor.dims, ir.DataType(tensor.data_type)) if known else 0
+
+
+def _check_attributes(node: onnx.NodeProto, external: External) -> None:
+    """Check the tensors that a node holds, in subgraphs too; external data is read in."""
+    for attribute in node.attribute:
+        if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
+            raise ModelError(f"node {node.name!r}: sparse tensors are not supported. Store them dense.")
+        graphs = [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+        held = [*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors]
+        for tensor in (*held, *(tensor for graph in graphs for tensor in graph.initializer)):
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                dtype, buffer, offset = _external(tensor, external)
+                tensor.raw_data = bytes(buffer[offset : offset + byte_size(tensor.dims, dtype)])
+            check_tensor(tensor)
+        for graph in graphs:
+            for inner in graph.node:
+                _check_attributes(inner, external)

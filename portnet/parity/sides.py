@@ -14,9 +14,6 @@ from portnet.graph.cut import cut
 from portnet.graph.model import Model
 from portnet.runtime.session import Session
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["EngineSide", "OnnxruntimeSide", "Side", "side_of"]
 
 
@@ -94,7 +91,7 @@ def side_of(thing: Any, other: Any = None, provider: str = "cpu") -> Side:
         return OnnxruntimeSide(thing.model, provider=thing.provider)
     if isinstance(thing, Model):
         return OnnxruntimeSide(thing, provider=provider)
-    if _is_run(thing):
+    if isinstance(getattr(thing, "lowered", None), Lowered):  # a Run, which this layer does not know
         return EngineSide(thing.lowered)
     if isinstance(thing, (str, os.PathLike)):
         return _side_of_name(os.fspath(thing), other, provider)
@@ -123,7 +120,3 @@ def _model_of(name: str) -> Model:
     if Path(name).is_dir():
         return Model.load(Path(name) / "model.onnx")
     return zoo.load(name) if name in zoo.names() and not Path(name).exists() else Model.load(name)
-
-
-def _is_run(thing: Any) -> bool:
-    return type(thing).__module__.startswith("portnet.finetune") and hasattr(thing, "history")

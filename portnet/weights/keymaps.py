@@ -14,10 +14,13 @@ from functools import cache
 import numpy as np
 
 from portnet.graph.metadata import Preprocessing
+from portnet.weights.convention import Convention
 
 __all__ = ["KeyMap", "Target", "key_maps", "recognise"]
 
 Layout = Callable[[np.ndarray], np.ndarray]
+
+_REFERENCE = Convention()
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,15 @@ class KeyMap:
         name: what the family is, for messages.
         network: name of the zoo's network.
         targets: name in the file → initializer. Several spellings of one array may stand in it.
-        variant: "" if the network computes the same with these weights as where they come from; otherwise how it
-            differs, in words. Such weights are refused for the plain network, though every shape fits.
+        convention: how the network that they were trained in computes. Weights fit a network of their own
+            convention alone, though every shape fits another too.
         preprocessing: what those weights expect, or None for the network's own.
     """
 
     name: str
     network: str
     targets: Mapping[str, Target] = field(repr=False)
-    variant: str = ""
+    convention: Convention = _REFERENCE
     preprocessing: Preprocessing | None = None
 
 
@@ -58,21 +61,20 @@ def recognise(names: Collection[str], network: str) -> KeyMap | None:
 def key_maps() -> tuple[KeyMap, ...]:
     """Return all key maps."""
     return (
-        KeyMap("Keras SqueezeNet 1.1", "squeezenet1_1", _keras(_squeezenet()), preprocessing=CAFFE),
-        KeyMap("Keras MobileNetV2", "mobilenet_v2", _keras(_mobilenet()), KERAS_MOBILENET, TF),
-        KeyMap("Keras ResNet50", "resnet50", _keras(_resnet50()), KERAS_RESNET, CAFFE),
+        KeyMap("Keras SqueezeNet 1.1", "squeezenet1_1", _keras(_squeezenet()), preprocessing=_CAFFE),
+        KeyMap("Keras MobileNetV2", "mobilenet_v2", _keras(_mobilenet()), _KERAS_MOBILENET, _TF),
+        KeyMap("Keras ResNet50", "resnet50", _keras(_resnet50()), _KERAS_RESNET, _CAFFE),
         KeyMap("Gluon ResNet-18 v2 by prefix", "resnet18_v2", dict(_gluon_resnet18_v2())),
     )
 
 
 # keras.applications.imagenet_utils' modes "caffe" and "tf"
-CAFFE = Preprocessing(color="BGR", scale=1.0, mean=(103.939, 116.779, 123.68), std=(1.0, 1.0, 1.0))
-TF = Preprocessing(scale=127.5, mean=(1.0, 1.0, 1.0), std=(1.0, 1.0, 1.0))
+_CAFFE = Preprocessing(color="BGR", scale=1.0, mean=(103.939, 116.779, 123.68), std=(1.0, 1.0, 1.0))
+_TF = Preprocessing(scale=127.5, mean=(1.0, 1.0, 1.0), std=(1.0, 1.0, 1.0))
 
-KERAS_MOBILENET = "it pads strided convolutions by (0, 1) instead of (1, 1), with a BatchNorm epsilon of 1e-3"
-KERAS_RESNET = (
-    "it has the stride in each block's first convolution, convolutions with biases, and an epsilon of 1.001e-5"
-)
+# keras/src/applications/mobilenet_v2.py and resnet.py
+_KERAS_MOBILENET = Convention("Keras", epsilon=1e-3, pads_end=True)
+_KERAS_RESNET = Convention("Keras", epsilon=1.001e-5, strides_first=True)
 
 
 def _same(array: np.ndarray) -> np.ndarray:

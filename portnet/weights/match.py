@@ -7,9 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from portnet.errors import WeightsError
+from portnet.weights.convention import Convention
 from portnet.weights.keymaps import KeyMap, recognise
 
 __all__ = ["match"]
+
+_REFERENCE = Convention()
 
 # torch's counter of training batches: no network reads it
 _COUNTER = "num_batches_tracked"
@@ -22,6 +25,7 @@ def match(
     *,
     network: str = "",
     source: str = "weights",
+    convention: Convention = _REFERENCE,
 ) -> dict[str, np.ndarray]:
     """Return an array for every name in ``wanted``, in its order.
 
@@ -34,31 +38,56 @@ def match(
         wanted: initializer name → shape.
         network: the zoo's name of the network, for the key maps; "" if it is none of the zoo's.
         source: what the arrays are from, for messages.
+        convention: how the network computes, where that is not the reference's way.
 
     Raises:
         WeightsError: names or shapes that do not fit, the first of them named; or weights that fit by shape and
             were trained in a network that computes otherwise.
     """
     arrays = {name: array for name, array in weights.items() if name.rpartition(".")[2] != _COUNTER}
-    if not arrays.keys() & wanted.keys():
-        key_map = recognise(arrays, network)
-        if key_map is not None:
-            arrays = _translate(arrays, key_map, source)
+    key_map = None if arrays.keys() & wanted.keys() else recognise(arrays, network)
+    if key_map is not None:
+        _check_convention(key_map, convention, source)
+        arrays = _fold_biases(_translate(arrays, key_map, source), wanted)
     _check_names(arrays, wanted, source)
     _check_shapes(arrays, wanted, source)
     return {name: _float32(arrays[name]) for name in wanted}
 
 
 def _translate(arrays: Mapping[str, np.ndarray], key_map: KeyMap, source: str) -> dict[str, np.ndarray]:
-    if key_map.variant:
-        raise WeightsError(
-            f"{source} are weights of {key_map.name}, another network than {key_map.network} here: {key_map.variant}. "
-            "Convert the Keras model itself, or use the official weights."
-        )
     pairs = [(key_map.targets[name], array) for name, array in arrays.items()]
     if len({target.name for target, _ in pairs}) != len(pairs):
         raise WeightsError(f"{source} holds an array under two spellings of its name. Expected {key_map.name}'s.")
     return {target.name: target.layout(array) for target, array in pairs}
+
+
+def _check_convention(key_map: KeyMap, convention: Convention, source: str) -> None:
+    if key_map.convention != convention:
+        raise WeightsError(
+            f"{source} holds weights of {key_map.name}, which fit by shape alone: trained with {key_map.convention}, "
+            f"got a network with {convention}."
+        )
+
+
+def _fold_biases(arrays: dict[str, np.ndarray], wanted: Mapping[str, Sequence[int]]) -> dict[str, np.ndarray]:
+    """Take the bias of a convolution before a BatchNorm, which the networks here lack, off the norm's mean.
+
+    (x + bias) − mean = x − (mean − bias); the names are torchvision's, ``conv1`` before ``bn1``.
+    """
+    folded = dict(arrays)
+    for name in arrays:
+        layer, _, parameter = name.rpartition(".")
+        mean = f"{_norm_after(layer)}.running_mean"
+        if parameter == "bias" and name not in wanted and mean in folded:
+            folded[mean] = folded[mean] - folded.pop(name)
+    return folded
+
+
+def _norm_after(convolution: str) -> str:
+    if convolution.endswith("downsample.0"):
+        return convolution[:-1] + "1"
+    block, dot, name = convolution.rpartition(".")
+    return f"{block}{dot}{name.replace('conv', 'bn')}"
 
 
 def _check_names(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, Sequence[int]], source: str) -> None:

@@ -4,6 +4,7 @@
     registry.py      @architecture: name, published facts, and the function that defines it
     build.py         NetworkBuilder: layers onto an ONNX graph
     init.py          random values that untrained networks start from
+    expected.py      how large an untrained network's numbers are, for its running variances
     assemble.py      definition + weights + what travels with them → Model
 
 Initializers bear the names of the reference checkpoint (torchvision's state_dict; Gluon's for resnet18_v2), so

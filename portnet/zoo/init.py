@@ -32,6 +32,10 @@ class Init:
     distribution: Literal["constant", "normal", "uniform"]
     scale: Callable[[Shape], float]
 
+    def variance(self, shape: Shape) -> float:
+        """Return the expected variance of the values drawn for a shape."""
+        return self.scale(shape) ** 2 * {"constant": 0, "normal": 1, "uniform": 1 / 3}[self.distribution]
+
     def draw(self, name: str, shape: Shape, seed: int) -> np.ndarray:
         """Return a float32 array that depends on name, shape and seed alone."""
         import numpy as np
@@ -54,13 +58,12 @@ def normal(std: float) -> Init:
     return Init("normal", lambda shape: std)
 
 
-def he_normal(groups: int = 1) -> Init:
-    """Normal with variance 2 / fan_out (He et al. 2015, §2.2, backward case).
+def he_normal() -> Init:
+    """Normal with variance 2 / fan_out, fan_out = height · width · out (He et al. 2015, §2.2, backward case).
 
-    fan_out = height · width · out / groups: the outputs that one input really reaches. torch leaves the groups
-    out, by which a depthwise convolution starts √channels too small and an untrained MobileNetV2 yields 1e-9.
+    torch counts all outputs even of a convolution in groups, and so does this.
     """
-    return Init("normal", lambda shape: math.sqrt(2 * groups / (shape[0] * math.prod(shape[2:]))))
+    return Init("normal", lambda shape: math.sqrt(2 / (shape[0] * math.prod(shape[2:]))))
 
 
 def he_uniform() -> Init:

@@ -23,7 +23,7 @@ FOLDABLE = frozenset(
     Flatten Floor Gather GatherElements GatherND Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual Log Max Mean
     Min Mod Mul Neg NonZero Not OneHot Or Pad Pow Range Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMean
     ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Round ScatterElements ScatterND Shape Sigmoid Sign Sin
-    Sinh Size Slice Split Sqrt Squeeze Sub Sum Tan Tanh Tile Transpose Trilu Unsqueeze Where Xor""".split()
+    Sinh Size Slice Split Sqrt Squeeze Sub Sum Tan Tanh Tile Transpose Trilu Unsqueeze Where Xor""".split()  # noqa: SIM905 - a list of 80 quoted words is no easier to read
 )
 # their results are never larger than their inputs, though their shape depends on the data
 _SHRINKING = frozenset({"Compress", "NonZero"})
@@ -104,7 +104,7 @@ def _bytes(value: ir.Value) -> float:
 
 def _run(node: ir.Node, opset: int) -> list[np.ndarray] | None:
     """Run one node; None where the reference cannot, or gives another type than the standard says."""
-    proto = ir.to_proto(node)
+    proto = ir.serde.serialize_node(node)
     feeds = {value.name: value.const_value.numpy() for value in node.inputs if value is not None}  # type: ignore[union-attr]
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):

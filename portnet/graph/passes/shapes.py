@@ -71,7 +71,7 @@ def _without_weights(model: ir.Model) -> onnx.ModelProto:
                 value.const_value = None
                 if graph is light.graph and value not in graph.inputs:
                     graph.inputs.append(value)
-    return ir.to_proto(light)
+    return ir.serde.serialize_model(light)
 
 
 def _merge(graph: ir.Graph, inferred: onnx.GraphProto) -> None:
@@ -117,9 +117,11 @@ def infer_node(node: ir.Node, opset: int) -> None:
     """
     if node.domain != "" or subgraphs(node) or not onnx.defs.has(node.op_type, opset, ""):
         return
-    proto = ir.to_proto(node)
+    proto = ir.serde.serialize_node(node)
     types = {v.name: _type_proto(v) for v in node.inputs if v is not None}
-    data = {v.name: ir.to_proto(v.const_value) for v in node.inputs if v is not None and _is_small_constant(v)}
+    data = {
+        v.name: ir.serde.serialize_tensor(v.const_value) for v in node.inputs if v is not None and _is_small_constant(v)
+    }
     try:
         found = onnx.shape_inference.infer_node_outputs(
             onnx.defs.get_schema(node.op_type, opset, ""),
@@ -143,7 +145,7 @@ def input_types(node: ir.Node) -> Sequence[onnx.TypeProto]:
 def _type_proto(value: ir.Value) -> onnx.TypeProto:
     if value.type is None:
         return onnx.TypeProto()
-    return ir.to_proto(value).type
+    return ir.serde.serialize_value(value).type
 
 
 def _is_small_constant(value: ir.Value) -> bool:

@@ -10,7 +10,6 @@ import onnx_ir as ir
 
 from portnet.graph.passes.rewrite import (
     Editor,
-    Site,
     constant_array,
     every_node,
     python_attribute,

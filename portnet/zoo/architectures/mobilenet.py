@@ -69,9 +69,7 @@ def _conv_norm_relu6(
 def _conv(
     net: NetworkBuilder, name: str, x: ir.Value, channels: int, kernel: int, *, stride: int = 1, groups: int = 1
 ) -> ir.Value:
-    return net.conv(
-        name, x, channels, kernel, stride=stride, padding=kernel // 2, groups=groups, weight=he_normal(groups)
-    )
+    return net.conv(name, x, channels, kernel, stride=stride, padding=kernel // 2, groups=groups, weight=he_normal())
 
 
 def _classifier(net: NetworkBuilder, x: ir.Value, classes: int) -> ir.Value:

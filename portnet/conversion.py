@@ -61,7 +61,7 @@ def load_model(
     if is_file and size is not None:
         raise InputError(f"size: got {size} for {name}, expected a network of the zoo. Leave size out.")
     if os.path.isdir(name):
-        from portnet.finetune.run import Run
+        from portnet.finetuning.run import Run
 
         return Run.load(name).model
     if is_file:

@@ -10,13 +10,13 @@ from typing import Literal
 from portnet.adapter import OptimizerSpec
 from portnet.data.augment import Augment
 from portnet.data.dataset import DatasetSource
-from portnet.finetune.backbone import Backbone
-from portnet.finetune.freeze import FreezePolicy
-from portnet.finetune.head import Head
-from portnet.finetune.run import Run
-from portnet.finetune.schedule import Schedule
-from portnet.finetune.settings import Settings
-from portnet.finetune.train import resume_run, start_run
+from portnet.finetuning.backbone import Backbone
+from portnet.finetuning.freeze import FreezePolicy
+from portnet.finetuning.head import Head
+from portnet.finetuning.run import Run
+from portnet.finetuning.schedule import Schedule
+from portnet.finetuning.settings import Settings
+from portnet.finetuning.train import resume_run, start_run
 from portnet.graph.model import Model
 
 __all__ = ["finetune", "resume"]

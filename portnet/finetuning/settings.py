@@ -8,9 +8,9 @@ from typing import Any, Literal
 from portnet.adapter import OptimizerSpec
 from portnet.data.augment import Augment
 from portnet.errors import InputError, UnknownNameError
-from portnet.finetune.freeze import FreezePolicy
-from portnet.finetune.head import Head
-from portnet.finetune.schedule import Schedule
+from portnet.finetuning.freeze import FreezePolicy
+from portnet.finetuning.head import Head
+from portnet.finetuning.schedule import Schedule
 
 __all__ = ["OPTIMIZERS", "Settings"]
 

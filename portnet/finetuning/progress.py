@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
-from portnet.finetune.loop import Epoch, Position
+from portnet.finetuning.loop import Epoch, Position
 
 __all__ = ["ConsoleReporter", "SilentReporter", "epoch_line"]
 

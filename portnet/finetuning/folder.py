@@ -9,7 +9,7 @@ from typing import Any
 
 from portnet.errors import InputError, OutputError
 from portnet.files import replace_file
-from portnet.finetune.checkpoint import Checkpoint, read, write
+from portnet.finetuning.checkpoint import Checkpoint, read, write
 
 __all__ = ["RunFolder"]
 

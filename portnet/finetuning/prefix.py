@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from portnet.data.loader import Loader
-from portnet.finetune.freeze import FreezeTable
+from portnet.finetuning.freeze import FreezeTable
 from portnet.graph.cut import cut
 from portnet.graph.model import Model
 from portnet.graph.parameters import Role

@@ -19,7 +19,7 @@ from portnet.errors import InputError, UnknownNameError
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from portnet.finetune.backbone import Backbone
+    from portnet.finetuning.backbone import Backbone
     from portnet.graph.model import Model
 
 __all__ = ["Head"]

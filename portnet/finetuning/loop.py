@@ -16,9 +16,9 @@ import numpy as np
 
 from portnet.adapter import Lowered, Trainer
 from portnet.errors import TrainingError
-from portnet.finetune.interrupt import Interrupt
-from portnet.finetune.metrics import Evaluation, evaluate_logits
-from portnet.finetune.schedule import Schedule
+from portnet.finetuning.interrupt import Interrupt
+from portnet.finetuning.metrics import Evaluation, evaluate_logits
+from portnet.finetuning.schedule import Schedule
 
 __all__ = ["Batches", "Epoch", "Fit", "History", "Position", "Reporter", "fit", "logits_of"]
 

@@ -16,17 +16,17 @@ from portnet.data.folders import find_splits
 from portnet.data.loader import Loader
 from portnet.engines import engine
 from portnet.errors import InputError, TrainingError
-from portnet.finetune.backbone import Backbone
-from portnet.finetune.checkpoint import Checkpoint
-from portnet.finetune.environment import environment
-from portnet.finetune.folder import RunFolder
-from portnet.finetune.freeze import FreezeTable
-from portnet.finetune.interrupt import deferred_interrupt
-from portnet.finetune.loop import Batches, Fit, History, Position, fit
-from portnet.finetune.prefix import CachedBatches, frontier, run_prefix, split_at
-from portnet.finetune.progress import ConsoleReporter, SilentReporter
-from portnet.finetune.run import Run
-from portnet.finetune.settings import Settings
+from portnet.finetuning.backbone import Backbone
+from portnet.finetuning.checkpoint import Checkpoint
+from portnet.finetuning.environment import environment
+from portnet.finetuning.folder import RunFolder
+from portnet.finetuning.freeze import FreezeTable
+from portnet.finetuning.interrupt import deferred_interrupt
+from portnet.finetuning.loop import Batches, Fit, History, Position, fit
+from portnet.finetuning.prefix import CachedBatches, frontier, run_prefix, split_at
+from portnet.finetuning.progress import ConsoleReporter, SilentReporter
+from portnet.finetuning.run import Run
+from portnet.finetuning.settings import Settings
 from portnet.graph.model import Model, weights_digest
 from portnet.runtime.session import Session
 

@@ -11,10 +11,10 @@ from portnet.data.dataset import DatasetSource, load_dataset
 from portnet.data.loader import Loader
 from portnet.engines import engine
 from portnet.errors import InputError, ParityError
-from portnet.finetune.folder import RunFolder
-from portnet.finetune.loop import History, evaluate_batches
-from portnet.finetune.metrics import Evaluation
-from portnet.finetune.settings import Settings
+from portnet.finetuning.folder import RunFolder
+from portnet.finetuning.loop import History, evaluate_batches
+from portnet.finetuning.metrics import Evaluation
+from portnet.finetuning.settings import Settings
 from portnet.graph.model import Model
 from portnet.parity.check import check
 from portnet.parity.report import Report

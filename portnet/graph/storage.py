@@ -1,0 +1,145 @@
+"""Weights that stay in their file: memory maps, and external data that may not leave the model's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from portnet.errors import ModelError
+
+__all__ = ["External", "byte_size", "map_file", "mapped_tensor", "open_contained", "roots_of"]
+
+
+def roots_of(path: Path) -> tuple[Path, ...]:
+    """Return the folders that a model's external data may lie in.
+
+    They are the folder of the path, and the folder of the file itself where the path is a symlink: a download cache
+    links names to blobs, and keeps the blobs of a model together.
+    """
+    return tuple(dict.fromkeys((path.absolute().parent.resolve(), path.resolve().parent)))
+
+
+def open_contained(roots: Iterable[Path], location: str) -> IO[bytes]:
+    """Open a file for reading that lies below one of ``roots``, symlinks followed.
+
+    Raises:
+        ModelError: an absolute path, "..", a symlink or hardlink that leads outside, or no regular file.
+    """
+    windows, posix = PureWindowsPath(location), PurePosixPath(location)
+    parts = {*windows.parts, *posix.parts}
+    if not location or "\0" in location or posix.is_absolute() or windows.anchor or ".." in parts:
+        raise ModelError(f"external data {location!r}: expected a path below the model's folder")
+    roots = tuple(roots)
+    try:
+        target = (roots[0] / location).resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise ModelError(f"external data {location!r}: no such file beside the model") from error
+    if not any(target.is_relative_to(root) for root in roots):
+        raise ModelError(f"external data {location!r}: a link that leads outside the model's folder, to {target}")
+    return _open_regular(target, location)
+
+
+def _open_regular(target: Path, location: str) -> IO[bytes]:
+    try:
+        # a path of plain files was resolved above: a link put in its place since then is refused
+        descriptor = os.open(target, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        raise ModelError(f"external data {location!r}: cannot be read: {error.strerror}") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(descriptor)
+        kind = "has hardlinks, which may lead outside the model's folder" if status.st_nlink > 1 else "is no file"
+        raise ModelError(f"external data {location!r}: {kind}. Copy it beside the model.")
+    return os.fdopen(descriptor, "rb")
+
+
+def map_file(file: IO[bytes]) -> Any:
+    """Return the contents of an open file as a read-only memory map (empty bytes for an empty file)."""
+    size = os.fstat(file.fileno()).st_size
+    if not size:
+        return b""
+    mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+    with contextlib.suppress(AttributeError, OSError):
+        mapping.madvise(mmap.MADV_SEQUENTIAL)
+    return mapping
+
+
+def byte_size(dims: Iterable[int], dtype: ir.DataType) -> int:
+    """Bytes of a tensor's raw data; types below a byte are packed."""
+    count = 1
+    for size in dims:
+        count *= size
+    return -(-count * dtype.bitwidth // 8)
+
+
+def mapped_tensor(buffer: Any, offset: int, dtype: ir.DataType, dims: tuple[int, ...], name: str) -> ir.LazyTensor:
+    """Return a tensor that reads ``buffer`` when it is asked, without keeping what it read.
+
+    Args:
+        buffer: bytes or a memory map that holds the tensor's little-endian raw data.
+        offset: where it begins, in bytes.
+        dtype: element type, one byte or more an entry.
+        dims: shape.
+        name: the tensor's name.
+    """
+
+    def read() -> ir.Tensor:
+        kind = dtype.numpy()
+        count = byte_size(dims, dtype) // kind.itemsize
+        array = np.frombuffer(buffer, kind.newbyteorder("<") if kind.kind in "iuf" else kind, count, offset)
+        return ir.Tensor(np.require(array, requirements="A").reshape(dims), dtype=dtype, name=name)
+
+    return ir.LazyTensor(read, dtype, ir.Shape(dims), name=name)
+
+
+class External:
+    """The external data files of one model, each opened once.
+
+    Args:
+        roots: folders that they may lie in; none for a model that has no file.
+    """
+
+    def __init__(self, roots: tuple[Path, ...] = ()) -> None:
+        self._roots, self._maps = roots, {}  # type: tuple[Path, ...], dict[str, Any]
+
+    def region(self, entries: dict[str, str], size: int, name: str) -> tuple[Any, int]:
+        """Return the buffer and offset of one tensor's data.
+
+        Args:
+            entries: the tensor's ``external_data``: location, offset, length.
+            size: bytes that the tensor's shape and type need.
+            name: the tensor's name.
+
+        Raises:
+            ModelError: no file to look beside, a path that is not contained, or a region that does not fit.
+        """
+        location = entries.get("location", "")
+        if not self._roots:
+            raise ModelError(f"tensor {name!r}: its data is external ({location!r}), and the model is no file")
+        if location not in self._maps:
+            with open_contained(self._roots, location) as file:
+                self._maps[location] = map_file(file)
+        buffer = self._maps[location]
+        offset = _number(entries, "offset", 0, name)
+        length = _number(entries, "length", size, name)
+        if length != size or offset + size > len(buffer):
+            raise ModelError(
+                f"tensor {name!r}: got bytes {offset} to {offset + length} of external data {location!r} "
+                f"({len(buffer)} bytes), expected {size} bytes inside it"
+            )
+        return buffer, offset
+
+
+def _number(entries: dict[str, str], key: str, default: int, name: str) -> int:
+    text = entries.get(key, str(default))
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise ModelError(f"tensor {name!r}: external data {key} got {text!r}, expected a number of bytes")
+    return int(text)
