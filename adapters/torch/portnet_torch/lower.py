@@ -97,6 +97,7 @@ class TorchLowering(Lowering[fx.Proxy]):
         self._constants: list[str] = []
         self._sizes: dict[Any, fx.Proxy] = {}
         self._captured: dict[ir.Value, fx.Proxy] = {}
+        self._inlined = {self.graph}
         if parent is not None:
             self.symbols = ChainMap({}, parent.symbols)  # type: ignore[assignment]
 
@@ -261,6 +262,15 @@ class TorchLowering(Lowering[fx.Proxy]):
         captured = [sub.captured for sub in lowered.values()]
         return self._tracer.create_proxy("call_module", path, (*args, *captured), {})
 
+    def inline(self, graph: ir.Graph) -> list[fx.Proxy]:
+        """Lower a subgraph that has no inputs right here, and return its outputs."""
+        outer, self.graph = self.graph, graph
+        self._inlined.add(graph)
+        try:
+            return self.walk()
+        finally:
+            self.graph = outer
+
     # ---- inside
 
     def _leaf(self, symbol: Any) -> fx.Proxy:
@@ -270,7 +280,7 @@ class TorchLowering(Lowering[fx.Proxy]):
         return self._sizes[symbol]
 
     def _is_outer(self, value: ir.Value) -> bool:
-        return self.parent is not None and value.graph is not self.graph
+        return self.parent is not None and value.graph not in self._inlined
 
     def _capture(self, value: ir.Value) -> fx.Proxy:
         last = next((n for n in reversed(self._graph.nodes) if n.op == "placeholder"), None)

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from portnet_torch import Engine
 
 from portnet.graph.model import Model
-from portnet_torch import Engine
 
 Build = Callable[..., Model]
 

@@ -15,8 +15,11 @@ def to_bits(x: Tensor, bits: int, signed: bool, carrier: torch.dtype) -> Tensor:
 
 
 def to_small_float(x: Tensor, exponent_bits: int, mantissa_bits: int, largest: float) -> Tensor:
-    """Round to the nearest number of a small float type (ties to even), saturating, carried as float32."""
-    x = x.to(torch.float32).nan_to_num(largest, largest, -largest)
+    """Round to the nearest number of a small float type (ties to even), saturating, carried as float32.
+
+    These types have no NaN: it becomes -0.
+    """
+    x = x.to(torch.float32).nan_to_num(-0.0, largest, -largest)
     lowest = 2 - 2 ** (exponent_bits - 1)
     _, exponent = torch.frexp(x)
     step = torch.ldexp(torch.ones_like(x), torch.clamp(exponent - 1, min=lowest) - mantissa_bits)
@@ -41,7 +44,7 @@ def to_float8_e8m0(x: Tensor, saturate: bool, round_mode: str) -> Tensor:
     x = x.to(torch.float32)
     mantissa, exponent = torch.frexp(x.abs())
     up = {"up": mantissa > 0.5, "down": mantissa > 1, "nearest": mantissa >= 0.75}[round_mode]
-    power = exponent - 1 + up.to(exponent.dtype)
+    power = torch.where(mantissa == 0, -127, exponent - 1 + up.to(exponent.dtype))
     special = ~torch.isfinite(x)
     if not saturate:
         special = special | (power > 127) | (power < -127)

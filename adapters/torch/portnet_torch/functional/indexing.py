@@ -68,8 +68,9 @@ def scatter_nd(x: Tensor, indices: Tensor, updates: Tensor, reduction: str) -> T
     return flat.scatter_reduce(0, index, updates, _REDUCE[reduction]).reshape(x.shape)
 
 
-def one_hot(indices: Tensor, depth: int, values: Tensor, axis: int) -> Tensor:
+def one_hot(indices: Tensor, depth: float, values: Tensor, axis: int) -> Tensor:
     """Put values[1] where the new axis counts to the index and values[0] elsewhere."""
+    depth = int(depth)
     axis = axis + indices.ndim + 1 if axis < 0 else axis
     places = torch.where(indices < 0, indices + depth, indices).long().unsqueeze(axis)
     shape = [1] * (indices.ndim + 1)

@@ -1,4 +1,7 @@
-"""Reductions with ONNX's axes, types and order among equals."""
+"""Reductions with ONNX's axes, types and order among equals.
+
+``axes`` None reduces all axes, [] none.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,20 @@ import torch
 from torch import Tensor
 
 
+def all_if_empty(axes: list[int]) -> list[int] | None:
+    """Return axes, or None for all of them where the list is empty."""
+    return axes or None
+
+
 def total(x: Tensor, axes: list[int] | None, keepdims: bool) -> Tensor:
     """Sum in the type of x."""
-    if axes == []:
-        return x
-    return torch.sum(x, axes, keepdim=keepdims, dtype=x.dtype)
+    return x if axes == [] else torch.sum(x, axes, keepdim=keepdims, dtype=x.dtype)
 
 
 def mean(x: Tensor, axes: list[int] | None, keepdims: bool) -> Tensor:
     """Mean in the type of x; integers are truncated."""
+    if axes == []:
+        return x
     if x.is_floating_point():
         return torch.mean(x, axes, keepdim=keepdims)
     return torch.mean(x.double(), axes, keepdim=keepdims).to(x.dtype)
@@ -70,7 +78,7 @@ def log_sum_exp(x: Tensor, axes: list[int] | None, keepdims: bool) -> Tensor:
     """Logarithm of the sum of exponentials, without overflow."""
     chosen = list(range(x.ndim)) if axes is None else axes
     values = x if x.is_floating_point() else x.double()
-    return torch.logsumexp(values, chosen, keepdim=keepdims).to(x.dtype)
+    return torch.logsumexp(values, chosen, keepdim=keepdims).to(x.dtype) if chosen else x
 
 
 def sum_square(x: Tensor, axes: list[int] | None, keepdims: bool) -> Tensor:

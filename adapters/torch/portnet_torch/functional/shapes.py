@@ -116,7 +116,7 @@ def depth_to_space(x: Tensor, block: int) -> Tensor:
 
 
 def space_to_depth(x: Tensor, block: int) -> Tensor:
-    """Move blocks of pixels into channels, the block's axes outermost."""
+    """Move blocks of pixels into channels, the block's axes outermost; its inverse is `depth_to_space`."""
     n, c, h, w = x.shape
     x = x.reshape(n, c, h // block, block, w // block, block)
     return x.permute(0, 3, 5, 1, 2, 4).reshape(n, c * block * block, h // block, w // block)

@@ -124,6 +124,6 @@ def _transpose_crop(walk, node, kernel, strides, dilations, extra):
         totals = [f - w for f, w in zip(full, wanted[-dims:], strict=True)]
     else:
         totals = [f - n * s for f, n, s in zip(full, shape[2:], strides, strict=True)]
-    small = [math.floor(total / 2) for total in totals]
+    small = [math.trunc(total / 2) for total in totals]
     large = [total - half for total, half in zip(totals, small, strict=True)]
     return large + small if auto == "SAME_LOWER" else small + large

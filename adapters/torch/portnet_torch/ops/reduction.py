@@ -22,16 +22,18 @@ REDUCTIONS = {
 
 
 def _reduce(walk, node):
-    x, axes = node.required(0), node.input(1)
-    known = [] if axes is None else walk.ints(axes)
-    keepdims = bool(node["keepdims"])
-    if isinstance(known, list) and not known:
-        if node["noop_with_empty_axes"]:
-            return walk.value(x)
-        known = None if x.shape is None else list(range(len(x.shape)))
-    if node.op == "ReduceMean" and known and walk.dtype(x).is_floating_point:
-        return walk.call(torch.mean, walk.value(x), known, keepdim=keepdims)
-    return walk.call(REDUCTIONS[node.op], walk.value(x), known, keepdims)
+    x, axes, keepdims = node.required(0), _axes(walk, node), bool(node["keepdims"])
+    if node.op == "ReduceMean" and isinstance(axes, list) and axes and walk.dtype(x).is_floating_point:
+        return walk.call(torch.mean, walk.value(x), axes, keepdim=keepdims)
+    return walk.call(REDUCTIONS[node.op], walk.value(x), axes, keepdims)
+
+
+def _axes(walk, node):
+    """Return axes as functions take them: None for all, [] for none, or a list made while running."""
+    axes = [] if node.input(1) is None else walk.ints(node.input(1))
+    if node["noop_with_empty_axes"]:
+        return axes
+    return axes or None if isinstance(axes, list) else walk.call(reduction.all_if_empty, axes)
 
 
 TABLE.update(dict.fromkeys(REDUCTIONS, _reduce))

@@ -143,7 +143,8 @@ def _depth_to_space(walk, node):
 
 @op("SpaceToDepth")
 def _space_to_depth(walk, node):
-    return walk.call(shapes.space_to_depth, walk.value(node.required(0)), node["blocksize"])
+    function = F.pixel_unshuffle if node.get("mode") == "CRD" else shapes.space_to_depth
+    return walk.call(function, walk.value(node.required(0)), node["blocksize"])
 
 
 @op("EyeLike")
