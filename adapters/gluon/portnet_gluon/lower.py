@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,43 +15,62 @@ from portnet.graph.lowering import Lowering, NodeView
 from portnet.graph.model import Model
 from portnet.graph.parameters import Role
 from portnet_gluon.arrays import DTYPES, check_size
+from portnet_gluon.carriers import CARRIERS, carried, wrapped
 from portnet_gluon.compat import mx
 from portnet_gluon.ops import TABLE
-from portnet_gluon.ops.registry import Symbol
+from portnet_gluon.ops.registry import Symbol, numpy_op
 
-__all__ = ["GluonLowering"]
+__all__ = ["GluonLowering", "Variant"]
+
+
+class Variant:
+    """How a network is to behave where MXNet offers a choice.
+
+    Attributes:
+        frozen_statistics: names of running statistics whose layer uses them in training as well.
+        silent: names of running means whose layer no gradient reaches. MXNet updates statistics in the backward
+            pass, so these are left to the trainer.
+        nan_safe: whether NaN passes through every operator. oneDNN's ReLU and max pooling turn it into numbers;
+            the operators that do not are slower.
+    """
+
+    def __init__(
+        self,
+        frozen_statistics: frozenset[str] = frozenset(),
+        silent: frozenset[str] = frozenset(),
+        *,
+        nan_safe: bool = False,
+    ) -> None:
+        self.frozen_statistics, self.silent, self.nan_safe = frozen_statistics, silent, nan_safe
 
 
 class GluonLowering(Lowering[Symbol]):
     """The walk that builds a symbol.
 
     Attributes:
+        variant: see `Variant`.
         arrays: array of every variable that is no graph input, by the name of the variable.
         trainable: names among ``arrays`` that an optimizer may move.
-        frozen_statistics: names of running statistics whose layer uses them in training as well.
-        silent: names of running means whose layer no gradient reaches. MXNet updates statistics in the backward
-            pass, so these are left to the trainer.
         batch_moments: of each silent layer's two statistics, its name, the symbol of the batch's own and the momentum.
     """
 
     engine = "gluon"
     table = TABLE
 
-    def __init__(
-        self, model: Model, frozen_statistics: frozenset[str] = frozenset(), silent: frozenset[str] = frozenset()
-    ) -> None:
+    def __init__(self, model: Model, variant: Variant) -> None:
         super().__init__(model)
+        self.variant = variant
         self.arrays: dict[str, np.ndarray] = {}
         self.trainable: set[str] = set()
-        self.frozen_statistics = frozen_statistics
-        self.silent = silent
         self.batch_moments: list[tuple[str, Symbol, float]] = []
 
     # ---- hooks
 
     def make_input(self, value: ir.Value) -> Symbol:
         """Return a variable that carries its dtype, so that MXNet can infer every other one."""
-        dtype = "float32" if value.dtype is None else _numpy_name(value)
+        if isinstance(value.type, (ir.SequenceType, ir.OptionalType)):
+            raise UnsupportedError(f"gluon: input {value.name!r}: got {value.type}, expected a tensor", engine="gluon")
+        dtype = "float32" if value.dtype is None else carried(_numpy_name(value))
         if dtype not in DTYPES:
             raise UnsupportedError(f"gluon: input {value.name!r}: MXNet has no arrays of {dtype}", engine="gluon")
         return mx.sym.var(value.name, dtype=dtype)
@@ -60,48 +80,71 @@ class GluonLowering(Lowering[Symbol]):
         name = value.name or ""
         if self.roles[name] is not Role.STATISTIC:
             self.trainable.add(name)
-        return self._variable(name, array)
+        return self.variable(name, array)
 
     def make_constant(self, value: ir.Value, array: np.ndarray) -> Symbol:
         """Return a variable named as the tensor, whose array never trains."""
-        return self._variable(value.name or "constant", array)
+        return self.variable(value.name or "constant", array)
 
-    def constant(self, name: str, array: np.ndarray) -> Symbol:
-        """Return a variable for an array that a builder computed; ``name`` is unique by its node's."""
-        return self._variable(name, np.asarray(array))
-
-    def _variable(self, name: str, array: np.ndarray) -> Symbol:
+    def variable(self, name: str, array: np.ndarray) -> Symbol:
+        """Return a variable that holds ``array``; ``name`` must be no other's."""
+        array = np.asarray(array)
+        array = array.astype(CARRIERS.get(array.dtype.name, array.dtype), copy=False)
         check_size(name, array)
+        if not array.size:
+            # Gluon has no empty parameters
+            return numpy_op("zeros", shape=array.shape, dtype=array.dtype.name)
         self.arrays[name] = array
         return mx.sym.var(name, shape=array.shape, dtype=array.dtype)
 
     def make_symbolic(self, value: ir.Value, host: HostValue) -> Symbol:
-        """Return a 1-D int64 tensor computed from the sizes of the tensors that the symbols stand for."""
-        sizes = [self.size(entry) for entry in host.array.reshape(-1)]
+        """Return an integer tensor computed from the sizes of the tensors that the symbols stand for."""
+        sizes = [self.size(entry, f"{value.name}.{i}") for i, entry in enumerate(host.array.reshape(-1))]
         joined = mx.sym.concat(*sizes, dim=0) if len(sizes) > 1 else sizes[0]
         shaped = joined if host.array.ndim == 1 else mx.sym.reshape(joined, shape=host.array.shape)
         return shaped if host.dtype in (None, np.dtype(np.int64)) else mx.sym.cast(shaped, dtype=host.dtype)
 
-    def size(self, entry: Any) -> Symbol:
+    def size(self, entry: Any, name: str) -> Symbol:
         """Return a host size (an int or an expression) as a tensor of shape (1,), int64."""
         found = evaluate_size(entry, self._axis_size)
-        return found if isinstance(found, Symbol) else self.constant(f"size_{found}", np.array([found], np.int64))
+        return found.symbol if isinstance(found, _Size) else self.variable(name, np.array([found], np.int64))
 
-    def _axis_size(self, symbol: Any) -> Symbol:
+    def _axis_size(self, symbol: Any) -> _Size:
         source, axis = self.symbols[symbol]
-        return mx.sym.slice_axis(mx.sym.shape_array(self.value(source)), axis=0, begin=axis, end=axis + 1)
+        shape = mx.sym.shape_array(self.value(source))
+        return _Size(mx.sym.slice_axis(shape, axis=0, begin=axis, end=axis + 1))
 
-    # ---- names
+    # ---- the walk
 
     def _lower_node(self, node: ir.Node, index: int) -> None:
         with _NodeNames(node.name or f"{node.op_type}_{index}"):
             super()._lower_node(node, index)
 
+    def _bind(self, node: NodeView, produced: Any) -> None:
+        super()._bind(node, produced)
+        for value in node.outputs:
+            if value in self.values and value.dtype is not None and _numpy_name(value) in CARRIERS:
+                self.values[value] = wrapped(self.values[value], _numpy_name(value))
+
     # ---- what builders ask
 
-    def args(self, node: NodeView) -> Iterator[Symbol]:
+    @contextlib.contextmanager
+    def rebound(self, values: Mapping[ir.Value, Symbol]) -> Iterator[None]:
+        """Give some values other symbols for a while."""
+        before = {value: self.values[value] for value in values}
+        self.values.update(values)
+        try:
+            yield
+        finally:
+            self.values.update(before)
+
+    def args(self, node: NodeView) -> list[Symbol]:
         """Return the symbols of a node's inputs, all of which are there."""
-        return (self.value(value) for value in node.inputs)
+        return [self.value(value) for value in node.inputs]
+
+    def constant(self, node: NodeView, role: str, array: np.ndarray) -> Symbol:
+        """Return a variable for an array that a builder computed."""
+        return self.variable(f"{node.name}_{role}", array)
 
     def dtype(self, value: ir.Value | None) -> str:
         """Return numpy's name of a tensor's element type.
@@ -120,7 +163,7 @@ class GluonLowering(Lowering[Symbol]):
             UnsupportedError: it is unknown.
         """
         if value is None or value.shape is None:
-            raise self.unsupported(f"the rank of {'an input' if value is None else value.name!r} is unknown")
+            raise self.unsupported(f"the rank of {'an input' if value is None else repr(value.name)} is unknown")
         return len(value.shape)
 
     def sizes(self, value: ir.Value | None) -> list[int]:
@@ -134,9 +177,48 @@ class GluonLowering(Lowering[Symbol]):
             raise self.unsupported(f"needs fixed sizes, but {getattr(value, 'name', None)!r} has shape {shape}")
         return [int(size) for size in shape if size is not None]
 
+    def spatial(self, value: ir.Value | None) -> list[int]:
+        """Return the sizes from the third axis on, all of which must be numbers; batch and channels may be free.
+
+        Raises:
+            UnsupportedError: one is free or unknown.
+        """
+        shape = None if value is None else self.static_shape(value)
+        if shape is None or None in shape[2:]:
+            raise self.unsupported(f"needs a fixed size, but {getattr(value, 'name', None)!r} has shape {shape}")
+        return [int(size) for size in shape[2:] if size is not None]
+
     def axis(self, node: NodeView, rank: int, name: str = "axis") -> int:
         """Return an axis attribute, counted from the front."""
         return int(node[name]) % max(rank, 1)
+
+
+class _Size:
+    """A size while the network runs, shape (1,) int64, with the arithmetic that sizes need."""
+
+    def __init__(self, symbol: Symbol) -> None:
+        self.symbol = symbol
+
+    def __add__(self, other: Any) -> _Size:
+        return _Size(_with(mx.sym.broadcast_add, self.symbol, other, lambda n: self.symbol + n))
+
+    def __mul__(self, other: Any) -> _Size:
+        return _Size(_with(mx.sym.broadcast_mul, self.symbol, other, lambda n: self.symbol * n))
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __neg__(self) -> _Size:
+        return self * -1
+
+    def __floordiv__(self, other: Any) -> _Size:
+        numerator = self.symbol
+        divisor = other.symbol if isinstance(other, _Size) else mx.sym.ones_like(numerator) * other
+        remainder = mx.sym.broadcast_mod(numerator, divisor)
+        return _Size(mx.sym.broadcast_div(numerator - remainder, divisor))
+
+
+def _with(binary: Any, symbol: Symbol, other: Any, scalar: Any) -> Symbol:
+    return binary(symbol, other.symbol) if isinstance(other, _Size) else scalar(int(other))
 
 
 def _numpy_name(value: ir.Value) -> str:

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from portnet.adapter import Lowered, Trainer, TrainPlan
-from portnet.errors import InputError, WeightsError
+from portnet.errors import InputError, UnsupportedError, WeightsError
 from portnet.graph.model import Model
 from portnet.graph.parameters import Role
 from portnet_gluon.arrays import context, shapes_as_in_numpy, to_mxnet
+from portnet_gluon.carriers import CARRIERS, carried
 from portnet_gluon.compat import mx
-from portnet_gluon.lower import GluonLowering
+from portnet_gluon.lower import GluonLowering, Variant
 from portnet_gluon.ops.registry import Symbol
-from portnet_gluon.verify import verify
+from portnet_gluon.verify import needs_probe, reason, verify
 
 __all__ = ["GluonLowered", "block"]
 
@@ -36,19 +37,22 @@ class GluonLowered(Lowered):
         self.context = context(device)
         self.roles = model.roles
         with shapes_as_in_numpy():
-            walk, outputs = self.lower()
+            walk, outputs = self.lower(Variant())
             verify(walk, outputs)
             self.parameters = _parameters(walk, self.context)
             self.native = block(outputs, self.inputs(walk), self.parameters)
+            self._nan_safe: Any = None
+            if needs_probe(walk):
+                self._probe()
 
-    def lower(self, **statistics: Any) -> tuple[GluonLowering, list[Symbol]]:
-        """Walk the model; arguments say what becomes of BatchNormalization's statistics, see `GluonLowering`."""
-        walk = GluonLowering(self.model, **statistics)
+    def lower(self, variant: Variant) -> tuple[GluonLowering, list[Symbol]]:
+        """Walk the model; return the walk and the symbols of the outputs."""
+        walk = GluonLowering(self.model, variant)
         # an output of a block must be an operator's, not a variable
         return walk, [mx.sym.identity(symbol) if _is_variable(symbol) else symbol for symbol in walk.walk()]
 
     def inputs(self, walk: GluonLowering) -> list[Symbol]:
-        """Return the variables of the graph's inputs; a block has one at least, so one that nothing reads if need be."""
+        """Return the variables of the graph's inputs, or one that nothing reads: a block has one at least."""
         found = [walk.values[value] for value in walk.graph.inputs if value.name not in walk.graph.initializers]
         return found or [mx.sym.var("portnet.nothing", dtype="float32")]
 
@@ -57,25 +61,44 @@ class GluonLowered(Lowered):
         names = [port.name for port in self.model.inputs]
         if set(inputs) != set(names):
             raise InputError(f"network {self.model.name!r}: got inputs {sorted(inputs)}, expected {sorted(names)}")
-        with shapes_as_in_numpy():
-            arrays = [self._array(port, inputs[port.name]) for port in self.model.inputs]
-            try:
-                results = self.native(*(arrays or [mx.nd.zeros((1,), ctx=self.context)]))
-                results = results if isinstance(results, list) else [results]
-                values = [result.asnumpy() for result in results]
-            except mx.base.MXNetError as error:
-                shapes = ", ".join(f"{name} {np.shape(inputs[name])}" for name in names)
-                reason = str(error).strip().splitlines()[-1]
-                raise InputError(f"network {self.model.name!r} does not run on {shapes}: {reason}") from error
-        return dict(zip((port.name for port in self.model.outputs), values, strict=True))
+        arrays = [_checked(port, inputs[port.name]) for port in self.model.inputs]
+        try:
+            values = self._values(arrays)
+        except mx.base.MXNetError as error:
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(names, arrays, strict=True))
+            raise InputError(f"network {self.model.name!r} does not run on {shapes}: {reason(error)}") from error
+        return {
+            port.name: value.astype(port.dtype, copy=False) if port.dtype in CARRIERS else value
+            for port, value in zip(self.model.outputs, values, strict=True)
+        }
 
-    def _array(self, port: Any, value: Any) -> Any:
-        array = np.asarray(value)
-        if array.dtype != np.dtype(port.dtype):
-            raise InputError(f"input {port.name!r}: got {array.dtype}, expected {port.dtype}")
-        if port.shape is not None and not _fits(array.shape, port.shape):
-            raise InputError(f"input {port.name!r}: got shape {array.shape}, expected {port.shape}")
-        return to_mxnet(array, self.context)
+    def _values(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        with shapes_as_in_numpy():
+            native = self._nan_safe_block() if any(map(_has_nan, arrays)) else self.native
+            sources = [to_mxnet(array, self.context) for array in arrays]
+            results = native(*(sources or [mx.nd.zeros((1,), ctx=self.context)]))
+            return [result.asnumpy() for result in (results if isinstance(results, list) else [results])]
+
+    def _nan_safe_block(self) -> Any:
+        if self._nan_safe is None:
+            walk, outputs = self.lower(Variant(nan_safe=True))
+            self._nan_safe = block(outputs, self.inputs(walk), self.parameters)
+        return self._nan_safe
+
+    def _probe(self) -> None:
+        """Run once on zeros, so that an operator without a kernel is found now and not when it is used.
+
+        Raises:
+            UnsupportedError: MXNet has no kernel for an operator's element type or rank.
+        """
+        shapes = [_probe_shape(port.shape) for port in self.model.inputs]
+        if None in shapes:
+            return
+        types = [carried(port.dtype) for port in self.model.inputs]
+        try:
+            self._values([np.zeros(shape, dtype) for shape, dtype in zip(shapes, types, strict=True)])
+        except mx.base.MXNetError as error:
+            raise UnsupportedError(f"gluon: {self.model.name!r}: {reason(error)}", engine="gluon") from error
 
     def weights(self) -> dict[str, np.ndarray]:
         """Return copies of parameters and statistics."""
@@ -145,6 +168,27 @@ def _parameters(walk: GluonLowering, ctx: Any) -> Any:
         parameter.initialize(_Given(array), ctx=ctx)
         result._params[name] = parameter
     return result
+
+
+def _checked(port: Any, value: Any) -> np.ndarray:
+    """Return an input as an array of the type that carries it."""
+    array = np.asarray(value)
+    if array.dtype != np.dtype(port.dtype):
+        raise InputError(f"input {port.name!r}: got {array.dtype}, expected {port.dtype}")
+    if port.shape is not None and not _fits(array.shape, port.shape):
+        raise InputError(f"input {port.name!r}: got shape {array.shape}, expected {port.shape}")
+    return array.astype(carried(port.dtype), copy=False)
+
+
+def _probe_shape(shape: tuple[int | str | None, ...] | None) -> list[int] | None:
+    """Return sizes to try an input with: a batch of one where it is free; None when another size is."""
+    if shape is None or not all(isinstance(size, int) for size in shape[1:]):
+        return None
+    return [size if isinstance(size, int) else 1 for size in shape]
+
+
+def _has_nan(array: np.ndarray) -> bool:
+    return array.dtype.kind == "f" and bool(np.isnan(array).any())
 
 
 def _is_variable(symbol: Symbol) -> bool:

@@ -14,6 +14,7 @@ from portnet.graph.model import Model
 from portnet_gluon.arrays import shapes_as_in_numpy, to_mxnet
 from portnet_gluon.compat import mx
 from portnet_gluon.loss import CLASS_WEIGHTS, LABELS, loss_and_hits
+from portnet_gluon.lower import Variant
 from portnet_gluon.network import block
 from portnet_gluon.rules import SLOTS, combine, update
 
@@ -53,8 +54,7 @@ class GluonTrainer(Trainer):
     def _build(self) -> None:
         """Lower again, with the plan's frozen statistics, over the same parameters."""
         lowered, plan = self._lowered, self._plan
-        silent = silent_statistics(lowered.model, plan)
-        walk, outputs = lowered.lower(frozen_statistics=plan.frozen_statistics, silent=silent)
+        walk, outputs = lowered.lower(Variant(plan.frozen_statistics, silent_statistics(lowered.model, plan)))
         inputs, parameters = lowered.inputs(walk), lowered.parameters
         lowered.native = block(outputs, inputs, parameters)
         self._add_class_weights(parameters)
@@ -150,19 +150,23 @@ class GluonTrainer(Trainer):
 
     def state(self) -> dict[str, np.ndarray]:
         """Return "<slot>/<parameter>" arrays, "step" (also the random state) and "lr"."""
-        arrays = {
-            f"{slot}/{name}": array.asnumpy()
-            for slot, values in self._slots.items()
-            for name, array in zip(self._names, values, strict=True)
-        }
+        arrays = {name: array.asnumpy() for name, array in self._slots_by_name().items()}
         return {**arrays, "step": np.array(self._steps, np.int64), "lr": np.array(self._lr, np.float64)}
+
+    def _slots_by_name(self) -> dict[str, Any]:
+        return {
+            f"{slot}/{name}": array
+            for slot, arrays in self._slots.items()
+            for name, array in zip(self._names, arrays, strict=True)
+        }
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Restore; every array is checked before the first is written."""
-        slots = {f"{slot}/{name}": a for slot, all_ in self._slots.items() for name, a in zip(self._names, all_, strict=True)}
+        slots = self._slots_by_name()
         for name, array in slots.items():
-            if name not in state or tuple(state[name].shape) != tuple(array.shape):
-                raise WeightsError(f"optimizer state: {name!r} is missing or has another shape than {tuple(array.shape)}")
+            got = state[name].shape if name in state else None
+            if got != tuple(array.shape):
+                raise WeightsError(f"optimizer state: {name!r} got shape {got}, expected {tuple(array.shape)}")
         with shapes_as_in_numpy():
             for name, array in slots.items():
                 to_mxnet(state[name], self._lowered.context).copyto(array)

@@ -1,4 +1,4 @@
-"""Compares what MXNet infers of a lowered graph with what ONNX says of it, before anything runs.
+"""Holds a lowered graph against what ONNX says of it, before anything runs.
 
 MXNet computes some integer results in float32 and gives some operators other shapes than ONNX's. A network in
 which that happens is refused here, at the first tensor where both differ.
@@ -6,20 +6,29 @@ which that happens is refused here, at the first tensor where both differ.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
 
 from portnet.errors import UnsupportedError
+from portnet_gluon.carriers import carried
 from portnet_gluon.compat import mx
 
 if TYPE_CHECKING:
     from portnet_gluon.lower import GluonLowering
     from portnet_gluon.ops.registry import Symbol
 
-__all__ = ["verify"]
+__all__ = ["needs_probe", "reason", "verify"]
+
+# layers that run on float32 whatever their shapes
+_SOUND = frozenset(
+    {
+        *("Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Gemm", "Flatten"),
+        *("BatchNormalization", "LRN", "Dropout", "Identity", "Concat", "Reshape", "Add", "Sub", "Mul", "Div"),
+        *("Relu", "Sigmoid", "Tanh", "LeakyRelu", "Clip", "HardSigmoid", "Softmax", "LogSoftmax"),
+    }
+)
 
 
 def verify(walk: GluonLowering, outputs: list[Symbol]) -> None:
@@ -29,49 +38,57 @@ def verify(walk: GluonLowering, outputs: list[Symbol]) -> None:
         UnsupportedError: MXNet's inference fails or disagrees.
     """
     bound = [(value, walk.values[value]) for node in walk.graph for value in node.outputs if value in walk.values]
-    if not bound:
-        return
     group = mx.sym.Group([*(symbol for _, symbol in bound), *outputs])
+    known = set(group.list_inputs())
     types = _infer(group.infer_type)
-    shapes = _infer(group.infer_shape, **_input_shapes(walk)) if _sizes_fixed(walk) else None
-    for i, (value, _) in enumerate(bound):
-        _compare(value, types[i], None if shapes is None else shapes[i])
+    inputs = {name: shape for name, shape in _input_shapes(walk).items() if name in known}
+    fixed = all(isinstance(size, int) for shape in inputs.values() for size in shape)
+    shapes = _infer(group.infer_shape, **inputs) if fixed else [None] * len(types)
+    for (value, _), dtype, shape in zip(bound, types, shapes, strict=False):
+        _compare(value, dtype, shape)
 
 
 def _infer(method: Any, **known: Any) -> Any:
     try:
-        return method(**known)[1]
+        found = method(**known)[1]
     except mx.base.MXNetError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise UnsupportedError(f"gluon: MXNet's inference failed: {lines[-1]}", engine="gluon") from error
+        raise UnsupportedError(f"gluon: MXNet's inference failed: {reason(error)}", engine="gluon") from error
+    if found is None:
+        raise UnsupportedError("gluon: MXNet's inference left types or shapes open", engine="gluon")
+    return found
 
 
-def _input_shapes(walk: GluonLowering) -> dict[str, tuple[int, ...]]:
+def _input_shapes(walk: GluonLowering) -> dict[str, tuple[Any, ...]]:
     initializers = walk.graph.initializers
     return {
-        value.name: tuple(value.shape)  # type: ignore[misc]
+        value.name or "": ("?",) if value.shape is None else tuple(value.shape)
         for value in walk.graph.inputs
         if value.name not in initializers
     }
 
 
-def _sizes_fixed(walk: GluonLowering) -> bool:
-    return all(
-        isinstance(size, int)
-        for value in walk.graph.inputs
-        if value.name not in walk.graph.initializers
-        for size in (("?",) if value.shape is None else value.shape)
-    )
-
-
 def _compare(value: ir.Value, dtype: Any, shape: Any) -> None:
     node = value.producer()
-    where = f"gluon: {node.op_type} node {node.name!r}" if node is not None else "gluon"
-    if dtype is not None and value.dtype is not None and np.dtype(dtype) != value.dtype.numpy():
-        raise UnsupportedError(f"{where}: output {value.name!r} would be {dtype}, expected {value.dtype.numpy()}")
+    where = f"gluon: {node.op_type} node {node.name!r}: output {value.name!r}" if node is not None else "gluon"
+    expected_type = None if value.dtype is None else carried(str(value.dtype.numpy()))
+    if expected_type is not None and np.dtype(dtype) != expected_type:
+        raise UnsupportedError(f"{where} would be {np.dtype(dtype)}, expected {expected_type}", engine="gluon")
     if shape is None or value.shape is None:
         return
     expected = [size if isinstance(size, int) else None for size in value.shape]
-    agrees = len(expected) == len(shape) and all(e in (None, s) for e, s in zip(expected, shape, strict=False))
-    if not agrees and math.prod(shape) >= 0:
-        raise UnsupportedError(f"{where}: output {value.name!r} would have shape {tuple(shape)}, expected {expected}")
+    if len(expected) != len(shape) or any(e not in (None, s) for e, s in zip(expected, shape, strict=True)):
+        raise UnsupportedError(f"{where} would have shape {tuple(shape)}, expected {expected}", engine="gluon")
+
+
+def needs_probe(walk: GluonLowering) -> bool:
+    """Whether the graph has more than layers that are known to run on float32."""
+    values = [value for node in walk.graph for value in node.outputs if value in walk.values]
+    plain = all(value.dtype in (ir.DataType.FLOAT, None) for value in values)
+    return not plain or any(node.op_type not in _SOUND for node in walk.graph)
+
+
+def reason(error: Exception) -> str:
+    """Return the line of MXNet's error that says why."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    marked = [line for line in lines if "Check failed" in line or "Error in operator" in line]
+    return (marked or lines)[-1]

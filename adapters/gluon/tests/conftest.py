@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from portnet_gluon import Engine
 
 from portnet.adapter import OptimizerSpec, ParameterPlan, TrainPlan
 from portnet.graph.model import Model
-from portnet_gluon import Engine
 
 
 def make_model(nodes, weights, *, inputs=(("x", ("N", 3, 8, 8)),), outputs=("logits",), name="net") -> Model:

@@ -214,9 +214,7 @@ def test_resumed_run_is_bit_identical(engine, build, name):
 def test_dropout_is_live_in_training_and_depends_on_the_seed(engine, build):
     model = build.convnet(dropout=0.5)
     x, y = build.batch(model)
-    losses = {
-        seed: engine.lower(model).trainer(build.plan(model, seed=seed)).step(x, y).loss for seed in (1, 1, 2)
-    }
+    losses = {seed: engine.lower(model).trainer(build.plan(model, seed=seed)).step(x, y).loss for seed in (1, 1, 2)}
     assert losses[1] != losses[2]
     lowered = engine.lower(model)
     np.testing.assert_array_equal(lowered.predict(x), lowered.predict(x))

@@ -8,6 +8,7 @@ from portnet_gluon.ops import (
     linear,
     normalization,
     pooling,
+    quantize,
     reduction,
     shape,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "linear",
     "normalization",
     "pooling",
+    "quantize",
     "reduction",
     "shape",
 ]

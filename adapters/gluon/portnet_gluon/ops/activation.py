@@ -6,11 +6,11 @@ from typing import Any
 
 from portnet.graph.lowering import NodeView
 from portnet_gluon.compat import mx
-from portnet_gluon.ops.registry import Builder, Symbol, op
+from portnet_gluon.ops.registry import INTEGERS_AS_DOUBLE, Builder, Symbol, op
 from portnet_gluon.ops.windows import lowest
 
 # op -> act_type of mx.sym.Activation
-_ACTIVATIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Softplus": "softrelu", "Softsign": "softsign"}
+_ACTIVATIONS = {"Sigmoid": "sigmoid", "Tanh": "tanh", "Softsign": "softsign"}
 
 
 def _activation(kind: str) -> Builder:
@@ -22,6 +22,24 @@ def _activation(kind: str) -> Builder:
 
 for _name, _kind in _ACTIVATIONS.items():
     op(_name)(_activation(_kind))
+
+
+@op("Relu", instead=INTEGERS_AS_DOUBLE)
+def relu(walk: Any, node: NodeView) -> Symbol:
+    """``mx.sym.Activation``; the plain operator where NaN must stay NaN."""
+    x = walk.value(node.required(0))
+    return (
+        mx.sym.relu(x, name=node.name)
+        if walk.variant.nan_safe
+        else mx.sym.Activation(x, act_type="relu", name=node.name)
+    )
+
+
+@op("Softplus")
+def softplus(walk: Any, node: NodeView) -> Symbol:
+    """max(x, 0) + log(1 + e^−|x|), which does not overflow as MXNet's softrelu does."""
+    x = walk.value(node.required(0))
+    return mx.sym.elemwise_add(mx.sym.relu(x), mx.sym.log1p(mx.sym.exp(-mx.sym.abs(x))), name=node.name)
 
 
 @op("LeakyRelu")
@@ -78,14 +96,20 @@ def clip(walk: Any, node: NodeView) -> Symbol:
     """``mx.sym.clip`` between numbers; computed bounds by minimum and maximum."""
     x, dtype = walk.value(node.required(0)), walk.dtype(node.required(0))
     low, high = node.input(1), node.input(2)
-    known = [None if bound is None else walk.try_host(bound) for bound in (low, high)]
-    if dtype == "float32" and all(b is None or k is not None for b, k in zip((low, high), known, strict=True)):
-        a_min, a_max = (default if k is None else float(k.array.item()) for k, default in zip(known, _ENDS, strict=True))
-        if a_min <= a_max:
-            return mx.sym.clip(x, a_min=a_min, a_max=a_max, name=node.name)
+    bounds = [_bound(walk, value, default) for value, default in zip((low, high), _ENDS, strict=True)]
+    if dtype == "float32" and None not in bounds and bounds[0] <= bounds[1]:
+        return mx.sym.clip(x, a_min=bounds[0], a_max=bounds[1], name=node.name)
     if low is not None:
         x = mx.sym.broadcast_maximum(x, walk.value(low))
     return x if high is None else mx.sym.broadcast_minimum(x, walk.value(high))
 
 
 _ENDS = (lowest("float32"), -lowest("float32"))
+
+
+def _bound(walk: Any, value: Any, default: float) -> float | None:
+    """Return a bound that is known, the end of the range where it is left out, or None when it is computed."""
+    if value is None:
+        return default
+    known = walk.try_host(value)
+    return None if known is None else float(known.array.item())

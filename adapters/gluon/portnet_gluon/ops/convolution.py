@@ -6,11 +6,11 @@ from typing import Any
 
 from portnet.graph.lowering import NodeView
 from portnet_gluon.compat import mx
-from portnet_gluon.ops.registry import Symbol, op
+from portnet_gluon.ops.registry import HALF_AS_FLOAT, Symbol, op
 from portnet_gluon.ops.windows import Window, pad, window
 
 
-@op("Conv")
+@op("Conv", instead=HALF_AS_FLOAT)
 def conv(walk: Any, node: NodeView) -> Symbol:
     """``mx.sym.Convolution`` of 1 to 3 spatial axes; asymmetric padding by a ``Pad`` before it."""
     shape = walk.sizes(node.required(1))
@@ -21,7 +21,7 @@ def conv(walk: Any, node: NodeView) -> Symbol:
     return _layer(mx.sym.Convolution, walk, node, x, win, shape[0], pad=begin)
 
 
-@op("ConvTranspose")
+@op("ConvTranspose", instead=HALF_AS_FLOAT)
 def conv_transpose(walk: Any, node: NodeView) -> Symbol:
     """``mx.sym.Deconvolution`` of the whole extent, cropped where ONNX pads."""
     shape = walk.sizes(node.required(1))
@@ -74,7 +74,7 @@ def _transpose_padding(walk: Any, node: NodeView, kernel: list[int]) -> tuple[li
         return pads[:rank], pads[rank:], extra
     if mode == "VALID" and not target:
         return [0] * rank, [0] * rank, extra
-    sizes = walk.sizes(node.required(0))[2:]
+    sizes = walk.spatial(node.required(0))
     target = list(target or (n * s for n, s in zip(sizes, strides, strict=True)))[-rank:]
     totals = [
         s * (n - 1) + e + (k - 1) * d + 1 - t

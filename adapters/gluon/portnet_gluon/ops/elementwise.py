@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from portnet.graph.lowering import NodeView
 from portnet_gluon.arrays import DTYPES
+from portnet_gluon.carriers import carried
 from portnet_gluon.compat import mx
 from portnet_gluon.ops.registry import Builder, Symbol, numpy_op, op
 
@@ -54,9 +55,9 @@ _COMPARISONS = {
     "Less": "less",
     "GreaterOrEqual": "greater_equal",
     "LessOrEqual": "less_equal",
-    "And": "bitwise_and",
-    "Or": "bitwise_or",
-    "Xor": "bitwise_xor",
+    "And": "multiply",
+    "Or": "add",
+    "Xor": "not_equal",
     "BitwiseAnd": "bitwise_and",
     "BitwiseOr": "bitwise_or",
     "BitwiseXor": "bitwise_xor",
@@ -126,9 +127,11 @@ def divide(walk: Any, node: NodeView) -> Symbol:
 def mod(walk: Any, node: NodeView) -> Symbol:
     """Remainder with the divisor's sign, or with ``fmod`` the dividend's."""
     a, b = walk.args(node)
+    if np.dtype(walk.dtype(node.required(1))).kind != "f":
+        b = mx.sym.where(b, b, mx.sym.ones_like(b))
     if not node["fmod"]:
         return mx.sym.broadcast_mod(a, b, name=node.name)
-    return mx.sym.sign(a) * mx.sym.broadcast_mod(mx.sym.abs(a), mx.sym.abs(b))
+    return mx.sym.broadcast_mul(mx.sym.sign(a), mx.sym.broadcast_mod(mx.sym.abs(a), mx.sym.abs(b)))
 
 
 @op("Pow")
@@ -147,11 +150,16 @@ def power(walk: Any, node: NodeView) -> Symbol:
 
 @op("Round")
 def round_half_even(walk: Any, node: NodeView) -> Symbol:
-    """Nearest integer, halves to the even one: twice the nearest of x/2 is right exactly at the halves."""
-    x = walk.value(node.required(0))
+    """Nearest integer, halves to the even one."""
+    return half_even(walk.value(node.required(0)))
+
+
+def half_even(x: Symbol) -> Symbol:
+    """Return x rounded; twice the nearest integer of x / 2 is right exactly at the halves."""
     floor = mx.sym.floor(x)
-    is_half = mx.sym.elemwise_sub(x, floor) == 0.5
-    return mx.sym.where(is_half, mx.sym.floor(x / 2 + 0.5) * 2, mx.sym.floor(x + 0.5), name=node.name)
+    rest = mx.sym.elemwise_sub(x, floor)
+    even = mx.sym.floor(x / 2 + 0.5) * 2
+    return mx.sym.where(rest == 0.5, even, mx.sym.where(rest > 0.5, floor + 1, floor))
 
 
 @op("IsInf")
@@ -169,6 +177,7 @@ def is_inf(walk: Any, node: NodeView) -> Symbol:
 def cast(walk: Any, node: NodeView) -> Symbol:
     """Conversion between the element types that MXNet has."""
     target = ir.DataType(node["to"])
-    if target == ir.DataType.STRING or str(target.numpy()) not in DTYPES:
+    name = "string" if target == ir.DataType.STRING else carried(str(target.numpy()))
+    if name not in DTYPES:
         raise walk.unsupported(f"to: got {target.name}, which MXNet has no arrays of")
-    return mx.sym.cast(walk.value(node.required(0)), dtype=str(target.numpy()), name=node.name)
+    return mx.sym.cast(walk.value(node.required(0)), dtype=name, name=node.name)

@@ -1,17 +1,260 @@
-"""Ops that pick elements by index."""
+"""Ops that pick, place, order or count elements by index."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
+
+import numpy as np
 
 from portnet.graph.lowering import NodeView
 from portnet_gluon.compat import mx
-from portnet_gluon.ops.registry import Symbol, numpy_op, op
+from portnet_gluon.ops.registry import BOOL_AS_BYTES, Symbol, cast, numpy_op, op
+
+# scattering has no kernel for these
+_BYTES_AS_INTEGERS = {"bool": "int32", "uint8": "int32", "int8": "int32"}
+
+# longest axis that is scattered step by step
+_MAX_STEPS = 256
 
 
 @op("Gather")
 def gather(walk: Any, node: NodeView) -> Symbol:
-    """``mx.sym.take``; negative indices count from the end."""
+    """numpy's take; negative indices count from the end."""
     axis = walk.axis(node, walk.rank(node.required(0)))
     data, indices = walk.args(node)
     return numpy_op("take", data, indices, axis=axis, mode="wrap", name=node.name)
+
+
+@op("GatherElements")
+def gather_elements(walk: Any, node: NodeView) -> Symbol:
+    """``mx.sym.gather_nd`` at coordinates that are a constant grid but on one axis."""
+    return mx.sym.gather_nd(walk.value(node.required(0)), _element_coordinates(walk, node), name=node.name)
+
+
+@op("GatherND")
+def gather_nd(walk: Any, node: NodeView) -> Symbol:
+    """``mx.sym.gather_nd``; batch axes by a constant grid."""
+    coordinates = _tuple_coordinates(walk, node, node["batch_dims"])
+    return mx.sym.gather_nd(walk.value(node.required(0)), coordinates, name=node.name)
+
+
+def _element_coordinates(walk: Any, node: NodeView) -> Symbol:
+    """Return int64 coordinates (rank, *indices' sizes): the element's own, but on ``axis`` the index."""
+    data, indices = node.required(0), node.required(1)
+    axis, sizes = walk.axis(node, walk.rank(data)), walk.sizes(indices)
+    size = walk.sizes(data)[axis]
+    picked = _counted_from_front(cast(walk.value(indices), "int64"), size)
+    grid = np.indices(sizes)
+    rows = [
+        picked if i == axis else walk.constant(node, f"grid{i}", grid[i].astype(np.int64)) for i in range(len(sizes))
+    ]
+    return mx.sym.stack(*rows, axis=0)
+
+
+def _tuple_coordinates(walk: Any, node: NodeView, batch_dims: int = 0) -> Symbol:
+    """Return int64 coordinates (n, *indices' sizes but the last) of index tuples, batch axes before them."""
+    data, indices = node.required(0), node.required(1)
+    sizes, bounds = walk.sizes(indices), walk.sizes(data)
+    count = sizes[-1]
+    tuples = cast(walk.value(indices), "int64")
+    grid = np.indices(sizes[:-1])
+    rows = [walk.constant(node, f"grid{i}", grid[i].astype(np.int64)) for i in range(batch_dims)]
+    for i in range(count):
+        column = mx.sym.squeeze(mx.sym.slice_axis(tuples, axis=-1, begin=i, end=i + 1), axis=(len(sizes) - 1,))
+        rows.append(_counted_from_front(column, bounds[batch_dims + i]))
+    return mx.sym.stack(*rows, axis=0)
+
+
+def _counted_from_front(indices: Symbol, size: int) -> Symbol:
+    return mx.sym.where(indices < 0, indices + size, indices)
+
+
+@op("ScatterElements", "Scatter", instead=_BYTES_AS_INTEGERS)
+def scatter_elements(walk: Any, node: NodeView) -> Symbol:
+    """Data with some elements replaced, or reduced with updates."""
+    return _scatter(walk, node, _element_coordinates(walk, node), node.required(2), node.get("reduction", "none"))
+
+
+@op("ScatterND", instead=_BYTES_AS_INTEGERS)
+def scatter_nd(walk: Any, node: NodeView) -> Symbol:
+    """Data with some slices replaced, or reduced with updates."""
+    return _scatter(walk, node, _tuple_coordinates(walk, node), node.required(2), node.get("reduction", "none"))
+
+
+# reduction -> function of what is there and what comes
+_REDUCTIONS = {
+    "add": mx.sym.broadcast_add,
+    "mul": mx.sym.broadcast_mul,
+    "max": mx.sym.broadcast_maximum,
+    "min": mx.sym.broadcast_minimum,
+}
+
+
+def _scatter(walk: Any, node: NodeView, coordinates: Symbol, updates: Any, reduction: str) -> Symbol:
+    data, shape = walk.value(node.required(0)), walk.sizes(node.required(0))
+    new = walk.value(updates)
+    if reduction == "none":
+        return mx.sym.where(_hits(coordinates, new, shape), _placed(coordinates, new, shape), data)
+    if reduction == "add":
+        return mx.sym.elemwise_add(data, _placed(coordinates, new, shape))
+    return _scatter_in_turn(walk, node, coordinates, new, reduction)
+
+
+def _placed(coordinates: Symbol, updates: Symbol, shape: list[int]) -> Symbol:
+    """Zeros with updates added in: the gradient of gather_nd, which adds up what falls on one place."""
+    return mx.sym._internal._backward_gather_nd(updates, coordinates, shape=shape)
+
+
+def _hits(coordinates: Symbol, updates: Symbol, shape: list[int]) -> Symbol:
+    return _placed(coordinates, mx.sym.ones_like(updates), shape) > 0
+
+
+def _scatter_in_turn(walk: Any, node: NodeView, coordinates: Symbol, updates: Symbol, reduction: str) -> Symbol:
+    """Reduce one update after the other, since several may fall on one place."""
+    data, shape = walk.value(node.required(0)), walk.sizes(node.required(0))
+    sizes = walk.sizes(node.required(1))
+    tuples = sizes if node.op != "ScatterND" else sizes[:-1]
+    count, rank = math.prod(tuples), 1 + len(tuples)
+    if count > _MAX_STEPS:
+        raise walk.unsupported(f"reduction: got {reduction} of {count} updates, expected at most {_MAX_STEPS}")
+    flat = mx.sym.reshape(coordinates, shape=(0, -1)) if rank > 1 else mx.sym.expand_dims(coordinates, axis=1)
+    rows = mx.sym.reshape(updates, shape=(count, *walk.sizes(node.required(2))[len(tuples) :]))
+    for i in range(count):
+        at = mx.sym.slice_axis(flat, axis=1, begin=i, end=i + 1)
+        new = mx.sym.slice_axis(rows, axis=0, begin=i, end=i + 1)
+        reduced = _REDUCTIONS[reduction](data, _placed(at, new, shape))
+        data = mx.sym.where(_hits(at, new, shape), reduced, data)
+    return data
+
+
+@op("ArgMax", "ArgMin")
+def arg_extreme(walk: Any, node: NodeView) -> Symbol:
+    """numpy's argmax or argmin; the last of several by counting from the back."""
+    value = node.required(0)
+    axis = walk.axis(node, walk.rank(value))
+    x, last = walk.value(value), bool(node["select_last_index"])
+    operator = "argmax" if node.op == "ArgMax" else "argmin"
+    if not last:
+        return numpy_op(operator, x, axis=axis, keepdims=bool(node["keepdims"]), name=node.name)
+    found = numpy_op(operator, mx.sym.flip(x, axis=axis), axis=axis, keepdims=bool(node["keepdims"]))
+    size = walk.static_shape(value)[axis]
+    if size is None:
+        raise walk.unsupported(f"select_last_index: got 1 on axis {axis}, whose size is free")
+    return found * -1 + (size - 1)
+
+
+@op("TopK")
+def top_k(walk: Any, node: NodeView) -> list[Symbol]:
+    """``mx.sym.topk``; the first of equal elements comes first."""
+    k = walk.host_ints(node.required(1))[0]
+    found = mx.sym.topk(
+        walk.value(node.required(0)),
+        axis=node["axis"],
+        k=k,
+        ret_typ="both",
+        is_ascend=not node["largest"],
+        dtype="int64",
+        name=node.name,
+    )
+    return [found[0], found[1]]
+
+
+@op("OneHot")
+def one_hot(walk: Any, node: NodeView) -> Symbol:
+    """off + (on − off) where the index, counted from the end when negative, is the place on the new axis."""
+    indices, values = node.required(0), walk.value(node.required(2))
+    depth = walk.host_ints(node.required(1))[0]
+    rank = walk.rank(indices) + 1
+    axis = node["axis"] % rank
+    places = walk.constant(node, "places", np.arange(depth).reshape([-1] + [1] * (rank - 1 - axis)))
+    index = _counted_from_front(cast(walk.value(indices), "int64"), depth)
+    hit = numpy_op("equal", mx.sym.expand_dims(index, axis=axis), places)
+    off, on = (mx.sym.slice_axis(values, axis=0, begin=i, end=i + 1) for i in (0, 1))
+    return numpy_op("where", hit, on, off, name=node.name)
+
+
+@op("Hardmax")
+def hardmax(walk: Any, node: NodeView) -> Symbol:
+    """One at the first maximum of the axis, zero elsewhere."""
+    value = node.required(0)
+    rank, shape = walk.rank(value), walk.static_shape(value)
+    axis = walk.axis(node, rank)
+    if shape[axis] is None:
+        raise walk.unsupported(f"axis: got {axis}, whose size is free")
+    places = walk.constant(node, "places", np.arange(shape[axis]).reshape([-1] + [1] * (rank - 1 - axis)))
+    first = numpy_op("argmax", walk.value(value), axis=axis, keepdims=True)
+    return cast(numpy_op("equal", first, places), walk.dtype(value))
+
+
+@op("CumSum")
+def cumulative_sum(walk: Any, node: NodeView) -> Symbol:
+    """numpy's cumsum, of the flipped data for ``reverse``, moved by one for ``exclusive``."""
+    return _cumulative(walk, node, lambda x, axis: mx.sym.np.cumsum(x.as_np_ndarray(), axis=axis).as_nd_ndarray(), 0)
+
+
+@op("CumProd")
+def cumulative_product(walk: Any, node: NodeView) -> Symbol:
+    """Product after product."""
+    sizes = walk.sizes(node.required(0))
+
+    def product(x: Symbol, axis: int) -> Symbol:
+        parts = [mx.sym.slice_axis(x, axis=axis, begin=i, end=i + 1) for i in range(sizes[axis])]
+        return mx.sym.concat(*_accumulated(parts), dim=axis)
+
+    return _cumulative(walk, node, product, 1)
+
+
+def _accumulated(parts: list[Symbol]) -> list[Symbol]:
+    results = parts[:1]
+    for part in parts[1:]:
+        results.append(mx.sym.elemwise_mul(results[-1], part))
+    return results
+
+
+def _cumulative(walk: Any, node: NodeView, function: Any, neutral: int) -> Symbol:
+    rank = walk.rank(node.required(0))
+    axis = walk.host_ints(node.required(1))[0] % rank
+    x = walk.value(node.required(0))
+    if node["reverse"]:
+        x = mx.sym.flip(x, axis=axis)
+    if node["exclusive"]:
+        width = tuple((1, 0) if i == axis else (0, 0) for i in range(rank))
+        x = numpy_op("pad", x, pad_width=width, mode="constant", constant_value=neutral)
+        x = mx.sym.slice_axis(x, axis=axis, begin=0, end=-1)
+    y = function(x, axis)
+    return mx.sym.flip(y, axis=axis) if node["reverse"] else y
+
+
+@op("ReverseSequence")
+def reverse_sequence(walk: Any, node: NodeView) -> Symbol:
+    """``mx.sym.SequenceReverse``, which wants time first and the batch second."""
+    x, lengths = walk.args(node)
+    time, batch = node["time_axis"], node["batch_axis"]
+    if (time, batch) == (1, 0):
+        x = mx.sym.swapaxes(x, dim1=0, dim2=1)
+    y = mx.sym.SequenceReverse(x, cast(lengths, "float32"), use_sequence_length=True, axis=0)
+    return mx.sym.swapaxes(y, dim1=0, dim2=1) if (time, batch) == (1, 0) else y
+
+
+@op("Compress", instead=BOOL_AS_BYTES)
+def compress(walk: Any, node: NodeView) -> Symbol:
+    """The elements that a constant condition selects."""
+    chosen = np.flatnonzero(walk.host(node.required(1)))
+    x, axis = walk.value(node.required(0)), node.get("axis")
+    if axis is None:
+        x, axis = mx.sym.reshape(x, shape=(-1,)), 0
+    indices = walk.constant(node, "chosen", chosen.astype(np.int64))
+    return numpy_op("take", x, indices, axis=axis % max(walk.rank(node.required(0)), 1), mode="clip", name=node.name)
+
+
+@op("BitShift", instead={"uint8": "int64", "uint16": "int64", "uint32": "int64"})
+def bit_shift(walk: Any, node: NodeView) -> Symbol:
+    """Times, or divided by, a power of two; what leaves the width is gone."""
+    x, by = walk.args(node)
+    bits = np.iinfo(walk.dtype(node.required(0))).bits
+    power = mx.sym.broadcast_power(mx.sym.ones_like(by) * 2, mx.sym.minimum(by, bits))
+    if node["direction"] == "RIGHT":
+        return mx.sym.broadcast_div(x, power, name=node.name)
+    kept = numpy_op("bitwise_and_scalar", mx.sym.broadcast_mul(x, power), scalar=2**bits - 1, is_int=True)
+    return mx.sym.identity(kept, name=node.name)

@@ -24,9 +24,9 @@ def batch_normalization(walk: Any, node: NodeView) -> Symbol | list[Symbol]:
 
 def _native_batch_norm(walk: Any, node: NodeView) -> Symbol:
     mean, variance = node.required(3).name, node.required(4).name
-    frozen = not walk.frozen_statistics.isdisjoint((mean, variance))
+    frozen = not walk.variant.frozen_statistics.isdisjoint((mean, variance))
     arguments = list(walk.args(node))
-    if mean in walk.silent:
+    if mean in walk.variant.silent:
         axes = [0, *range(2, walk.rank(node.required(0)))]
         moments = mx.sym.moments(mx.sym.BlockGrad(arguments[0]), axes=axes)
         walk.batch_moments += [(mean, moments[0], node["momentum"]), (variance, moments[1], node["momentum"])]

@@ -8,26 +8,26 @@ from typing import Any
 
 from portnet.graph.lowering import NodeView
 from portnet_gluon.compat import mx
-from portnet_gluon.ops.registry import Symbol, op
+from portnet_gluon.ops.registry import HALF_AS_FLOAT, Symbol, op
 from portnet_gluon.ops.windows import Window, lowest, pad, window
 
-_NATIVE = {"float16", "float32", "float64"}
+BYTES_AS_FLOAT = {"int8": "float32", "uint8": "float32"}
 
 
-@op("MaxPool")
+@op("MaxPool", instead=BYTES_AS_FLOAT)
 def max_pool(walk: Any, node: NodeView) -> Symbol:
     """``mx.sym.Pooling`` of type max; the output Indices is refused."""
     if len(node.outputs) > 1 and node.outputs[1].name:
         raise walk.unsupported("output Indices: MXNet's pooling does not tell where the maximum stood")
     win = window(walk, node, list(node["kernel_shape"]))
     x, value = walk.value(node.required(0)), node.required(0)
-    if _is_native(walk, value, win):
+    if _is_native(walk, value, win) and not walk.variant.nan_safe:
         return _pool(node, x, win, "max")
     x, win = _fitted(walk, value, x, win, lowest(walk.dtype(value)))
     return functools.reduce(mx.sym.broadcast_maximum, _taps(walk, node, x, win))
 
 
-@op("AveragePool")
+@op("AveragePool", instead=HALF_AS_FLOAT)
 def average_pool(walk: Any, node: NodeView) -> Symbol:
     """``mx.sym.Pooling`` of type avg; elsewhere the sum over each window divided by the number of its elements."""
     win = window(walk, node, list(node["kernel_shape"]))
@@ -39,8 +39,8 @@ def average_pool(walk: Any, node: NodeView) -> Symbol:
     if counted:
         ones = pad(ones, win.begin, win.end, 1.0)
         x = pad(x, win.begin, win.end)
-        sizes = [n + b + e for n, b, e in zip(walk.sizes(value)[2:], win.begin, win.end, strict=True)]
-        beyond = win.end_to_fit(walk.sizes(value)[2:])
+        sizes = [n + b + e for n, b, e in zip(walk.spatial(value), win.begin, win.end, strict=True)]
+        beyond = win.end_to_fit(walk.spatial(value))
         ends = [e - given for e, given in zip(beyond, win.end, strict=True)]
         x, ones = pad(x, [0] * win.rank, ends), pad(ones, [0] * win.rank, ends)
         sizes = [n + e for n, e in zip(sizes, ends, strict=True)]
@@ -68,8 +68,9 @@ def global_pool(walk: Any, node: NodeView) -> Symbol:
     rank = walk.rank(node.required(0)) - 2
     kind = "avg" if node.op == "GlobalAveragePool" else "max"
     x = walk.value(node.required(0))
-    if rank not in (1, 2, 3):
-        raise walk.unsupported(f"got {rank} spatial axes, expected 1, 2 or 3")
+    if rank not in (1, 2, 3) or (kind == "max" and walk.variant.nan_safe):
+        reduction = mx.sym.mean if kind == "avg" else mx.sym.max
+        return reduction(x, axis=tuple(range(2, rank + 2)), keepdims=True, name=node.name)
     return mx.sym.Pooling(x, kernel=[1] * rank, global_pool=True, pool_type=kind, name=node.name)
 
 
@@ -84,14 +85,14 @@ def global_lp_pool(walk: Any, node: NodeView) -> Symbol:
 def _is_native(walk: Any, value: Any, win: Window) -> bool:
     plain = win.is_symmetric and set(win.dilations) == {1} and win.rank in (1, 2, 3)
     padded_less_than_kernel = all(p < k for p, k in zip(win.begin, win.kernel, strict=True))
-    return plain and padded_less_than_kernel and walk.dtype(value) in _NATIVE and _ceil_agrees(walk, value, win)
+    return plain and padded_less_than_kernel and _ceil_agrees(walk, value, win)
 
 
 def _ceil_agrees(walk: Any, value: Any, win: Window) -> bool:
     """Whether MXNet's 'full' has as many windows: it keeps one that starts in the end padding, ONNX does not."""
     if not win.ceil or all(s + p <= k for s, p, k in zip(win.strides, win.begin, win.kernel, strict=True)):
         return True
-    sizes = walk.sizes(value)[2:]
+    sizes = walk.spatial(value)
     full = [-(-(n + 2 * p - k) // s) + 1 for n, p, k, s in zip(sizes, win.begin, win.kernel, win.strides, strict=True)]
     return full == win.output_sizes(sizes)
 
@@ -116,12 +117,12 @@ def _unpadded(win: Window) -> Window:
 
 def _fitted(walk: Any, value: Any, x: Symbol, win: Window, fill: float) -> tuple[Symbol, Window]:
     """Pad x so that every window is complete and none needs padding."""
-    return pad(x, win.begin, win.end_to_fit(walk.sizes(value)[2:]), fill), _unpadded(win)
+    return pad(x, win.begin, win.end_to_fit(walk.spatial(value)), fill), _unpadded(win)
 
 
 def _taps(walk: Any, node: NodeView, x: Symbol, win: Window) -> list[Symbol]:
     """Return, for each tap of the window, x at that tap of every window: shape (N, C, *output)."""
-    counts = walk.sizes(node.outputs[0])[2:]
+    counts = walk.spatial(node.outputs[0])
     return [
         mx.sym.slice(
             x,

@@ -23,9 +23,7 @@ def _reduction(function: Callable[..., Symbol]) -> Builder:
         axes = [] if node.input(1) is None else walk.host_ints(node.required(1))
         if not axes and node.get("noop_with_empty_axes", 0):
             return mx.sym.identity(walk.value(node.required(0)), name=node.name)
-        return function(
-            walk.value(node.required(0)), axis=tuple(axes), keepdims=bool(node["keepdims"]), name=node.name
-        )
+        return function(walk.value(node.required(0)), axis=tuple(axes), keepdims=bool(node["keepdims"]), name=node.name)
 
     return builder
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
+
+from portnet.graph.host import HostValue, axis_size
 from portnet.graph.lowering import NodeView
 from portnet_gluon.compat import mx
-from portnet_gluon.ops.registry import Symbol, numpy_op, op
+from portnet_gluon.ops.registry import BOOL_AS_BYTES, Symbol, numpy_op, op
 
 
 @op("Flatten")
@@ -17,7 +21,7 @@ def flatten(walk: Any, node: NodeView) -> Symbol:
     x = walk.value(node.required(0))
     if axis == 1:
         return mx.sym.Flatten(x, name=node.name) if rank > 1 else mx.sym.reshape(x, shape=(-1, 1), name=node.name)
-    known = [size for size in walk.static_shape(node.outputs[0]) or ()]
+    known = list(walk.static_shape(node.outputs[0]) or ())
     return mx.sym.reshape(x, shape=reshape_codes(walk, known or [None, None]), name=node.name)
 
 
@@ -32,23 +36,20 @@ def reshape(walk: Any, node: NodeView) -> Symbol:
     inferred = walk.static_shape(node.outputs[0]) or [None] * len(sizes)
     sizes = [known if size is None else size for size, known in zip(sizes, inferred, strict=True)]
     copied = [_is_same_size(walk, source, axis, size) for axis, size in enumerate(dims)]
+    if 0 in sizes:
+        return numpy_op("reshape", walk.value(source), newshape=sizes, name=node.name)
     return mx.sym.reshape(walk.value(source), shape=reshape_codes(walk, sizes, copied), name=node.name)
 
 
 def _axis_size(walk: Any, value: Any, axis: int) -> Any:
     """Return an axis's size: a number, or the symbol that stands for it."""
-    from portnet.graph.host import _size
-
-    return _size(walk, value, axis, value.shape[axis])
+    return axis_size(walk, value, axis, value.shape[axis])
 
 
 def _is_same_size(walk: Any, source: Any, axis: int, size: Any) -> bool:
     shape = source.shape
     return (
-        not isinstance(size, int)
-        and shape is not None
-        and axis < len(shape)
-        and _axis_size(walk, source, axis) == size
+        not isinstance(size, int) and shape is not None and axis < len(shape) and _axis_size(walk, source, axis) == size
     )
 
 
@@ -58,8 +59,6 @@ def reshape_codes(walk: Any, sizes: list[int | None], copied: list[bool] | None 
     Raises:
         UnsupportedError: more than one size is neither known nor copied.
     """
-    if 0 in sizes:
-        return _empty_shape(walk, sizes)
     copied = copied or [False] * len(sizes)
     free = [axis for axis, size in enumerate(sizes) if size is None]
     keep = [axis for axis in free if copied[axis]] if len(free) > 1 else []
@@ -68,11 +67,7 @@ def reshape_codes(walk: Any, sizes: list[int | None], copied: list[bool] | None 
     return [0 if axis in keep else -1 if size is None else size for axis, size in enumerate(sizes)]
 
 
-def _empty_shape(walk: Any, sizes: list[int | None]) -> list[int]:
-    raise walk.unsupported(f"shape: got {sizes}: MXNet's reshape takes 0 for a code")
-
-
-@op("Transpose")
+@op("Transpose", instead=BOOL_AS_BYTES)
 def transpose(walk: Any, node: NodeView) -> Symbol:
     """``mx.sym.transpose``."""
     axes = node.get("perm") or list(range(walk.rank(node.required(0))))[::-1]
@@ -97,7 +92,7 @@ def unsqueeze(walk: Any, node: NodeView) -> Symbol:
     return x
 
 
-@op("Concat")
+@op("Concat", instead=BOOL_AS_BYTES)
 def concat(walk: Any, node: NodeView) -> Symbol:
     """``mx.sym.concat``."""
     return mx.sym.concat(*walk.args(node), dim=walk.axis(node, walk.rank(node.required(0))), name=node.name)
@@ -118,9 +113,7 @@ def split(walk: Any, node: NodeView) -> list[Symbol]:
         sizes = [min(chunk, total - chunk * i) for i in range(count)]
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
     x = walk.value(value)
-    return [
-        mx.sym.slice_axis(x, axis=axis, begin=end - size, end=end) for end, size in zip(ends, sizes, strict=True)
-    ]
+    return [mx.sym.slice_axis(x, axis=axis, begin=end - size, end=end) for end, size in zip(ends, sizes, strict=True)]
 
 
 @op("Slice")
@@ -158,14 +151,14 @@ def expand(walk: Any, node: NodeView) -> Symbol:
     if added:
         x = mx.sym.reshape(x, shape=[1] * added + [-2] if rank else [1] * added)
     if None in sizes:
-        return _expand_free(walk, node, x, sizes, added)
+        wanted = walk.host_dims(node.required(1))
+        own = [1] * added + list(walk.static_shape(node.required(0)))
+        return broadcast_free(walk, x, own, [1] * (len(sizes) - len(wanted)) + wanted)
     return numpy_op("broadcast_to", x, shape=tuple(sizes), name=node.name)
 
 
-def _expand_free(walk: Any, node: NodeView, x: Symbol, sizes: Any, added: int) -> Symbol:
-    """Broadcast axis by axis: to a number, or like the tensor that a free size was read from."""
-    own = [1] * added + list(walk.static_shape(node.required(0)))
-    wanted = [1] * (len(sizes) - len(walk.host_dims(node.required(1)))) + walk.host_dims(node.required(1))
+def broadcast_free(walk: Any, x: Symbol, own: list[int | None], wanted: list[Any]) -> Symbol:
+    """Broadcast x axis by axis: to a number, or like the tensor that a free size was read from."""
     for axis, (have, want) in enumerate(zip(own, wanted, strict=True)):
         if have != 1 or want == 1:
             continue
@@ -200,7 +193,7 @@ def _padded(walk: Any, node: NodeView, x: Symbol, width: tuple[tuple[int, int], 
     mode = node["mode"]
     if mode == "constant":
         fill = 0.0 if node.input(2) is None else float(walk.host(node.required(2)).item())
-        return numpy_op("pad", x, pad_width=width, mode="constant", constant_values=fill, name=node.name)
+        return numpy_op("pad", x, pad_width=width, mode="constant", constant_value=fill, name=node.name)
     if mode in ("reflect", "edge"):
         return numpy_op("pad", x, pad_width=width, mode=mode, name=node.name)
     raise walk.unsupported(f"mode: got {mode!r}, expected constant, reflect or edge")
@@ -208,5 +201,49 @@ def _padded(walk: Any, node: NodeView, x: Symbol, width: tuple[tuple[int, int], 
 
 @op("Tile")
 def tile(walk: Any, node: NodeView) -> Symbol:
-    """``mx.sym.tile``."""
-    return mx.sym.tile(walk.value(node.required(0)), reps=walk.host_ints(node.required(1)), name=node.name)
+    """numpy's tile."""
+    reps = walk.host_ints(node.required(1))
+    return numpy_op("tile", walk.value(node.required(0)), reps=reps, name=node.name)
+
+
+@op("ConstantOfShape")
+def constant_of_shape(walk: Any, node: NodeView) -> Symbol:
+    """A constant; free sizes are broadcast like the tensors they were read from."""
+    dims = walk.host_dims(node.required(0))
+    fill = node.get("value", np.zeros(1, np.float32))
+    known = [size if isinstance(size, int) else 1 for size in dims]
+    x = walk.constant(node, "value", np.full(known, fill.reshape(-1)[0]))
+    return broadcast_free(walk, x, known, dims) if known != dims else mx.sym.identity(x, name=node.name)
+
+
+@op("Size")
+def size(walk: Any, node: NodeView) -> Symbol:
+    """The product of all sizes, free ones as they are when the network runs."""
+    value = node.required(0)
+    product = math.prod(_axis_size(walk, value, axis) for axis in range(walk.rank(value)))
+    return walk.make_symbolic(node.outputs[0], HostValue(np.array(product, object), np.dtype(np.int64)))
+
+
+@op("Range")
+def range_(walk: Any, node: NodeView) -> Symbol:
+    """A constant."""
+    start, limit, delta = (walk.host(value).item() for value in node.inputs)
+    return walk.constant(node, "value", np.arange(start, limit, delta, dtype=walk.dtype(node.required(0))))
+
+
+@op("EyeLike")
+def eye_like(walk: Any, node: NodeView) -> Symbol:
+    """A constant of the input's fixed sizes."""
+    rows, columns = walk.sizes(node.required(0))
+    dtype = walk.dtype(node.outputs[0])
+    return walk.constant(node, "value", np.eye(rows, columns, node["k"], dtype=dtype))
+
+
+@op("Trilu", instead=BOOL_AS_BYTES)
+def trilu(walk: Any, node: NodeView) -> Symbol:
+    """The upper or lower triangle of each matrix, by a constant mask."""
+    k = 0 if node.input(1) is None else int(walk.host(node.required(1)).item())
+    sizes = walk.sizes(node.required(0))[-2:]
+    mask = np.tri(*sizes, k - 1) == 0 if node["upper"] else np.tri(*sizes, k) == 1
+    x = walk.value(node.required(0))
+    return numpy_op("where", walk.constant(node, "mask", mask), x, mx.sym.zeros_like(x), name=node.name)

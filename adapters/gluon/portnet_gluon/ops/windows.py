@@ -79,7 +79,7 @@ def window(walk: Any, node: NodeView, kernel: list[int]) -> Window:
         pads = [0] * (2 * rank)
     elif mode in ("SAME_UPPER", "SAME_LOWER"):
         plain = Window(kernel, strides, dilations, [0] * rank, [0] * rank)
-        pads = _same(plain, walk.sizes(node.required(0))[2:], upper=mode == "SAME_UPPER")
+        pads = _same(plain, walk.spatial(node.required(0)), upper=mode == "SAME_UPPER")
     return Window(kernel, strides, dilations, pads[:rank], pads[rank:], bool(node.get("ceil_mode", 0)))
 
 
