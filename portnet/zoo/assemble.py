@@ -15,6 +15,7 @@ from portnet.errors import InputError, UnknownNameError
 from portnet.graph.metadata import BackboneInfo, Metadata, Preprocessing
 from portnet.graph.model import Model
 from portnet.weights.catalogue import CATALOGUE, WeightsEntry
+from portnet.weights.convention import Convention
 from portnet.weights.digest import digest
 from portnet.weights.keymaps import recognise
 from portnet.weights.labels import labels
@@ -22,6 +23,7 @@ from portnet.weights.match import match
 from portnet.weights.read import read_weights
 from portnet.weights.store import resolve
 from portnet.zoo.build import NetworkBuilder, ParameterSource
+from portnet.zoo.convention import follow
 from portnet.zoo.init import Init
 from portnet.zoo.registry import ZooEntry
 
@@ -29,6 +31,7 @@ __all__ = ["assemble"]
 
 LARGEST_CLASS_COUNT = 1_000_000
 LARGEST_SIZE = 16_384
+_REFERENCE = Convention()
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class _Weights:
         labels: names of the classes they know, or None.
         provenance: where they are from.
         source: what to call them in messages.
+        convention: how the network that they were trained in computes.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -48,6 +52,7 @@ class _Weights:
     labels: tuple[str, ...] | None
     provenance: Mapping[str, Any]
     source: str
+    convention: Convention = _REFERENCE
 
 
 def assemble(
@@ -78,9 +83,12 @@ def _with_weights(entry: ZooEntry, weights: _Weights, classes: int, size: tuple[
             "are and give the network a new head with portnet.finetune, or use weights=None."
         )
     model, net = _define(entry, classes, size or weights.preprocessing.size, _placeholder)
-    arrays = match(weights.arrays, net.parameters, network=entry.name, source=weights.source)
+    convention = weights.convention
+    arrays = match(weights.arrays, net.parameters, network=entry.name, source=weights.source, convention=convention)
     # what is fixed keeps the graph's value: Gluon too computes with a scale of 1, whatever its file says
     model = model.with_weights({name: array for name, array in arrays.items() if name not in net.fixed})
+    if convention != _REFERENCE:
+        follow(model.ir.graph, convention)
     _describe(model, entry, weights.preprocessing, weights.provenance)
     model.labels = weights.labels
     return model
@@ -146,7 +154,9 @@ def _from_file(entry: ZooEntry, path: Path) -> _Weights:
             return _published(known, path)
     key_map = recognise([*arrays], entry.name)
     preprocessing = (key_map and key_map.preprocessing) or Preprocessing(size=entry.size)
-    return _Weights(arrays, preprocessing, None, {"weights": path.name, "sha256": sha256}, str(path))
+    convention = _REFERENCE if key_map is None else key_map.convention
+    facts = {"weights": path.name, "sha256": sha256, "convention": convention.name}
+    return _Weights(arrays, preprocessing, None, facts, str(path), convention)
 
 
 def _is_published(known: WeightsEntry, path: Path, sha256: str) -> bool:
