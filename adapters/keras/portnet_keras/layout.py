@@ -110,6 +110,6 @@ class Layout:
         return np.ascontiguousarray(array.reshape(self.split).transpose(self.perm).reshape(self.native))
 
     def to_onnx(self, array: np.ndarray) -> np.ndarray:
-        """Return an engine's array as ONNX has it."""
+        """Return an engine's array as ONNX has it, always a copy."""
         moved = array.reshape([self.split[p] for p in self.perm])
-        return np.ascontiguousarray(moved.transpose(np.argsort(self.perm)).reshape(self.shape))
+        return np.array(moved.transpose(np.argsort(self.perm)).reshape(self.shape), order="C")

@@ -9,7 +9,7 @@ import numpy as np
 
 from portnet.adapter import Lowered, Trainer, TrainPlan
 from portnet.errors import InputError, UnsupportedError, WeightsError
-from portnet.graph.model import Model
+from portnet.graph.model import Model, Signature
 from portnet_keras.framework import BACKEND, keras, ops, share_gpu_memory
 from portnet_keras.layout import KValue, identity
 from portnet_keras.lower import Binding, KerasLowering
@@ -52,10 +52,7 @@ class KerasLowered(Lowered):
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Run in inference mode; see `Lowered.run`. The first call compiles, for every batch size."""
-        arrays = [
-            _fed(inputs, port.name, len(order))
-            for port, order in zip(self.model.inputs, self.input_orders, strict=False)
-        ] or [np.zeros((), np.float32)]
+        arrays = [_fed(inputs, port) for port in self.model.inputs] or [np.zeros((), np.float32)]
         if self._forward is None:
             self._forward = compiled(self.native, self.input_orders)
         with keras.device(self.device.replace("cuda", "gpu")):
@@ -120,12 +117,13 @@ def _unwrapped(tensors: list[Any]) -> Any:
     return tensors[0] if len(tensors) == 1 else tensors
 
 
-def _fed(inputs: Mapping[str, Any], name: str, rank: int) -> np.ndarray:
-    if name not in inputs:
-        raise InputError(f"run: got inputs {', '.join(inputs)}, expected {name!r} among them")
-    array = np.asarray(inputs[name])
-    if array.ndim != rank:
-        raise InputError(f"run: input {name!r} got shape {array.shape}, expected {rank} axes")
+def _fed(inputs: Mapping[str, Any], port: Signature) -> np.ndarray:
+    if port.name not in inputs:
+        raise InputError(f"run: got inputs {', '.join(inputs)}, expected {port.name!r} among them")
+    array = np.asarray(inputs[port.name], np.dtype(port.dtype))
+    shape = port.shape or ()
+    if array.ndim != len(shape) or any(isinstance(n, int) and n != m for n, m in zip(shape, array.shape, strict=True)):
+        raise InputError(f"run: input {port.name!r} got shape {array.shape}, expected {port}")
     return array
 
 
@@ -146,7 +144,9 @@ def compiled(network: Any, orders: Sequence[tuple[int, ...]]) -> Callable[..., l
     import tensorflow as tf
 
     shapes = zip(network.inputs, orders, strict=True)
-    return tf.function(infer, input_signature=[tf.TensorSpec(_onnx_shape(x.shape, o), x.dtype) for x, o in shapes])
+    signature = [tf.TensorSpec(_onnx_shape(x.shape, o), x.dtype) for x, o in shapes]
+    concrete = tf.function(infer, input_signature=signature).get_concrete_function()
+    return lambda *arrays: concrete(*map(tf.convert_to_tensor, arrays))
 
 
 def _laid(tensor: Any, order: tuple[int, ...]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -46,19 +47,18 @@ class KerasTrainer(Trainer):
         for index, state in enumerate(self._seeds.values()):
             state.assign(np.array([plan.seed % 2**32, index], np.uint32))
         signature = [_specification(self._network, lowered.input_orders[0]), tf.TensorSpec([None], tf.int64)]
-        self._step = tf.function(self._compute_step, input_signature=signature)
-        self._gradients = tf.function(self._compute_gradients, input_signature=signature)
+        self._signature = signature
 
     def step(self, x: np.ndarray, y: np.ndarray) -> StepResult:
         """Take one optimizer step; see `Trainer.step`."""
         with self._device():
-            loss, correct = self._step(np.asarray(x, np.float32), np.asarray(y, np.int64)).numpy()
+            loss, correct = self._step(*_tensors(x, y)).numpy()
         return StepResult(float(loss), int(correct))
 
     def gradients(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
         """Return gradients by ONNX name and change nothing; see `Trainer.gradients`."""
         with self._device():
-            found = self._gradients(np.asarray(x, np.float32), np.asarray(y, np.int64))
+            found = self._gradients(*_tensors(x, y))
         bindings = self._lowered.bindings
         return {
             name: bindings[name].layout.to_onnx(gradient.numpy())
@@ -71,7 +71,7 @@ class KerasTrainer(Trainer):
 
     def state(self) -> dict[str, np.ndarray]:
         """Return optimizer slots in ONNX's layout, step count, rate and the state of every Dropout."""
-        arrays = {name: state.numpy() for name, state in self._scalars().items()}
+        arrays = {name: np.array(state) for name, state in self._scalars().items()}
         for name, slots in zip(self._names, self._slots, strict=True):
             layout = self._lowered.bindings[name].layout
             arrays |= {f"{slot}/{name}": layout.to_onnx(variable.numpy()) for slot, variable in slots.items()}
@@ -103,6 +103,14 @@ class KerasTrainer(Trainer):
 
     # ---- traced
 
+    @functools.cached_property
+    def _step(self) -> Any:
+        return tf.function(self._compute_step, input_signature=self._signature).get_concrete_function()
+
+    @functools.cached_property
+    def _gradients(self) -> Any:
+        return tf.function(self._compute_gradients, input_signature=self._signature).get_concrete_function()
+
     def _compute_step(self, x: Any, y: Any) -> Any:
         loss, correct, gradients = self._backward(x, y)
         self._count.assign_add(1)
@@ -131,6 +139,10 @@ class KerasTrainer(Trainer):
         gradients = tape.gradient(loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         correct = tf.reduce_sum(tf.cast(tf.argmax(logits, axis=-1) == y, tf.int32))
         return loss, correct, [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+
+def _tensors(x: np.ndarray, y: np.ndarray) -> tuple[Any, Any]:
+    return tf.convert_to_tensor(x, tf.float32), tf.convert_to_tensor(y, tf.int64)
 
 
 def _cross_entropy(logits: Any, y: Any, plan: TrainPlan) -> Any:

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from portnet.graph.lowering import NodeView
 from portnet_keras.framework import keras, ops
@@ -53,8 +54,14 @@ def max_pool(walk: Any, node: NodeView) -> Any:
     if rank > 3 or max(window.dilations) > 1 or not _is_float32(x):
         return _result(x, walk.apply(pool_windows, node, x, reduce="max", **_attributes(walk, window)))
     if not same:
-        x = padded(walk, node, x, window.all_pads or (), -math.inf)
+        x = padded(walk, node, x, window.all_pads or (), 0.0 if _is_non_negative(node.required(0)) else -math.inf)
     return _result(x, _pool_layer(walk, node, _MAX, x, window, "same" if same else "valid"))
+
+
+def _is_non_negative(value: ir.Value) -> bool:
+    """Whether padding with zeros is as good as with -∞."""
+    producer = value.producer()
+    return producer is not None and producer.op_type in ("Relu", "Sigmoid", "Softplus", "Softmax", "HardSigmoid")
 
 
 def _attributes(walk: Any, window: Window) -> dict[str, Any]:

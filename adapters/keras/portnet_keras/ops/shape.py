@@ -16,7 +16,7 @@ from portnet_keras.layout import KValue, Layout, Packing, identity
 from portnet_keras.operation import operation
 from portnet_keras.ops.dense import feeds_only_dense
 from portnet_keras.ops.registry import op
-from portnet_keras.ops.window import padded
+from portnet_keras.ops.window import pad_axes, padded
 
 __all__ = ["reshaped"]
 
@@ -79,57 +79,71 @@ def reshaped(walk: Any, node: NodeView, x: KValue, sizes: list[Any], dims: list[
     """Reshape a value from ``sizes`` to ``dims``, moving data only where axes that lie apart are merged."""
     if x.is_constant:
         return KValue(x.data.reshape([int(n) for n in dims]), identity(len(dims)))
+    if any(_is(n, 0) for n in sizes):
+        return KValue(_reshape_data(walk, node, x.data, dims), identity(len(dims)))
     groups = _groups(sizes, dims)
-    order = _order_of(x.order, groups)
+    order = _order_of(x.order, groups, dims)
     if order is None and _is_flattening(walk, node, x, dims):
-        inner = tuple(axis - 1 for axis in x.order if axis)
-        packing = Packing(tuple(int(n) for n in sizes[1:]), inner)
+        packing = Packing(tuple(int(n) for n in sizes[1:]), tuple(axis - 1 for axis in x.order if axis))
         return replace(KValue(_reshape_data(walk, node, x.data, dims), identity(2)), packing=packing)
     if order is None:
         x = _gathered(walk, x, groups)
-        order = _order_of(x.order, groups)
+        order = _order_of(x.order, groups, dims)
         assert order is not None
     return KValue(_reshape_data(walk, node, x.data, [dims[axis] for axis in order]), order)
 
 
 def _is_flattening(walk: Any, node: NodeView, x: KValue, dims: list[Any]) -> bool:
-    sizes = x.shape[1:]
-    return len(dims) == 2 and x.order[0] == 0 and None not in sizes and feeds_only_dense(walk, node.outputs[0])
+    known = None not in x.shape[1:]
+    return len(dims) == 2 and x.order[0] == 0 and known and feeds_only_dense(walk, node.outputs[0])
 
 
-def _groups(sizes: list[Any], dims: list[Any]) -> list[tuple[range, range]]:
-    """Split both shapes at the places where the products of sizes so far agree."""
-    before = [sympy.sympify(n) for n in itertools.accumulate(sizes, lambda a, b: a * b, initial=1)]
-    after = [sympy.sympify(n) for n in itertools.accumulate(dims, lambda a, b: a * b, initial=1)]
+Groups = list[tuple[tuple[int, ...], tuple[int, ...]]]
+
+
+def _groups(sizes: list[Any], dims: list[Any]) -> Groups:
+    """Pair axes before and after, split where the products of sizes so far agree. Axes of size 1 are left out."""
+    old = [axis for axis, n in enumerate(sizes) if not _is(n, 1)]
+    new = [axis for axis, n in enumerate(dims) if not _is(n, 1)]
+    before, after = _products([sizes[axis] for axis in old]), _products([dims[axis] for axis in new])
     cuts, j = [(0, 0)], 1
-    for i in range(1, len(sizes)):
-        found = next((k for k in range(j, len(dims)) if sympy.expand(before[i] - after[k]) == 0), None)
-        if found is not None and not _is(before[i], 0):
+    for i in range(1, len(old)):
+        found = next((k for k in range(j, len(new)) if sympy.expand(before[i] - after[k]) == 0), None)
+        if found is not None:
             cuts.append((i, found))
             j = found + 1
-    cuts.append((len(sizes), len(dims)))
-    return [(range(a, c), range(b, d)) for (a, b), (c, d) in itertools.pairwise(cuts)]
+    cuts.append((len(old), len(new)))
+    return [(tuple(old[a:c]), tuple(new[b:d])) for (a, b), (c, d) in itertools.pairwise(cuts)]
 
 
-def _order_of(order: tuple[int, ...], groups: list[tuple[range, range]]) -> tuple[int, ...] | None:
+def _products(sizes: list[Any]) -> list[Any]:
+    return [sympy.sympify(n) for n in itertools.accumulate(sizes, lambda a, b: a * b, initial=1)]
+
+
+def _order_of(order: tuple[int, ...], groups: Groups, dims: list[Any]) -> tuple[int, ...] | None:
     """Return the order after reshaping group by group, or None where a group's axes lie apart."""
+    group_of = {axis: group for group in groups for axis in group[0]}
+    real = [axis for axis in order if axis in group_of]
     result: list[int] = []
-    position = 0
-    while position < len(order):
-        old, new = next(group for group in groups if order[position] in group[0])
-        if order[position : position + len(old)] != tuple(old):
+    while real:
+        old, new = group_of[real[0]]
+        if tuple(real[: len(old)]) != old:
             return None
         result += new
-        position += len(old)
-    # groups that read no axis: trailing ones of the target
-    result += [axis for old, new in groups if not old for axis in new]
+        real = real[len(old) :]
+    for axis, n in enumerate(dims):
+        if _is(n, 1):
+            result.insert(axis, axis)
     return tuple(result)
 
 
-def _gathered(walk: Any, x: KValue, groups: list[tuple[range, range]]) -> KValue:
+def _gathered(walk: Any, x: KValue, groups: Groups) -> KValue:
     """Move the axes of each group together, groups in the order of their first axes."""
-    first = sorted((min(x.order.index(axis) for axis in old), old) for old, _ in groups if old)
-    order = tuple(axis for _, old in sorted(first, key=lambda pair: pair[0]) for axis in old)
+    place = x.order.index
+    first = sorted((old for old, _ in groups), key=lambda old: min(map(place, old), default=0))
+    real = [axis for old in first for axis in old]
+    units = [axis for axis in x.order if axis not in real]
+    order = (*(axis for axis in units if axis == 0), *real, *(axis for axis in units if axis))
     return KValue(walk.ordered(x, order), order)
 
 
@@ -307,7 +321,7 @@ def pad(walk: Any, node: NodeView) -> KValue:
     fill = 0 if node.input(2) is None else walk.host(node.input(2)).item()
     if node["mode"] == "constant" and fill == 0 and _is_image_pad(x, widths):
         return replace(x, data=padded(walk, node, x.data, tuple(map(tuple, widths[1:-1]))))
-    return replace(x, data=walk.apply(pad_any, node, x.data, widths=widths, mode=node["mode"], fill=fill))
+    return replace(x, data=_pad_any(walk, x.data, widths, node["mode"], fill))
 
 
 def _is_image_pad(x: KValue, widths: list[list[int]]) -> bool:
@@ -315,21 +329,21 @@ def _is_image_pad(x: KValue, widths: list[list[int]]) -> bool:
     return spatial and not x.is_constant and str(x.data.dtype) == "float32" and min(map(min, widths)) >= 0
 
 
-_MODES = {"constant": "constant", "edge": "edge", "reflect": "reflect", "wrap": "wrap"}
-
-
-@operation
-def pad_any(x: Any, *, widths: Any, mode: str, fill: Any) -> Any:
-    """Pad as numpy does; negative widths cut off."""
-    keep = [slice(max(-begin, 0), -max(-end, 0) or None) for begin, end in widths]
-    x, grow = x[tuple(keep)], [(max(begin, 0), max(end, 0)) for begin, end in widths]
+def _pad_any(walk: Any, x: Any, widths: list[list[int]], mode: str, fill: Any) -> Any:
     if mode == "constant":
-        return ops.pad(x, grow, constant_values=ops.cast(fill, x.dtype))
-    for axis, (before, after) in enumerate(grow):
+        return pad_axes(x, [(before, after) for before, after in widths], fill)
+    for axis, (before, after) in enumerate(widths):
         if before or after:
-            places = np.pad(np.arange(x.shape[axis]), (before, after), mode=_MODES[mode])
-            x = ops.take(x, places, axis=axis)
+            if x.shape[axis] is None:
+                raise walk.unsupported(f"mode={mode} over a free size")
+            x = ops.take(x, _mirrored(x.shape[axis], before, after, mode), axis=axis)
     return x
+
+
+def _mirrored(size: int, before: int, after: int, mode: str) -> np.ndarray:
+    """Return the places that padding by a mode reads; negative widths cut off."""
+    places = np.arange(size)[max(-before, 0) : size - max(-after, 0)]
+    return np.pad(places, (max(before, 0), max(after, 0)), mode=mode)  # type: ignore[call-overload]
 
 
 @op("Tile")

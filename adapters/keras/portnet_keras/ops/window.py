@@ -7,13 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from portnet.graph.lowering import NodeView
 from portnet_keras.framework import keras, ops
-from portnet_keras.operation import operation
 
-__all__ = ["Window", "pad_spatial", "padded", "same_pads"]
+__all__ = ["Window", "pad_axes", "padded", "same_pads"]
 
 Pads = tuple[tuple[int, int], ...]
 
@@ -119,26 +116,21 @@ def _ceil_extra(walk: Any, size: int | None, pads: tuple[int, int], reach: int, 
     return max(steps * stride - span, 0)
 
 
-@operation
-def pad_spatial(x: Any, *, pads: Any, value: float) -> Any:
-    """Pad (N, ..., C) along its spatial axes with a value; negative pads cut off."""
-    keep = [slice(max(-begin, 0), -max(-end, 0) or None) for begin, end in pads]
-    x = x[(slice(None), *keep)]
-    widths = [(0, 0), *((max(begin, 0), max(end, 0)) for begin, end in pads), (0, 0)]
-    return ops.pad(x, widths, constant_values=ops.cast(value, x.dtype))
-
-
 def padded(walk: Any, node: NodeView, x: Any, pads: Pads, value: float = 0.0) -> Any:
-    """Pad the spatial axes of (N, ..., C); with zeros by Keras's own layer."""
+    """Pad the spatial axes of (N, ..., C); with zeros by Keras's own layer. Negative pads cut off."""
     if not any(map(any, pads)):
         return x
     rank = len(pads)
     if value == 0 and rank <= 3 and min(map(min, pads)) >= 0:
         cls = (keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D, keras.layers.ZeroPadding3D)[rank - 1]
         name = walk.name(f"{node.name}_pad")
-        return cls(pads[0] if rank == 1 else pads, name=name, dtype=_dtype(x))(x)
-    return walk.apply(pad_spatial, node, x, pads=[list(pair) for pair in pads], value=value)
+        return cls(pads[0] if rank == 1 else pads, name=name, dtype=keras.backend.standardize_dtype(x.dtype))(x)
+    return pad_axes(x, [(0, 0), *pads, (0, 0)], value)
 
 
-def _dtype(x: Any) -> str:
-    return str(np.dtype(x.dtype)) if isinstance(x, np.ndarray) else str(x.dtype)
+def pad_axes(x: Any, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Any:
+    """Pad every axis with a value; negative widths cut off."""
+    if min(map(min, widths)) < 0:
+        x = x[tuple(slice(max(-begin, 0), -max(-end, 0) or None) for begin, end in widths)]
+    grow = [(max(begin, 0), max(end, 0)) for begin, end in widths]
+    return ops.pad(x, grow, constant_values=value) if any(map(any, grow)) else x
