@@ -68,7 +68,7 @@ def test_the_frozen_part_stays_as_it_was(digits, backend):
 
 
 def test_cached_and_uncached_runs_have_the_same_losses(digits, backend):
-    settings = {**SMALL, "backend": backend, "freeze": "until:fire5", "epochs": 5, "optimizer": "sgd", "lr": 1e-3}
+    settings = {**SMALL, "backend": backend, "freeze": "until:fire5", "epochs": 5, "optimizer": "sgd", "lr": 1e-4}
     settings["head"] = portnet.Head.linear()  # no dropout, whose masks differ with the shape of the graph
     cached = portnet.finetune(digits, cache="memory", **settings)
     whole = portnet.finetune(digits, cache="off", **settings)
@@ -82,7 +82,7 @@ def test_three_engines_run_the_same_run(digits):
         pytest.importorskip(f"portnet_{name}")
         runs.append(
             portnet.finetune(
-                digits, backend=name, head="linear", epochs=3, optimizer="sgd", lr=1e-3, schedule="cosine", **SMALL
+                digits, backend=name, head="linear", epochs=3, optimizer="sgd", lr=1e-4, schedule="cosine", **SMALL
             )
         )
     losses = np.array([run.history.losses for run in runs])
@@ -90,7 +90,7 @@ def test_three_engines_run_the_same_run(digits):
 
 
 def _command(digits, out, backend):
-    options = "--size 48 --epochs 6 --batch-size 8 --freeze until:fire2 --cache off --optimizer sgd".split()
+    options = ["--size", "48", "--epochs", "6", "--batch-size", "8", "--freeze", "until:fire2", "--cache", "off", "--optimizer", "sgd"]
     where = ["--backend", backend, "--out", str(out)]
     return [sys.executable, "-m", "portnet", "finetune", str(digits), *where, *options]
 
