@@ -121,7 +121,20 @@ def test_random_networks_compute_sane_numbers(networks: dict[str, Model], name: 
     session = onnxruntime.InferenceSession(networks[name].to_bytes(), providers=["CPUExecutionProvider"])
     (logits,) = session.run(None, {"input": images})
     assert logits.shape == (2, 1000)
-    assert 0.01 < logits.std() < 100
+    assert 0.01 < logits.std() < 5
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50", "resnet18_v2"])
+def test_running_variances_start_near_what_is_normalised(networks: dict[str, Model], name: str) -> None:
+    model = networks[name].copy()
+    norms = [node for node in model.ir.graph if node.op_type == "BatchNormalization"][1:]
+    model.ir.graph.outputs[:] = list(dict.fromkeys(node.inputs[0] for node in norms))
+    images = np.random.default_rng(0).standard_normal((1, 3, 224, 224), np.float32)
+    session = onnxruntime.InferenceSession(model.to_bytes(), providers=["CPUExecutionProvider"])
+    tensors = dict(zip([port.name for port in model.outputs], session.run(None, {"input": images}), strict=True))
+    for node in norms:
+        found = np.square(tensors[node.inputs[0].name]).mean()
+        assert 1 / 8 < found / node.inputs[4].const_value.numpy()[0] < 8, node.name
 
 
 def test_random_weights_depend_on_the_seed_alone() -> None:

@@ -180,6 +180,7 @@ class NetworkBuilder:
             name,
             [x],
             (channels, *sizes),
+            self._expected[x].max_pooled(),
             kernel_shape=[kernel] * 2,
             strides=[stride] * 2,
             pads=[padding] * 4,
