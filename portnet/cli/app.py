@@ -13,6 +13,7 @@ from portnet.cli.doctor import doctor
 from portnet.cli.evaluate import evaluate
 from portnet.cli.export import export
 from portnet.cli.finetune import finetune
+from portnet.cli.plot import plot
 from portnet.cli.predict import predict
 from portnet.cli.summary import summary
 from portnet.cli.zoo import zoo
@@ -30,7 +31,7 @@ app = typer.Typer(
     "proved against onnxruntime.\n\nBegin with: portnet demo",
 )
 
-for command in (finetune, evaluate, export, check, convert, predict, summary, zoo, doctor, demo):
+for command in (finetune, evaluate, export, check, convert, predict, summary, plot, zoo, doctor, demo):
     app.command()(command)
 
 

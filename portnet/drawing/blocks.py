@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from portnet.graph.layers import Layer
-from portnet.graph.summary import SummaryRow, summarize
+from portnet.graph.summary import Summary, SummaryRow
 
 if TYPE_CHECKING:
     from portnet.graph.model import Model
 
-__all__ = ["KINDS", "Block", "Diagram", "diagram"]
+__all__ = ["KINDS", "Block", "diagram"]
 
 # kind of layer -> what the legend calls it
 KINDS = {
@@ -99,17 +99,12 @@ class Block:
         return "\n".join(f"{layer.index}: {layer.name} ({layer.op})" for layer in self.layers)
 
 
-@dataclass(frozen=True)
-class Diagram:
-    """Boxes in the order they run; ``sources`` point backwards."""
+def diagram(model: Model, summary: Summary, *, every_layer: bool = False) -> list[Block]:
+    """Return a network's boxes in the order they run; their ``sources`` point backwards.
 
-    name: str
-    blocks: tuple[Block, ...]
-
-
-def diagram(model: Model, *, every_layer: bool = False) -> Diagram:
-    """Return a network's boxes. Weights, constants and what is computed from them alone are left out."""
-    rows = summarize(model).rows
+    Weights, constants and what is computed from them alone are left out.
+    """
+    rows = summary.rows
     inputs = _inputs(model)
     blocks: list[Block] = []
     place: dict[ir.Value, int] = {}
@@ -123,13 +118,12 @@ def diagram(model: Model, *, every_layer: bool = False) -> Diagram:
             continue
         if not every_layer and _follows(node, blocks[sources[0]], sources):
             index = sources[0]
-            _join(blocks[index], row)
+            _join(blocks[index], row, node)
         else:
             index = len(blocks)
             blocks.append(_block(row, node, sources))
         place.update(dict.fromkeys(node.outputs, index))
-    blocks += _outputs(model, place)
-    return Diagram(model.name, tuple(blocks))
+    return blocks + _outputs(model, place)
 
 
 def _inputs(model: Model) -> list[ir.Value]:
@@ -162,15 +156,26 @@ def _follows(node: ir.Node, before: Block, sources: list[int]) -> bool:
     return source is not None and not source.is_graph_output() and len(list(source.uses())) == 1
 
 
-def _join(block: Block, row: SummaryRow) -> None:
+def _join(block: Block, row: SummaryRow, node: ir.Node) -> None:
     if row.layer.op not in ("Identity", "Cast"):
-        block.title += f" · {_short(row.layer.op)}"
+        block.title += f" · {_called(node)}"
     block.layers.append(row.layer)
     block.shape = _sizes(row.shape)
 
 
-def _short(op: str) -> str:
-    return _SHORT.get(op, op)
+def _called(node: ir.Node) -> str:
+    """Return what a layer is called in a few letters."""
+    if node.op_type == "Clip" and [_number(value) for value in node.inputs[1:]] == [0.0, 6.0]:
+        return "ReLU6"
+    weight = _weight(node)
+    if node.op_type == "Conv" and weight is not None and weight[1] == 1 and node.attributes.get_int("group", 1) > 1:
+        return "depthwise conv"
+    return _SHORT.get(node.op_type, node.op_type)
+
+
+def _number(value: ir.Value | None) -> float | None:
+    tensor = None if value is None else value.const_value
+    return float(tensor.numpy().reshape(-1)[0]) if tensor is not None and tensor.size == 1 else None
 
 
 def _sizes(shape: Sequence[int | str] | None) -> str:
@@ -182,14 +187,15 @@ def _sizes(shape: Sequence[int | str] | None) -> str:
 def _title(node: ir.Node) -> str:
     """Return a layer's op with what matters of its attributes: window, width, stride, groups."""
     window = node.attributes.get_ints("kernel_shape", None) or _kernel_of_weight(node)
-    words = [*(["×".join(map(str, window))] if window else []), _short(node.op_type)]
+    words = [*(["×".join(map(str, window))] if window else []), _called(node)]
     width = _width(node)
     title = " ".join(words) + (f", {width}" if width else "")
     strides = node.attributes.get_ints("strides", None) or [1]
     if max(strides) > 1:
         title += f", /{strides[0]}" if len(set(strides)) == 1 else f", /{'×'.join(map(str, strides))}"
     groups = node.attributes.get_int("group", 1)
-    return title + (f", {groups} groups" if groups > 1 and node.op_type.startswith("Conv") else "")
+    is_grouped = groups > 1 and node.op_type.startswith("Conv") and "depthwise" not in title
+    return title + (f", {groups} groups" if is_grouped else "")
 
 
 def _weight(node: ir.Node) -> ir.Shape | None:

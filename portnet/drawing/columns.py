@@ -1,4 +1,4 @@
-"""A deep network folded into columns, so that it fits a page: cut only where a single arrow passes."""
+"""A deep network folded into columns, so that it fits a page: cut only where a single tensor passes."""
 
 from __future__ import annotations
 
@@ -24,18 +24,23 @@ def ranks_of(blocks: Sequence[Block]) -> list[int]:
 
 
 def cut_points(blocks: Sequence[Block]) -> list[tuple[int, bool]]:
-    """Return (rank, whether inside a stage) of every place where one arrow alone leads to the next rank."""
+    """Return (rank, whether inside a stage) of every place where one tensor alone leads to what follows."""
     ranks = ranks_of(blocks)
-    crossing = [0] * (max(ranks, default=0) + 1)
-    inside = [False] * len(crossing)
+    passing: list[set[int]] = [set() for _ in range(max(ranks, default=0) + 1)]
     for target, block in enumerate(blocks):
         for source in block.sources:
             for rank in range(ranks[source], ranks[target]):
-                crossing[rank] += 1
-                inside[rank] = bool(block.stage) and block.stage == blocks[source].stage
+                passing[rank].add(source)
     # a box that reads nothing and stands lower would be cut off from what it belongs to
     lone = {ranks[i] for i, block in enumerate(blocks) if not block.sources} - {0}
-    return [(rank, inside[rank]) for rank in range(len(crossing) - 1) if crossing[rank] == 1 and rank + 1 not in lone]
+    stages = [
+        {block.stage for block, rank in zip(blocks, ranks, strict=True) if rank == row} for row in range(len(passing))
+    ]
+    return [
+        (rank, bool(stages[rank] & stages[rank + 1] - {""}))
+        for rank, sources in enumerate(passing[:-1])
+        if len(sources) == 1 and ranks[min(sources)] == rank and rank + 1 not in lone
+    ]
 
 
 def choose_columns(rows: int, row_height: float, column_width: float, aspect: float) -> int:

@@ -12,8 +12,8 @@ from portnet.drawing.text import clean
 
 __all__ = ["draw_text", "font", "legible", "text_width"]
 
-_REGULAR = ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "Arial.ttf", "arial.ttf", "Helvetica.ttc")
-_BOLD = ("DejaVuSans-Bold.ttf", "LiberationSans-Bold.ttf", "Arial Bold.ttf", "arialbd.ttf", "Helvetica.ttc")
+_REGULAR = ("LiberationSans-Regular.ttf", "Arial.ttf", "arial.ttf", "Helvetica.ttc", "DejaVuSans.ttf")
+_BOLD = ("LiberationSans-Bold.ttf", "Arial Bold.ttf", "arialbd.ttf", "Helvetica.ttc", "DejaVuSans-Bold.ttf")
 _PLAIN = str.maketrans({"×": "x", "·": "-", "–": "-", "—": "-", "…": "...", "→": ">", "’": "'", "\ufffd": "?"})
 
 

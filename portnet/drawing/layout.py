@@ -2,13 +2,14 @@
 
 Ranks by the longest path; long edges pass through lanes, one point a rank; crossings are reduced by barycentres; then
 x by least squares: every box is drawn towards its neighbours, a rank at a time, and a rank's boxes keep their order and
-distance (an isotonic regression, solved exactly by pooling adjacent violators). Boxes heed boxes alone, lanes give
-way, so a trunk stays straight and a shortcut runs beside it. The same graph gives the same places.
+distance (an isotonic regression, solved exactly by pooling adjacent violators). A shortcut, whose two ends have other
+arrows too, draws nothing and gives way, so that it runs beside a straight trunk. The same graph gives the same places.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,12 @@ __all__ = ["Edge", "Layout", "layout"]
 
 _LANE_WIDTH = 10.0
 _SWEEPS = 24
+# what a shortcut weighs beside a box that it has to make room for
+_FEATHER = 1e-6
+# how much more the links of an unbranched path draw than others, so that it runs straight
+_STIFF = 20.0
+# pixels: sweeps end when nothing moves farther
+_STILL = 0.05
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,7 @@ class _Ranked:
 
     Attributes:
         boxes: how many of the nodes are boxes; what follows them are lanes.
+        light: lanes of shortcuts.
         rank: of each node.
         width: of each node.
         above: neighbours of each node one rank up.
@@ -78,20 +86,24 @@ class _Ranked:
 
     def __init__(self, widths: Sequence[float], sources: Sequence[Sequence[int]], gap: float) -> None:
         self.boxes, self.gap = len(widths), gap
+        self.light: set[int] = set()
         self.width = list(widths)
         self.rank = _ranks(sources)
         self.above: list[list[int]] = [[] for _ in widths]
         self.below: list[list[int]] = [[] for _ in widths]
         self.edges: list[tuple[int, int, list[int]]] = []
+        readers = Counter(source for reads in sources for source in reads)
         for target, reads in enumerate(sources):
             for source in reads:
-                self._connect(source, target)
+                lanes = self._connect(source, target)
+                if readers[source] > 1 and len(reads) > 1:
+                    self.light.update(lanes)
         self.rows: list[list[int]] = [[] for _ in range(max(self.rank, default=-1) + 1)]
         for node, rank in enumerate(self.rank):
             self.rows[rank].append(node)
 
-    def _connect(self, source: int, target: int) -> None:
-        lanes = []
+    def _connect(self, source: int, target: int) -> list[int]:
+        lanes: list[int] = []
         last = source
         for rank in range(self.rank[source] + 1, self.rank[target]):
             lane = len(self.width)
@@ -104,6 +116,7 @@ class _Ranked:
             last = lane
         self._link(last, target)
         self.edges.append((source, target, lanes))
+        return lanes
 
     def _link(self, upper: int, lower: int) -> None:
         self.below[upper].append(lower)
@@ -111,6 +124,23 @@ class _Ranked:
 
     def is_lane(self, node: int) -> bool:
         return node >= self.boxes
+
+    def is_only_link(self, a: int, b: int) -> bool:
+        """Whether the edge between two nodes is the only one at the upper's foot and at the lower's head."""
+        upper, lower = (a, b) if self.rank[a] < self.rank[b] else (b, a)
+        return len(self.below[upper]) == 1 and len(self.above[lower]) == 1
+
+    def chains(self) -> list[list[int]]:
+        """Return the paths of nodes, from the top, that nothing joins and nothing leaves."""
+        chains = []
+        for node in range(len(self.rank)):
+            if any(self.is_only_link(node, other) for other in self.above[node]):
+                continue
+            chain = [node]
+            while self.below[chain[-1]] and self.is_only_link(chain[-1], self.below[chain[-1]][0]):
+                chain.append(self.below[chain[-1]][0])
+            chains.append(chain)
+        return [chain for chain in chains if len(chain) > 1]
 
     def distance(self, left: int, right: int) -> float:
         """Return the least distance between the centres of two neighbours in a rank."""
@@ -123,7 +153,7 @@ def _ranks(sources: Sequence[Sequence[int]]) -> list[int]:
     ranks: list[int] = []
     for reads in sources:
         ranks.append(max((ranks[source] + 1 for source in reads), default=0))
-    for _node, reads in enumerate(sources):
+    for reads in sources:
         for source in reads:
             if not sources[source]:
                 ranks[source] = _lowest(source, sources, ranks)
@@ -181,17 +211,23 @@ def _place(graph: _Ranked, order: list[list[int]]) -> list[float]:
     x = [0.0] * len(graph.width)
     for row in order:
         _settle(graph, row, [0.0] * len(row), x)
-    for sweep in range(2 * _SWEEPS):
+    for sweep in range(4 * _SWEEPS):
+        before = list(x)
         for row in order if sweep % 2 else reversed(order):
             _settle(graph, row, [_wanted(graph, node, x) for node in row], x)
+        if max(abs(new - old) for new, old in zip(x, before, strict=True)) < _STILL:
+            break
     return x
 
 
 def _wanted(graph: _Ranked, node: int, x: list[float]) -> float:
-    """Return where a node is drawn to: a box to boxes, a lane to the next points of its edge."""
-    near = [*graph.above[node], *graph.below[node]]
-    heeded = [other for other in near if graph.is_lane(node) or not graph.is_lane(other)]
-    return sum(x[other] for other in heeded) / len(heeded) if heeded else x[node]
+    """Return where a node is drawn to: the mean of its neighbours but for shortcuts, or of all if it is one itself."""
+    total = weights = 0.0
+    for other in (*graph.above[node], *graph.below[node]):
+        if node in graph.light or other not in graph.light:
+            weight = _STIFF if graph.is_only_link(node, other) else 1.0
+            total, weights = total + weight * x[other], weights + weight
+    return total / weights if weights else x[node]
 
 
 def _settle(graph: _Ranked, row: list[int], wanted: list[float], x: list[float]) -> None:
@@ -201,7 +237,7 @@ def _settle(graph: _Ranked, row: list[int], wanted: list[float], x: list[float])
         offsets.append(offsets[-1] + graph.distance(left, right))
     pools: list[tuple[float, float, int]] = []  # mean, weight, nodes
     for node, want, offset in zip(row, wanted, offsets, strict=True):
-        mean, weight, count = want - offset, 1e-3 if graph.is_lane(node) else 1.0, 1
+        mean, weight, count = want - offset, _FEATHER if node in graph.light else 1.0, 1
         while pools and pools[-1][0] > mean:
             other, heavier, more = pools.pop()
             mean = (mean * weight + other * heavier) / (weight + heavier)
@@ -213,15 +249,14 @@ def _settle(graph: _Ranked, row: list[int], wanted: list[float], x: list[float])
 
 
 def _straighten(graph: _Ranked, order: list[list[int]], x: list[float]) -> None:
-    """Let each long edge pass all its ranks at one x, as far out as the widest rank asks for, where there is room."""
+    """Let each path that nothing joins or leaves run at one x, where there is room: its middle, or its ends."""
     place = {node: (row, i) for row in order for i, node in enumerate(row)}
-    for _, _, lanes in graph.edges:
-        if len(lanes) < 2:
-            continue
-        for common in (max(x[lane] for lane in lanes), min(x[lane] for lane in lanes)):
-            if all(_has_room(graph, *place[lane], common, x) for lane in lanes):
-                for lane in lanes:
-                    x[lane] = common
+    for chain in graph.chains():
+        places = sorted(x[node] for node in chain)
+        for common in (places[len(places) // 2], places[-1], places[0]):
+            if all(_has_room(graph, *place[node], common, x) for node in chain):
+                for node in chain:
+                    x[node] = common
                 break
 
 

@@ -12,6 +12,7 @@ from portnet.drawing.layout import Edge
 from portnet.drawing.sheet import BOX_HEIGHT, PADDING, SMALL, TITLE, Column, Sheet
 from portnet.drawing.text import fit, width
 from portnet.errors import InputError
+from portnet.graph.summary import summarize
 
 if TYPE_CHECKING:
     from portnet.graph.model import Model
@@ -40,18 +41,16 @@ def plot_network(
         UnknownNameError: another suffix.
         OutputError: the path cannot be written.
     """
-    from portnet.graph.summary import summarize
-
-    found = diagram(model, every_layer=every_layer)
-    if not 0 < len(found.blocks) <= MOST_BLOCKS:
-        raise InputError(f"plot: got a network of {len(found.blocks):,} boxes, expected 1 to {MOST_BLOCKS:,}")
-    sheet = Sheet(found.blocks, columns)
     summary = summarize(model)
+    blocks = diagram(model, summary, every_layer=every_layer)
+    if not 0 < len(blocks) <= MOST_BLOCKS:
+        raise InputError(f"plot: got a network of {len(blocks):,} boxes, expected 1 to {MOST_BLOCKS:,}")
+    sheet = Sheet(blocks, columns)
     cost = f", {summary.macs / 1e9:.2f} GMACs" if summary.macs else ""
     subtitle = f"{len(summary.rows)} layers, {summary.parameters:,} parameters{cost}"
 
     def draw(canvas: Canvas) -> None:
-        _header(canvas, sheet, found.name or "network", subtitle)
+        _header(canvas, sheet, summary.name or "network", subtitle)
         for column in sheet.columns:
             _draw_frames(canvas, sheet, column)
         _draw_edges(canvas, sheet)
@@ -76,23 +75,21 @@ def _draw_frames(canvas: Canvas, sheet: Sheet, column: Column) -> None:
 
 
 def _draw_edges(canvas: Canvas, sheet: Sheet) -> None:
-    for column in sheet.columns:
+    for before, column in zip([None, *sheet.columns], sheet.columns, strict=False):
+        if before is not None:
+            _draw_turn(canvas, sheet, before, column)
         for edge in column.places.edges:
             _draw_arrow(canvas, _points(column, edge))
-    for target, block in enumerate(sheet.blocks):
-        for source in block.sources:
-            start, end = sheet.column_of(source), sheet.column_of(target)
-            if start is not end:
-                _draw_turn(canvas, start, end, source, target)
 
 
 def _points(column: Column, edge: Edge) -> list[Point]:
     """Return where an arrow passes: from a box's bottom, through its lanes straight down, to a box's top."""
-    rank = column.places.rank
-    points = [(column.left + column.places.x[edge.source], column.tops[rank[edge.source]] + BOX_HEIGHT)]
-    for row, x in enumerate(edge.lanes, start=rank[edge.source] + 1):
+    first = column.places.rank[edge.source]
+    x, y = column.at(edge.source)
+    points = [(x, y + column.row_height(first))]
+    for row, x in enumerate(edge.lanes, start=first + 1):
         points += [(column.left + x, column.tops[row]), (column.left + x, column.tops[row] + BOX_HEIGHT)]
-    return [*points, (column.left + column.places.x[edge.target], column.tops[rank[edge.target]])]
+    return [*points, column.at(edge.target)]
 
 
 def _draw_arrow(canvas: Canvas, points: list[Point]) -> None:
@@ -101,18 +98,19 @@ def _draw_arrow(canvas: Canvas, points: list[Point]) -> None:
     canvas.path(arrow_head(x, y), fill="line")
 
 
-def _draw_turn(canvas: Canvas, start: Column, end: Column, source: int, target: int) -> None:
+def _draw_turn(canvas: Canvas, sheet: Sheet, start: Column, end: Column) -> None:
     """Draw the arrow from the foot of a column to the head of the next, through the gutter between them."""
-    x0, top = start.centre(source)
-    x1, y1 = end.centre(target)
-    y0 = top + BOX_HEIGHT
-    foot, head = start.bottom + 14, end.tops[0] - (36 if end.frames and end.frames[0].first == 0 else 16)
-    gutter = end.left - 28 - (12 if end.frames else 0)
-    canvas.path(
-        elbow([(x0, y0), (x0, foot), (gutter, foot), (gutter, head), (x1, head), (x1, y1 - 5)]),
-        stroke="line",
-        thickness=1.4,
+    source, target = next(
+        (source, target) for target in end.indices for source in sheet.blocks[target].sources if source in start.indices
     )
+    (x0, top), (x1, y1) = start.centre(source), end.at(0) if end.entry else end.centre(target)
+    foot, gutter = start.bottom + 14, sheet.gutter(end)
+    head = y1 if end.entry else y1 - sheet.head_room(end)
+    points = [(x0, top + BOX_HEIGHT), (x0, foot), (gutter, foot), (gutter, head), (x1, head)]
+    if end.entry:
+        canvas.path(elbow(points), stroke="line", thickness=1.4)
+        return
+    canvas.path(elbow([*points, (x1, y1 - 5)]), stroke="line", thickness=1.4)
     canvas.path(arrow_head(x1, y1), fill="line")
 
 
@@ -131,7 +129,7 @@ def _draw_box(canvas: Canvas, sheet: Sheet, column: Column, index: int, *, numbe
         title=block.details,
     )
     title = f"{block.layers[0].index}  {block.title}" if numbered and block.layers else block.title
-    canvas.text(x, y + 15, fit(title, TITLE, room), size=TITLE, anchor="middle", bold=True)
+    canvas.text(x, y + 15, fit(title, TITLE * 1.06, room, keep="start"), size=TITLE, anchor="middle", bold=True)
     _draw_small(canvas, block, left + PADDING, y + 28.5, room)
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from PIL import Image, ImageColor, ImageDraw
 
 from portnet.drawing.canvas import Anchor, Command, Point
-from portnet.drawing.fonts import draw_text
+from portnet.drawing.fonts import draw_text, text_width
+from portnet.drawing.text import width
 from portnet.drawing.theme import paint_light
 
 __all__ = ["PngCanvas"]
@@ -89,8 +90,10 @@ class PngCanvas:
         title: str = "",
     ) -> None:
         """Write text."""
-        place = (self._px(x), self._px(y))
-        draw_text(self._image, place, text, self._px(size), _colour(fill, 1), anchor=anchor, bold=bold, turned=turned)
+        place, pixels = (self._px(x), self._px(y)), self._px(size)
+        room = width(text, pixels) * (1.08 if bold else 1.02)  # what the drawing reckons with; some fonts are wider
+        pixels = min(pixels, int(pixels * room / max(text_width(text, pixels, bold), 1)))
+        draw_text(self._image, place, text, pixels, _colour(fill, 1), anchor=anchor, bold=bold, turned=turned)
 
     def encode(self) -> bytes:
         """Return the PNG file."""

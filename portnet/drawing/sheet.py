@@ -14,11 +14,12 @@ __all__ = ["BOX_HEIGHT", "PADDING", "SMALL", "TITLE", "Column", "Frame", "Sheet"
 
 TITLE, SMALL = 11.5, 9.5
 BOX_HEIGHT, PADDING = 36.0, 9.0
-_NARROWEST, _WIDEST = 104.0, 224.0
+_NARROWEST, _WIDEST = 104.0, 256.0
 _ROW_GAP, _BOX_GAP = 22.0, 22.0
 _FRAME_SIDE, _FRAME_HEAD, _FRAME_FOOT = 12.0, 22.0, 10.0
 _GUTTER, _MARGIN, _HEADER, _LEGEND = 56.0, 28.0, 62.0, 36.0
 _ASPECT = 1.25
+_POINT = 8.0
 
 
 @dataclass(frozen=True)
@@ -36,21 +37,30 @@ class Column:
 
     Attributes:
         indices: its boxes, by their place in the diagram.
-        places: rows, and x from the column's left.
+        entry: whether it begins with a bare point, at which the arrow from the column before branches.
+        places: rows, and x from the column's left, of the point (if any) and the boxes.
         frames: stages, top to bottom.
         tops: y of each row, in pixels of the drawing.
         left: x of the column's left.
     """
 
     indices: list[int]
+    entry: bool
     places: Layout
     frames: list[Frame]
     tops: list[float] = field(default_factory=list)
     left: float = 0.0
 
+    def row_height(self, row: int) -> float:
+        """Return the height of a row: none for the point, else a box's."""
+        return 0.0 if self.entry and row == 0 else BOX_HEIGHT
+
     def centre(self, index: int) -> tuple[float, float]:
         """Return x of the middle of a box and y of its top."""
-        local = self.indices.index(index)
+        return self.at(self.indices.index(index) + self.entry)
+
+    def at(self, local: int) -> tuple[float, float]:
+        """Return x of the middle of a box or the point by its place in the column, and y of its top."""
         return self.left + self.places.x[local], self.tops[self.places.rank[local]]
 
     @property
@@ -60,12 +70,16 @@ class Column:
         return self.tops[-1] + BOX_HEIGHT + foot
 
     def frame_box(self, frame: Frame, box_width: float) -> tuple[float, float, float, float]:
-        """Return x, y, width and height of a stage's frame."""
-        inside = [i for i, rank in enumerate(self.places.rank) if frame.first <= rank <= frame.last]
-        xs = [self.places.x[i] for i in inside]
-        lanes = [x for edge in self.places.edges if edge.source in inside and edge.target in inside for x in edge.lanes]
-        left = min([*(x - box_width / 2 for x in xs), *(x - 5 for x in lanes)]) - _FRAME_SIDE
-        right = max([*(x + box_width / 2 for x in xs), *(x + 5 for x in lanes)]) + _FRAME_SIDE
+        """Return x, y, width and height of a stage's frame: around its boxes and the lanes that end or begin there."""
+        rank = self.places.rank
+        inside = {i for i in range(self.entry, len(rank)) if frame.first <= rank[i] <= frame.last}
+        reach = [(self.places.x[i], box_width / 2) for i in inside]
+        for edge in self.places.edges:
+            if edge.source in inside or edge.target in inside:
+                rows = range(rank[edge.source] + 1, rank[edge.target])
+                reach += [(x, 4) for row, x in zip(rows, edge.lanes, strict=True) if frame.first <= row <= frame.last]
+        left = min(x - half for x, half in reach) - _FRAME_SIDE
+        right = max(x + half for x, half in reach) + _FRAME_SIDE
         top = self.tops[frame.first] - _FRAME_HEAD
         return self.left + left, top, right - left, self.tops[frame.last] + BOX_HEIGHT + _FRAME_FOOT - top
 
@@ -93,10 +107,18 @@ class Sheet:
         self._spread()
 
     def _column(self, indices: list[int]) -> Column:
-        local = {index: i for i, index in enumerate(indices)}
-        sources = [[local[s] for s in self.blocks[index].sources if s in local] for index in indices]
-        places = layout([self.box_width] * len(indices), sources, _BOX_GAP)
-        return Column(indices, places, _frames([self.blocks[index].stage for index in indices], places.rank))
+        here = set(indices)
+        outside = [index for index in indices for source in self.blocks[index].sources if source not in here]
+        entry = len(outside) > 1
+        local = {index: i + entry for i, index in enumerate(indices)}
+        sources = [
+            [local[s] for s in self.blocks[index].sources if s in local] + [0] * (entry and index in outside)
+            for index in indices
+        ]
+        widths = [*([_POINT] if entry else []), *[self.box_width] * len(indices)]
+        places = layout(widths, [*([[]] if entry else []), *sources], _BOX_GAP)
+        stages = [*([""] if entry else []), *(self.blocks[index].stage for index in indices)]
+        return Column(indices, entry, places, _frames(stages, places.rank))
 
     def _spread(self) -> None:
         left = _MARGIN
@@ -109,9 +131,13 @@ class Sheet:
         self.legend = max(column.bottom for column in self.columns) + _LEGEND
         self.height = self.legend + 22
 
-    def column_of(self, index: int) -> Column:
-        """Return the column that a box is in."""
-        return next(column for column in self.columns if index in column.indices)
+    def gutter(self, column: Column) -> float:
+        """Return x of the middle of the gutter before a column."""
+        return column.left - (_FRAME_SIDE if column.frames else 0.0) - _GUTTER / 2
+
+    def head_room(self, column: Column) -> float:
+        """Return how far above a column's first box the arrow from the column before turns down to it."""
+        return _FRAME_HEAD + 14 if any(frame.first == 0 for frame in column.frames) else 16.0
 
 
 def _box_width(blocks: Sequence[Block]) -> float:
@@ -140,5 +166,5 @@ def _tops(column: Column, y: float) -> list[float]:
     for row in range(max(column.places.rank) + 1):
         y += _FRAME_HEAD - 6 if row in firsts else 0
         tops.append(y)
-        y += BOX_HEIGHT + _ROW_GAP + (_FRAME_FOOT if row in lasts else 0)
+        y += column.row_height(row) + _ROW_GAP + (_FRAME_FOOT if row in lasts else 0)
     return tops

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from typing import Literal
 
 __all__ = ["clean", "escape", "fit", "width"]
 
@@ -49,13 +50,13 @@ def width(text: str, size: float) -> float:
     return sum(_units(character) for character in text) * size / 1000
 
 
-def fit(text: str, size: float, room: float) -> str:
-    """Return text, or as much of its end as fits ``room``, after an ellipsis. The end of a name tells more."""
+def fit(text: str, size: float, room: float, *, keep: Literal["start", "end"] = "end") -> str:
+    """Return text, or as much of its end (which tells more of a name) or of its start as fits, with an ellipsis."""
     if width(text, size) <= room:
         return text
     while text and width("…" + text, size) > room:
-        text = text[1:]
-    return "…" + text
+        text = text[1:] if keep == "end" else text[:-1]
+    return "…" + text if keep == "end" else text + "…"
 
 
 def _units(character: str) -> int:
