@@ -44,8 +44,8 @@ def _swap_strides(first: ir.Node, second: ir.Node) -> None:
     )
     sizes = _spatial(second.outputs[0])
     for value in _between(first, second):
-        batch, channels, *_ = value.shape or ()
-        value.shape = ir.Shape([batch, channels, *sizes])
+        assert value.shape is not None
+        value.shape = ir.Shape([*value.shape[:2], *sizes])
 
 
 def _between(first: ir.Node, second: ir.Node) -> Iterator[ir.Value]:
