@@ -275,7 +275,7 @@ def test_refuses_pickles_beyond_plain_data(tmp_path, body, word):
 
 def test_bounds_the_operations_of_a_pickle(tmp_path, monkeypatch):
     monkeypatch.setattr(unpickle, "MAX_OPERATIONS", 1000)
-    (tmp_path / "w.pkl").write_bytes(b"\x80\x02" + b"}0" * 499 + b"}.")
+    (tmp_path / "w.pkl").write_bytes(b"\x80\x02" + b"}0" * 498 + b"}.")
     refused(tmp_path / "w.pkl", "no arrays")
     (tmp_path / "w.pkl").write_bytes(b"\x80\x02" + b"}0" * 500 + b"}.")
     refused(tmp_path / "w.pkl", "more than 1000 operations")
