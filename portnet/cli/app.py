@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from portnet.cli.ambiguity import ambiguity
 from portnet.cli.check import check
 from portnet.cli.convert import convert
 from portnet.cli.demo import demo
@@ -31,7 +32,7 @@ app = typer.Typer(
     "proved against onnxruntime.\n\nBegin with: portnet demo",
 )
 
-for command in (finetune, evaluate, export, check, convert, predict, summary, plot, zoo, doctor, demo):
+for command in (finetune, evaluate, ambiguity, export, check, convert, predict, summary, plot, zoo, doctor, demo):
     app.command()(command)
 
 

@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from portnet.data.images import ImageSource
 from portnet.errors import DataError
+from portnet.finetuning.ambiguity import Ambiguity, rank
+from portnet.finetuning.calibration import Calibration, calibrate
+from portnet.runtime.session import softmax
 
 __all__ = ["Evaluation", "cross_entropy", "evaluate_logits"]
 
@@ -20,17 +24,25 @@ class Evaluation:
         accuracy: share of images whose likeliest class is the true one, 0..1.
         top5: share of images whose true class is among the five likeliest (of all classes, if fewer).
         loss: mean cross-entropy in nats.
+        calibration: expected calibration error and the bins it comes from.
         count: images.
         classes: class names.
         confusion: int64 (classes, classes); row: true class, column: predicted class.
+        logits: (count, classes), what the network answered; not part of `to_dict`.
+        labels: int64 (count,), the true classes; not part of `to_dict`.
+        images: the images in their order, where they are known; not part of `to_dict`.
     """
 
     accuracy: float
     top5: float
     loss: float
+    calibration: Calibration
     count: int
     classes: tuple[str, ...]
     confusion: np.ndarray = field(repr=False)
+    logits: np.ndarray = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+    images: tuple[ImageSource, ...] = field(default=(), repr=False)
 
     @property
     def precision(self) -> dict[str, float]:
@@ -42,6 +54,20 @@ class Evaluation:
         """Of the images of a class, the share that was called so; NaN for a class without images."""
         return self._by_class(self.confusion.sum(axis=1))
 
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error with 15 bins, 0..1; see `portnet.finetuning.calibration`."""
+        return self.calibration.error
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Softmax of the logits, (count, classes)."""
+        return softmax(self.logits)
+
+    def ambiguity(self, top: int = 10) -> Ambiguity:
+        """Return the ``top`` most ambiguous images; see `portnet.finetuning.ambiguity`."""
+        return rank(self.logits, self.labels, self.classes, self.images, top)
+
     def _by_class(self, totals: np.ndarray) -> dict[str, float]:
         right = np.diag(self.confusion)
         return {name: float(right[i] / totals[i]) if totals[i] else float("nan") for i, name in enumerate(self.classes)}
@@ -52,6 +78,7 @@ class Evaluation:
             "accuracy": self.accuracy,
             "top5": self.top5,
             "loss": self.loss,
+            "calibration_error": self.calibration_error,
             "count": self.count,
             "classes": list(self.classes),
             "confusion": self.confusion.tolist(),
@@ -60,7 +87,10 @@ class Evaluation:
         }
 
     def __str__(self) -> str:
-        return f"accuracy {self.accuracy:.2%}, top-5 {self.top5:.2%}, loss {self.loss:.4f} on {self.count:,} images"
+        return (
+            f"accuracy {self.accuracy:.2%}, top-5 {self.top5:.2%}, loss {self.loss:.4f}, "
+            f"calibration error {self.calibration_error:.2%} on {self.count:,} images"
+        )
 
 
 def _without_nan(values: dict[str, float]) -> dict[str, float | None]:
@@ -90,7 +120,10 @@ def evaluate_logits(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, 
         accuracy=float((predicted == labels).mean()),
         top5=float((rank < 5).mean()),
         loss=float(cross_entropy(logits, labels).mean()),
+        calibration=calibrate(softmax(logits), labels),
         count=len(labels),
         classes=classes,
         confusion=confusion,
+        logits=logits,
+        labels=labels,
     )

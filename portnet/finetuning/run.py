@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from portnet.adapter import Lowered
 from portnet.data.dataset import DatasetSource, load_dataset
 from portnet.data.loader import Loader
 from portnet.engines import engine
 from portnet.errors import InputError, ParityError
+from portnet.finetuning.ambiguity import Ambiguity
 from portnet.finetuning.folder import RunFolder
-from portnet.finetuning.loop import History, evaluate_batches
-from portnet.finetuning.metrics import Evaluation
+from portnet.finetuning.loop import History, logits_of
+from portnet.finetuning.metrics import Evaluation, evaluate_logits
 from portnet.finetuning.settings import Settings
 from portnet.graph.model import Model
 from portnet.parity.check import check
 from portnet.parity.report import Report
-from portnet.runtime.session import Predictions, Session
+from portnet.runtime.session import Predictions, Session, ends_in_softmax
 
 __all__ = ["Run", "evaluate"]
 
@@ -117,6 +121,19 @@ class Run:
         """
         return evaluate(self.lowered, self.model, data, batch_size=batch_size, on_error=on_error)
 
+    def ambiguity(
+        self, data: DatasetSource, *, top: int = 10, batch_size: int = 32, on_error: str = "fail"
+    ) -> Ambiguity:
+        """Return the images of ``data`` that the network finds hardest to decide; print it for a table.
+
+        Args:
+            data: as for `evaluate`.
+            top: how many images.
+            batch_size: images at a time.
+            on_error: what an unreadable image does: "fail" or "skip".
+        """
+        return self.evaluate(data, batch_size=batch_size, on_error=on_error).ambiguity(top)
+
     def check(self, **options: Any) -> Report:
         """Compare the trained native network with onnxruntime; see `portnet.check`."""
         return check(self.lowered, self.model, **options)
@@ -153,4 +170,7 @@ def evaluate(
         raise InputError(f"evaluate: the model carries no {missing}. Set model.{missing}.")
     dataset = load_dataset(data, classes=model.labels, on_error=on_error)  # type: ignore[arg-type]
     loader = Loader(dataset, model.preprocessing, batch_size, shuffle=False, seed=0, cache_bytes=0)
-    return evaluate_batches(network, loader, model.labels)
+    outputs, labels = logits_of(network, loader)
+    # the logarithm of probabilities serves as logits: their softmax gives the probabilities back
+    logits = np.log(np.maximum(outputs, np.finfo(np.float32).tiny)) if ends_in_softmax(model) else outputs
+    return replace(evaluate_logits(logits, labels, model.labels), images=dataset.items)

@@ -17,7 +17,7 @@ from portnet.graph.metadata import Preprocessing
 from portnet.graph.model import Model, Signature
 from portnet.runtime.providers import open_session
 
-__all__ = ["Prediction", "Predictions", "Session", "load", "softmax"]
+__all__ = ["Prediction", "Predictions", "Session", "ends_in_softmax", "load", "softmax"]
 
 # above this, weights are handed to onnxruntime in a file and not in one protobuf
 LARGEST_PROTO = 1 << 30
@@ -173,7 +173,7 @@ class Session:
             raise ModelError("the network answers with NaN or infinity; its weights or its preprocessing are broken")
         if len(classes) != logits.shape[1]:
             raise ModelError(f"the network gives {logits.shape[1]} outputs an image, but has {len(classes)} labels")
-        return Predictions(logits if _ends_in_softmax(self.model) else softmax(logits), classes, top)
+        return Predictions(logits if ends_in_softmax(self.model) else softmax(logits), classes, top)
 
     def _classes(self) -> tuple[str, ...]:
         if len(self.inputs) != 1:
@@ -214,7 +214,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
-def _ends_in_softmax(model: Model) -> bool:
+def ends_in_softmax(model: Model) -> bool:
+    """Whether a network's first output holds probabilities already."""
     value = model.ir.graph.outputs[0]
     producer = value.producer()
     while producer is not None and producer.op_type in ("Identity", "Reshape", "Flatten", "Squeeze"):

@@ -1,0 +1,47 @@
+"""``portnet ambiguity``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from portnet.cli.output import Json, Provider, print_json, print_table
+
+__all__ = ["ambiguity"]
+
+
+def ambiguity(
+    model: Annotated[str, typer.Argument(help="A run's folder, an .onnx file, or a name in the zoo.")],
+    data: Annotated[str, typer.Argument(help="Folder of class folders; the classes are the model's.")],
+    top: Annotated[int, typer.Option(help="Images to list.", min=1)] = 10,
+    sheet: Annotated[Path | None, typer.Option(help="Draw them into this .png, .jpg or .webp file.")] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="Run on an engine (torch, keras, gluon). Default: onnxruntime.")
+    ] = None,
+    provider: Provider = None,
+    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 32,
+    on_error: Annotated[str, typer.Option(help="An unreadable image: fail or skip.")] = "fail",
+    json: Json = False,
+) -> None:
+    """List the images that a network finds hardest to decide: second-largest probability over the largest.
+
+    Example: portnet ambiguity runs/pets photos/test --sheet ambiguous.png
+    """
+    from portnet.conversion import load_model
+    from portnet.finetuning.run import evaluate
+    from portnet.runtime.predictor import predictor
+
+    network = load_model(model)
+    runs, where = predictor(network, backend, provider)
+    found = evaluate(runs, network, data, batch_size=batch_size, on_error=on_error).ambiguity(top)
+    if sheet is not None:
+        found.contact_sheet(sheet)
+    if json:
+        print_json({"on": where, "sheet": None if sheet is None else str(sheet), **found.to_dict()})
+        return
+    print_table(("image", "ambiguity", "likeliest", "second", "true class", "path"), found.as_rows())
+    typer.echo(f"\nof {len(found.values):,} images, on {where}")
+    if sheet is not None:
+        typer.echo(f"contact sheet: {sheet}")
