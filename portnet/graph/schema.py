@@ -36,4 +36,6 @@ def attribute_defaults(domain: str, op_type: str, opset: int) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode()
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
     return list(value) if isinstance(value, (list, tuple)) or hasattr(value, "append") else value

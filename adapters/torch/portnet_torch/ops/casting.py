@@ -66,3 +66,19 @@ def cast(walk, x, source, target, saturate=True, round_mode="up"):
     if target == ir.DataType.UINT64 and torch_dtype(source).is_floating_point:
         return walk.call(casting.float_to_unsigned, x)
     return walk.method("to", x, torch_dtype(target))
+
+
+# carried types -> the torch type of their own bits
+_BITS = {_D.UINT16: torch.int16, _D.UINT32: torch.int32}
+
+
+@op("BitCast")
+def _bit_cast(walk, node):
+    source, target = node.required(0).dtype, ir.DataType(node["to"])
+    x = walk.value(node.required(0))
+    if source.bitwidth < 8:
+        function, *arguments = _SPECIAL_CASTS[target]
+        return walk.call(function, x, *arguments)
+    x = walk.method("to", x, _BITS[source]) if source in _BITS else x
+    x = walk.method("view", x, _BITS.get(target, torch_dtype(target)))
+    return cast(walk, x, _D.INT64, target) if target in _BITS else x

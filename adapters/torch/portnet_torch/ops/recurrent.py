@@ -1,0 +1,153 @@
+"""RNN, GRU and LSTM: torch's layers where the options are the usual ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from portnet_torch.binding import Layout
+from portnet_torch.functional import recurrent
+from portnet_torch.naming import shortest
+from portnet_torch.ops.registry import TABLE
+
+# activation -> defaults of alpha and beta
+_DEFAULTS = {
+    "affine": (1.0, 0.0),
+    "leakyrelu": (0.01, 0.0),
+    "thresholdedrelu": (1.0, 0.0),
+    "scaledtanh": (1.0, 1.0),
+    "hardsigmoid": (0.2, 0.5),
+    "elu": (1.0, 0.0),
+}
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of recurrent layer.
+
+    Attributes:
+        layer: torch's layer.
+        function: ours, for the options that torch's lacks.
+        gates: place of each of torch's gates among ONNX's.
+        activations: ONNX's default activations of one direction.
+        states: how many states it carries (h, or h and c).
+    """
+
+    layer: type[nn.RNNBase]
+    function: Callable
+    gates: tuple[int, ...]
+    activations: tuple[str, ...]
+    states: int = 1
+
+
+KINDS = {
+    "RNN": _Kind(nn.RNN, recurrent.rnn, (0,), ("tanh",)),
+    "GRU": _Kind(nn.GRU, recurrent.gru, (1, 0, 2), ("sigmoid", "tanh")),
+    "LSTM": _Kind(nn.LSTM, recurrent.lstm, (0, 2, 3, 1), ("sigmoid", "tanh", "tanh"), 2),
+}
+
+_REVERSE = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}
+
+
+def _recurrent(walk, node):
+    kind, reverse = KINDS[node.op], _REVERSE[node["direction"]]
+    batch_first = bool(node["layout"])
+    x, states = walk.value(node.required(0)), [walk.optional(node.input(5 + i)) for i in range(kind.states)]
+    if batch_first:
+        x = walk.method("transpose", x, 0, 1)
+        states = [None if s is None else walk.method("transpose", s, 0, 1) for s in states]
+    run = _native if _is_usual(walk, node, kind) else _general
+    y, *last = run(walk, node, kind, x, states, reverse)
+    if batch_first:
+        y = walk.method("permute", y, 2, 0, 1, 3)
+        last = [walk.method("transpose", s, 0, 1) for s in last]
+    return [y, *last][: len(node.outputs)]
+
+
+TABLE.update(dict.fromkeys(KINDS, _recurrent))
+
+
+def _activations(node, kind, directions):
+    """Return (name, alpha, beta) for each activation of each direction."""
+    names = [name.lower() for name in node.get("activations") or kind.activations * directions]
+    alphas, betas = list(node.get("activation_alpha") or []), list(node.get("activation_beta") or [])
+    result = []
+    for name in names:
+        alpha, beta = _DEFAULTS.get(name, (0.0, 0.0))
+        takes = name in _DEFAULTS
+        alpha = shortest(alphas.pop(0)) if takes and alphas else alpha
+        beta = shortest(betas.pop(0)) if takes and betas else beta
+        result.append((name, alpha, beta))
+    return result
+
+
+def _is_usual(walk, node, kind):
+    names = {name.lower() for name in node.get("activations") or []}
+    usual = tuple(name.lower() for name in node.get("activations") or kind.activations)
+    default = usual == kind.activations * (len(usual) // len(kind.activations))
+    plain_rnn = node.op == "RNN" and names in ({"relu"}, {"tanh"})
+    options = node.get("clip") is None and not node.get("input_forget", 0) and node.get("linear_before_reset", 1)
+    inputs = node.input(4) is None and node.input(7) is None
+    return (default or plain_rnn) and options and inputs and walk.adoptable(*(node.input(i) for i in (1, 2, 3)))
+
+
+def _native(walk, node, kind, x, states, reverse):
+    w, r, b = node.required(1), node.required(2), node.input(3)
+    directions, _, inputs = walk.static_shape(w)
+    hidden = walk.static_shape(r)[2]
+    backwards = reverse == [True]
+    options = {"nonlinearity": node["activations"][0].lower()} if node.op == "RNN" and node.get("activations") else {}
+    layer = kind.layer(inputs, hidden, bias=b is not None, bidirectional=directions == 2, device="meta", **options)
+    x = walk.call(torch.flip, x, [0]) if backwards else x
+    result = walk.adopt(layer, node, _weights(kind, directions, w, r, b), x, *_initial(walk, kind, states))
+    y = walk.method("unflatten", result[0], 2, (directions, hidden))
+    y = walk.method("permute", walk.call(torch.flip, y, [0]) if backwards else y, 0, 2, 1, 3)
+    return [y, result[1]] if kind.states == 1 else [y, result[1][0], result[1][1]]
+
+
+def _weights(kind, directions, w, r, b):
+    suffixes = ["_l0", "_l0_reverse"][:directions]
+    gates = _gates(kind)
+    weights = {" ".join(f"weight_ih{s}" for s in suffixes): (w, gates)}
+    weights[" ".join(f"weight_hh{s}" for s in suffixes)] = (r, gates)
+    if b is not None:
+        weights[" ".join(f"bias_{part}{s}" for s in suffixes for part in ("ih", "hh"))] = (b, _gates(kind, 2))
+    return weights
+
+
+def _gates(kind, parts=1):
+    """Return the layout of an ONNX array (directions, parts·gates·H, …) in torch's order of gates."""
+    order = kind.gates
+    back = [order.index(gate) for gate in range(len(order))]
+
+    def reorder(tensor, places):
+        chunks = tensor.chunk(len(places))
+        return torch.cat([chunks[place] for place in places])
+
+    def join(tensors):
+        halves = [reorder(tensor, back) for tensor in tensors]
+        return torch.stack([torch.cat(halves[i : i + parts]) for i in range(0, len(halves), parts)])
+
+    return Layout(lambda array: [reorder(half, order) for one in array for half in one.chunk(parts)], join)
+
+
+def _initial(walk, kind, states):
+    known = next((state for state in states if state is not None), None)
+    if known is None:
+        return ()
+    full = [walk.call(torch.zeros_like, known) if state is None else state for state in states]
+    return (full[0],) if kind.states == 1 else (tuple(full),)
+
+
+def _general(walk, node, kind, x, states, reverse):
+    w, r, b, lengths = (walk.optional(node.input(i)) for i in (1, 2, 3, 4))
+    clip = None if node.get("clip") is None else shortest(node["clip"])
+    options = _activations(node, kind, len(reverse)), clip, reverse
+    extra = {"GRU": bool(node.get("linear_before_reset")), "LSTM": bool(node.get("input_forget"))}
+    peepholes = (walk.optional(node.input(7)),) if node.op == "LSTM" else ()
+    last = (extra[node.op],) if node.op in extra else ()
+    result = walk.call(kind.function, x, w, r, b, lengths, *states, *peepholes, *options, *last)
+    return [result[index] for index in range(1 + kind.states)]
