@@ -40,7 +40,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: st
     from rich.console import Console
     from rich.table import Table
 
-    cells = [list(map(str, row)) for row in rows]
+    cells = [[_printable(str(cell)) for cell in row] for row in rows]
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for i, name in enumerate(columns):
         numeric = bool(cells) and all(row[i][:1].isdigit() or row[i] in ("", "–") for row in cells)
@@ -48,4 +48,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: st
     for row in cells:
         table.add_row(*row)
     # a pipe or a file has no width to fit into: nothing is folded there
-    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _printable(text: str) -> str:
+    """Return text without what would steer the terminal: file names may hold anything."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
