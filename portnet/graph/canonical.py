@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from portnet.errors import ModelError, PortNetError
 from portnet.graph.functions import expand_functions
 from portnet.graph.passes.bias import remove_zero_biases
 from portnet.graph.passes.branches import inline_ifs, unroll_loops
@@ -22,6 +23,7 @@ from portnet.graph.passes.names import name_nodes, name_values
 from portnet.graph.passes.padding import explicit_padding
 from portnet.graph.passes.roles import pin_roles
 from portnet.graph.passes.shapes import infer_shapes
+from portnet.graph.passes.signatures import check_signatures
 from portnet.graph.passes.tidy import remove_identities, remove_unused
 from portnet.graph.passes.upgrade import upgrade
 from portnet.graph.passes.versions import pin_versions, stamp
@@ -33,6 +35,8 @@ __all__ = ["canonical"]
 
 # an If inside a Loop inside an If unfolds one level a round
 MAX_ROUNDS = 8
+# upgrading nodes older than this takes their ranks or types into account
+RANKLESS_OPSET = 13
 
 
 def canonical(model: Model, supports: frozenset[str] | None = None) -> Model:
@@ -48,26 +52,40 @@ def canonical(model: Model, supports: frozenset[str] | None = None) -> Model:
     """
     copy = model.copy()
     keep = frozenset() if model.backbone is None else frozenset({model.backbone.feature})
-    _flatten(copy.ir)
-    _modernise(copy.ir)
-    unroll = supports is not None and "Loop" not in supports
-    _simplify(copy.ir, keep, unroll)
-    if supports is not None and expand_functions(copy.ir, supports):
-        infer_shapes(copy.ir)
-        _simplify(copy.ir, keep, unroll)
-    explicit_padding(copy.ir)
-    remove_zero_biases(copy.ir)
-    remove_unused(copy.ir)
-    name_nodes(copy.ir)
+    try:
+        _rewrite(copy.ir, supports, keep)
+    except PortNetError:
+        raise
+    except Exception as error:  # a file is untrusted input, and may hold what no check foresaw
+        raise ModelError(
+            f"model {model.name!r}: cannot be brought to canonical form: {type(error).__name__}: {_one_line(error)}"
+        ) from error
     return copy
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _rewrite(model: ir.Model, supports: frozenset[str] | None, keep: frozenset[str]) -> None:
+    unroll = supports is not None and "Loop" not in supports
+    _flatten(model)
+    _modernise(model)
+    _simplify(model, keep, unroll)
+    if supports is not None and expand_functions(model, supports):
+        infer_shapes(model)
+        _simplify(model, keep, unroll)
+    explicit_padding(model)
+    remove_zero_biases(model)
+    remove_unused(model)
+    name_nodes(model)
 
 
 def _flatten(model: ir.Model) -> None:
     """Leave one graph of nodes and one of initializers: no functions, no Constant nodes, no default inputs."""
     remove_initializers_from_inputs(model)
-    _lift(model)
-    infer_shapes(model)
     pin_versions(model)
+    _lift(model)
     if model.functions:
         inline_functions(model)
         _lift(model)
@@ -83,8 +101,12 @@ def _lift(model: ir.Model) -> None:
 
 def _modernise(model: ir.Model) -> None:
     """Bring every node to the newest semantics, and know every shape."""
+    check_signatures(model)
+    if model.opset_imports.get("", 1) < RANKLESS_OPSET:
+        infer_shapes(model)
     upgrade(model)
     stamp(model)
+    check_signatures(model)
     infer_shapes(model)
 
 

@@ -226,7 +226,7 @@ class Model:
                 )
             dtype = old.dtype.numpy()  # type: ignore[union-attr]
             initializers[name].const_value = ir.Tensor(
-                np.ascontiguousarray(array, dtype=dtype),
+                np.asarray(array, dtype=dtype, order="C"),
                 name=name,
                 dtype=old.dtype,  # type: ignore[union-attr]
             )

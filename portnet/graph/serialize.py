@@ -64,7 +64,7 @@ def _read(data: Any, external: External, where: str) -> ir.Model:
             _check_attributes(node, external)
         model = _deserialize(proto)
     except DecodeError as error:
-        raise ModelError(f"{where}: not ONNX, or truncated: {error}") from error
+        raise ModelError(f"{where}: not ONNX, or truncated: {_root_cause(error)}") from error
     except PortNetError as error:
         raise type(error)(f"{where}: {error}") from error
     for name, tensor in weights.items():
@@ -83,7 +83,7 @@ def _deserialize(proto: onnx.ModelProto) -> ir.Model:
 def _root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 @contextlib.contextmanager

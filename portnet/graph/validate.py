@@ -191,7 +191,8 @@ def check_tensor(tensor: onnx.TensorProto, data_bytes: int | None = None) -> ir.
     got, expected, unit = _lengths(tensor, dtype, data_bytes)
     if got != expected:
         raise ModelError(
-            f"tensor {tensor.name!r}: got {got} {unit}, expected {expected} for shape {list(tensor.dims)} of {dtype.name}"
+            f"tensor {tensor.name!r}: got {got} {unit}, "
+            f"expected {expected} for shape {list(tensor.dims)} of {dtype.name}"
         )
     return dtype
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import onnx
+import onnx.checker
 import onnx.shape_inference
 import onnx_ir as ir
 
@@ -14,6 +15,8 @@ __all__ = ["infer_node", "infer_shapes"]
 
 # initializers up to this size are shown to inference, which reads shapes, axes and counts from them
 SMALL_BYTES = 2048
+MAX_SHAPE_LENGTH = 4096
+_FAILURES = (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError)
 
 
 def infer_shapes(model: ir.Model) -> None:
@@ -30,11 +33,34 @@ def infer_shapes(model: ir.Model) -> None:
         for node in graph:
             for output in node.outputs:
                 output.shape = _recorded(output.shape, is_static or node.domain != "")
+    light = _without_weights(model)
     try:
-        inferred = onnx.shape_inference.infer_shapes(_without_weights(model), data_prop=True)
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        inferred = onnx.shape_inference.infer_shapes(light)
+        if _reads_shapes(light.graph) and not _has_long_vectors(inferred.graph):
+            inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
+    except _FAILURES:
         return
     _merge(model.graph, inferred.graph)
+
+
+def _reads_shapes(graph: onnx.GraphProto) -> bool:
+    """Whether there is shape arithmetic, which inference follows only when asked to propagate data."""
+    return any(node.op_type in ("Shape", "Size") for inner in _graphs(graph) for node in inner.node)
+
+
+def _has_long_vectors(graph: onnx.GraphProto) -> bool:
+    """Whether a tensor of one axis is too long to be a shape: data propagation would store it entry by entry."""
+    infos = (info for inner in _graphs(graph) for info in (*inner.input, *inner.value_info, *inner.output))
+    shapes = (info.type.tensor_type.shape.dim for info in infos)
+    return any(len(dims) == 1 and dims[0].dim_value > MAX_SHAPE_LENGTH for dims in shapes)
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _graphs(attribute.g)
 
 
 def _recorded(shape: ir.Shape | None, is_static: bool) -> ir.Shape | None:
@@ -130,7 +156,7 @@ def infer_node(node: ir.Node, opset: int) -> None:
             data,
             opset_imports=[onnx.helper.make_opsetid("", opset)],
         )
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+    except _FAILURES:
         return
     for output in node.outputs:
         if output.name in found:

@@ -14,6 +14,8 @@ __all__ = ["OLDEST_TARGET", "pin_versions", "stamp"]
 
 # the newest semantics are expressible from here on: later opsets add attributes and types, and change no meaning
 OLDEST_TARGET = 21
+# the file format's version that goes with it
+OLDEST_IR = 10
 
 
 def pin_versions(model: ir.Model) -> None:
@@ -52,5 +54,6 @@ def stamp(model: ir.Model, at_least: int = OLDEST_TARGET) -> None:
     Ensures: the stamp is the model's own or ``at_least``, whichever is newer; nodes bear no versions.
     """
     model.graph.opset_imports[""] = max(model.opset_imports.get("", 1), at_least)
+    model.ir_version = max(model.ir_version, OLDEST_IR)
     for node in every_node(model.graph):
         node.version = None

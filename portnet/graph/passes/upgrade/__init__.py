@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from portnet.errors import ModelError, PortNetError
 from portnet.graph.passes.rewrite import NEWEST, Editor, Site, every_node
 from portnet.graph.passes.upgrade import arguments, axes, broadcasting, normalization, recurrent, resize, types
-from portnet.graph.passes.upgrade.registry import rules_for
+from portnet.graph.passes.upgrade.registry import Rule, rules_for
 
 __all__ = ["upgrade"]
 
@@ -41,7 +42,18 @@ def _upgrade_node(node: ir.Node, editor: Editor) -> None:
     site = Site(node, editor)
     for rule in rules_for(node.op_type):
         if rule.repairs or (node.version or NEWEST) < rule.since:
-            rule.apply(site, node)
+            _apply(rule, site, node)
         if node.graph is None:
             return
     node.version = NEWEST
+
+
+def _apply(rule: Rule, site: Site, node: ir.Node) -> None:
+    try:
+        rule.apply(site, node)
+    except PortNetError:
+        raise
+    except Exception as error:  # an ill-formed node of a version that nothing has checked yet
+        raise ModelError(
+            f"node {node.name!r}: {node.op_type} (opset {node.version}) is ill-formed: {type(error).__name__}: {error}"
+        ) from error
