@@ -90,9 +90,10 @@ def test_three_engines_run_the_same_run(digits):
 
 
 def _command(digits, out, backend):
-    options = ["--size", "48", "--epochs", "6", "--batch-size", "8", "--freeze", "until:fire2", "--cache", "off", "--optimizer", "sgd"]
+    options = {"size": 48, "epochs": 6, "batch-size": 8, "freeze": "until:fire2", "cache": "off", "lr": 1e-4}
+    flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     where = ["--backend", backend, "--out", str(out)]
-    return [sys.executable, "-m", "portnet", "finetune", str(digits), *where, *options]
+    return [sys.executable, "-m", "portnet", "finetune", str(digits), *where, *flags]
 
 
 def _wait_for(path: Path, process, seconds=120):
@@ -108,9 +109,10 @@ def test_killed_and_resumed_is_bit_identical(digits, tmp_path, backend):
     _wait_for(tmp_path / "killed" / "checkpoint.npz", process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    resumed = resume(tmp_path / "killed", progress=False)
-    subprocess.run(_command(digits, tmp_path / "whole", backend), check=True, stdout=subprocess.DEVNULL)
-    whole = Run.load(tmp_path / "whole")
+    again = [sys.executable, "-m", "portnet", "finetune", "--resume", str(tmp_path / "killed")]
+    for command in (again, _command(digits, tmp_path / "whole", backend)):
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    resumed, whole = Run.load(tmp_path / "killed"), Run.load(tmp_path / "whole")
     assert resumed.history.losses == whole.history.losses
     assert resumed.model.digest() == whole.model.digest()
 
