@@ -266,15 +266,23 @@ class Adapter(abc.ABC):
             ModelError: a graph that is broken.
         """
         device = device or "cpu"
+        self.check_device(device)
+        lowered = self.lower_canonical(model.canonical(self.ops), device)
+        lowered.check_trainable_count()
+        _LOWERED[id(lowered.native)] = lowered
+        return lowered
+
+    def check_device(self, device: str) -> None:
+        """Make sure that a device is there.
+
+        Raises:
+            UnsupportedError: it is not among `devices`.
+        """
         if device not in self.devices():
             raise UnsupportedError(
                 f"engine {self.name}: got device {device!r}, expected one of {', '.join(self.devices())}",
                 engine=self.name,
             )
-        lowered = self.lower_canonical(model.canonical(self.ops), device)
-        lowered.check_trainable_count()
-        _LOWERED[id(lowered.native)] = lowered
-        return lowered
 
     def limit_threads(self, count: int) -> None:
         """Use at most ``count`` threads for arithmetic, where the framework lets itself be told."""

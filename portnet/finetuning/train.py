@@ -88,6 +88,7 @@ class _Session:
         self.settings, self.folder = settings, folder
         self.source = os.fspath(data) if isinstance(data, (str, os.PathLike)) else None
         self.adapter = engine(settings.backend)
+        self.adapter.check_device(settings.device)
         self.train_set, self.val_set = prepare_data(data, settings)
         self.network = build_network(settings, self.train_set.classes, backbone)
         self.table = settings.freeze.resolve(self.network)

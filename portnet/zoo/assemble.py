@@ -84,7 +84,10 @@ def _with_weights(entry: ZooEntry, weights: _Weights, classes: int, size: tuple[
         )
     model, net = _define(entry, classes, size or weights.preprocessing.size, _placeholder)
     convention = weights.convention
-    arrays = match(weights.arrays, net.parameters, network=entry.name, source=weights.source, convention=convention)
+    # what `Model.weights` gave holds the graph's own constants too
+    constants = model.ir.graph.initializers.keys() - net.parameters.keys()
+    given = {name: array for name, array in weights.arrays.items() if name not in constants}
+    arrays = match(given, net.parameters, network=entry.name, source=weights.source, convention=convention)
     # what is fixed keeps the graph's value: Gluon too computes with a scale of 1, whatever its file says
     model = model.with_weights({name: array for name, array in arrays.items() if name not in net.fixed})
     if convention != _REFERENCE:

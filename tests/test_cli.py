@@ -1,0 +1,208 @@
+"""The command line: help with an example, bad input as one line and exit 2, output for people and programs."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import portnet
+from portnet.cli import main
+
+COMMANDS = ["finetune", "evaluate", "export", "check", "convert", "predict", "zoo", "doctor", "demo"]
+
+
+@pytest.fixture
+def cli(monkeypatch, capfd):
+    """Run ``portnet`` in this process; return (exit code, standard output, standard error)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["portnet", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        output = capfd.readouterr()
+        return code, output.out, output.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def onnx_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "small.onnx"
+    model = portnet.zoo.load("squeezenet1_1", weights=None, size=32)
+    model.save(path)
+    return path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(cli, command):
+    code, output, _ = cli(command, "--help")
+    assert code == 0
+    assert f"portnet {command}" in output.split("Example:")[1]
+
+
+def _classes(folder: Path, counts: dict[str, int]) -> Path:
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = np.random.default_rng(i).integers(0, 255, (20, 20, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return folder
+
+
+BAD_DATA = {
+    "no such folder": (lambda folder: folder / "nowhere", "nowhere"),
+    "a file": (lambda folder: _file(folder / "photo.jpg"), "photo.jpg"),
+    "an empty folder": (lambda folder: folder, "class"),
+    "one class only": (lambda folder: _classes(folder, {"cat": 3}), "cat"),
+    "an empty class": (lambda folder: _classes(folder, {"cat": 3, "dog": 0}), "dog"),
+    "no readable image": (lambda folder: _broken(_classes(folder, {"a": 2, "b": 2})), ".png"),
+}
+
+
+def _file(path):
+    path.write_bytes(b"x")
+    return path
+
+
+def _broken(folder):
+    for path in folder.glob("*/*.png"):
+        path.write_bytes(path.read_bytes()[:40])
+    return folder
+
+
+def assert_one_line(code, error, word):
+    assert code == 2, error
+    assert "Traceback" not in error
+    assert word in error
+    assert len(error.strip().splitlines()) == 1, error
+
+
+@pytest.mark.parametrize("kind", BAD_DATA)
+def test_bad_data_is_one_line(cli, tmp_path, kind):
+    make, word = BAD_DATA[kind]
+    (tmp_path / "data").mkdir()
+    code, _, error = cli("finetune", make(tmp_path / "data"), "--size", 32, "--out", tmp_path / "run")
+    assert_one_line(code, error, word)
+    assert not (tmp_path / "run").exists()
+
+
+BAD_OPTIONS = {
+    "backbone": (["--backbone", "squeezenet1.1"], "squeezenet1_1"),
+    "backend": (["--backend", "pytorch"], "torch"),
+    "freeze layer": (["--freeze", "until:fire55"], "fire5"),
+    "freeze kind": (["--freeze", "last:3"], "first:N"),
+    "freeze all": (["--freeze", "match:.*"], "freezes every layer"),
+    "head": (["--head", "dense"], "linear"),
+    "optimizer": (["--optimizer", "adm"], "adam"),
+    "epochs": (["--epochs", "0"], "epochs"),
+    "learning rate": (["--lr", "-1"], "learning rate"),
+    "size": (["--size", "3"], "size"),
+    "weights file": (["--weights", "nowhere.pth"], "nowhere.pth"),
+    "device": (["--device", "cuda:7"], "cuda:7"),
+    "lr_mult": (["--lr-mult", "haed=10"], "head"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_OPTIONS)
+def test_bad_options_are_one_line(cli, digits, tmp_path, kind):
+    options, word = BAD_OPTIONS[kind]
+    defaults = [] if "--size" in options else ["--size", 48]
+    code, _, error = cli("finetune", digits, *defaults, *options, "--out", tmp_path / "run")
+    assert_one_line(code, error, word)
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_of_the_wrong_shape_name_the_first_mismatch(cli, digits, tmp_path):
+    arrays = portnet.zoo.load("squeezenet1_1", weights=None).weights()
+    arrays["features.3.squeeze.weight"] = np.zeros((1, 2, 3, 4), np.float32)
+    np.savez(tmp_path / "w.npz", **arrays)
+    code, _, error = cli("finetune", digits, "--weights", tmp_path / "w.npz", "--out", tmp_path / "run")
+    assert_one_line(code, error, "features.3.squeeze.weight")
+    assert "(1, 2, 3, 4)" in error
+
+
+@pytest.mark.parametrize("content", ["truncated", "text", "empty"])
+def test_a_file_that_is_no_onnx_is_one_line(cli, onnx_file, tmp_path, content):
+    data = {"truncated": onnx_file.read_bytes()[:20_000], "text": b"hello, world", "empty": b""}[content]
+    (tmp_path / "bad.onnx").write_bytes(data)
+    for command in (["predict", tmp_path / "bad.onnx", "x.png"], ["check", tmp_path / "bad.onnx", onnx_file]):
+        code, _, error = cli(*command)
+        assert_one_line(code, error, "bad.onnx")
+
+
+def test_an_output_that_cannot_be_written_is_one_line(cli, digits, tmp_path):
+    (tmp_path / "file").touch()
+    code, _, error = cli("finetune", digits, "--size", 48, "--epochs", 1, "--out", tmp_path / "file" / "run")
+    assert_one_line(code, error, "cannot")
+    code, _, error = cli("export", "squeezenet1_1", "--onnx", tmp_path / "file" / "x.onnx")
+    assert_one_line(code, error, "x.onnx")
+
+
+def test_labels_that_are_not_the_models_are_one_line(cli, digits, onnx_file, tmp_path):
+    code, _, error = cli("evaluate", onnx_file, digits)
+    assert_one_line(code, error, "labels")
+    model = portnet.Model.load(onnx_file)
+    model.labels = [f"name {i}" for i in range(1000)]
+    model.save(tmp_path / "labelled.onnx")
+    code, _, error = cli("evaluate", tmp_path / "labelled.onnx", digits)
+    assert_one_line(code, error, "'0'")
+
+
+def test_a_provider_that_does_not_load_is_an_error_and_never_a_fallback(cli, onnx_file, tmp_path):
+    Image.new("RGB", (20, 20)).save(tmp_path / "x.png")
+    from portnet.runtime.providers import loadable
+
+    if "CUDAExecutionProvider" in loadable():
+        pytest.skip("CUDA loads here")
+    code, _, error = cli("predict", onnx_file, tmp_path / "x.png", "--provider", "cuda")
+    assert_one_line(code, error, "cuda")
+    code, _, error = cli("predict", onnx_file, tmp_path / "x.png", "--provider", "gpu")
+    assert_one_line(code, error, "cuda")
+
+
+def test_predict_names_the_cat(cli, tmp_path):
+    from skimage import data
+
+    Image.fromarray(data.chelsea()).save(tmp_path / "chelsea.png")
+    code, output, _ = cli("predict", "mobilenet_v2", tmp_path / "chelsea.png", "--top", "3", "--json")
+    answer = json.loads(output)
+    assert code == 0
+    assert answer["provider"] == "CPUExecutionProvider"
+    assert "cat" in answer["predictions"][0]["top"][0]["label"]
+    assert len(answer["predictions"][0]["top"]) == 3
+
+
+def test_check_exits_1_when_networks_differ(cli, onnx_file, tmp_path):
+    model = portnet.Model.load(onnx_file)
+    name = "features.3.squeeze.bias"
+    model.with_weights({name: model.weights()[name] + 1}).save(tmp_path / "moved.onnx")
+    code, output, _ = cli("check", tmp_path / "moved.onnx", onnx_file)
+    assert code == 1
+    assert "FAILED" in output
+    assert "features.3.squeeze" in output
+    code, output, _ = cli("check", onnx_file, "torch", "--json")
+    assert code == 0
+    assert json.loads(output)["passed"] is True
+
+
+def test_zoo_and_doctor_print_json(cli):
+    code, output, _ = cli("zoo", "--json")
+    assert {entry["name"] for entry in json.loads(output)} >= {"squeezenet1_1", "resnet18_v2"}
+    code, output, _ = cli("doctor", "--json")
+    found = json.loads(output)
+    assert code == 0, found["problems"]
+    assert found["providers"]["CPUExecutionProvider"] == "loads"
+    assert set(found["engines"]) == {"torch", "keras", "gluon"}
+
+
+def test_both_onnxruntimes_at_once_are_a_problem(monkeypatch):
+    from portnet.cli import doctor
+
+    monkeypatch.setattr(doctor, "_versions", lambda: {"onnxruntime": "1", "onnxruntime-gpu": "1"})
+    assert any("overwrite each other" in problem for problem in doctor.diagnose()["problems"])
