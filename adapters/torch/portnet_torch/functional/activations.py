@@ -41,3 +41,9 @@ def dropout(x: Tensor, ratio: float, training: Tensor) -> tuple[Tensor, Tensor]:
     """Return x with a share ``ratio`` of its elements zeroed and the rest scaled up, and the mask of those kept."""
     kept = torch.rand_like(x) >= (ratio if training else 0.0)
     return torch.where(kept, x / (1 - (ratio if training else 0.0)), torch.zeros_like(x)), kept
+
+
+def softmax_in_steps(x: Tensor, axis: int) -> Tensor:
+    """Return exp(x − max) / sum with every step rounded to the type of x, as the standard's function body has it."""
+    e = torch.exp(x - x.amax(axis, keepdim=True))
+    return e / e.sum(axis, keepdim=True)

@@ -48,8 +48,15 @@ def unsigned_right_shift(x: Tensor, bits: Tensor) -> Tensor:
     return torch.where(bits == 0, x, torch.bitwise_right_shift(x, bits) & mask)
 
 
+def unsigned_divide(a: Tensor, b: Tensor) -> Tensor:
+    """Divide the int64 bits of uint64, rounding down (Warren, Hacker's Delight, 9-3)."""
+    flip = torch.iinfo(torch.int64).min
+    half = ((a >> 1) & torch.iinfo(torch.int64).max).div(b.clamp(min=1), rounding_mode="trunc") << 1
+    half = half + (((a - half * b) ^ flip) >= (b ^ flip))
+    whole = torch.div(a, torch.where(b == 0, 1, b), rounding_mode="trunc")
+    return torch.where(b < 0, ((a ^ flip) >= (b ^ flip)).to(a.dtype), torch.where(a < 0, half, whole))
+
+
 def unsigned_remainder(a: Tensor, b: Tensor) -> Tensor:
-    """Return a mod b of the int64 bits of uint64, which must be below 2**63."""
-    if bool((a < 0).any() | (b < 0).any()):
-        raise ValueError("Mod: got uint64 of 2**63 and more, expected less")
-    return torch.remainder(a, b)
+    """Return a mod b of the int64 bits of uint64."""
+    return a - unsigned_divide(a, b) * b

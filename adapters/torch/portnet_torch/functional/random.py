@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,11 +23,14 @@ def normal(shape: list[int], mean: float, std: float, dtype: torch.dtype, seed: 
     return mean + std * torch.randn(shape, generator=_generator(seed, device), dtype=dtype, device=device)
 
 
-def like(
-    x: Tensor, draw: Callable[..., Tensor], a: float, b: float, dtype: torch.dtype, seed: float | None
-) -> Tensor:  # fmt: skip
-    """Draw a tensor shaped like x."""
-    return draw(list(x.shape), a, b, dtype, seed, x.device)
+def uniform_like(x: Tensor, low: float, high: float, dtype: torch.dtype, seed: float | None) -> Tensor:
+    """Draw evenly from [low, high) in the shape of x."""
+    return uniform(list(x.shape), low, high, dtype, seed, x.device)
+
+
+def normal_like(x: Tensor, mean: float, std: float, dtype: torch.dtype, seed: float | None) -> Tensor:
+    """Draw from a normal distribution in the shape of x."""
+    return normal(list(x.shape), mean, std, dtype, seed, x.device)
 
 
 def multinomial(logits: Tensor, count: int, dtype: torch.dtype, seed: float | None) -> Tensor:

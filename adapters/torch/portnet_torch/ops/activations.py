@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import onnx_ir as ir
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -90,7 +91,10 @@ def _channels(shape):
 
 @op("Softmax")
 def _softmax(walk, node):
-    return walk.call(torch.softmax, walk.value(node.required(0)), node["axis"])
+    half = node.required(0).dtype == ir.DataType.FLOAT16
+    return walk.call(
+        activations.softmax_in_steps if half else torch.softmax, walk.value(node.required(0)), node["axis"]
+    )
 
 
 @op("LogSoftmax")

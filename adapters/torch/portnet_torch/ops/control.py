@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+import onnx_ir as ir
+
 from portnet_torch.control import If, Loop, Scan
 from portnet_torch.dtypes import CARRIERS
 from portnet_torch.ops.registry import op
@@ -28,6 +30,7 @@ def _loop(walk, node):
     body = node["body"]
     carried = [walk.value(value) for value in node.inputs[2:]]
     scanned = list(body.outputs)[1 + len(carried) :]
+    _describe(list(body.inputs)[2:], node.inputs[2:])
     make = partial(Loop, empty=[_slice_of(value) for value in scanned])
     limits = walk.optional(node.input(0)), walk.optional(node.input(1))
     return _results(walk.control(make, node, {"body": body}, *limits, carried), node)
@@ -39,6 +42,7 @@ def _scan(walk, node):
     values = [walk.value(value) for value in node.inputs]
     carried, inputs = values[: len(values) - scans], values[len(values) - scans :]
     scanned = list(body.outputs)[len(carried) :]
+    _describe(body.inputs, node.inputs)
     make = partial(
         Scan,
         input_axes=node.get("scan_input_axes") or [0] * scans,
@@ -48,6 +52,13 @@ def _scan(walk, node):
         empty=[_slice_of(value) for value in scanned],
     )
     return _results(walk.control(make, node, {"body": body}, carried, inputs), node)
+
+
+def _describe(inner, outer):
+    """Give a body's inputs the element types of what they are fed, where the file leaves them out."""
+    for inside, outside in zip(inner, outer, strict=True):
+        if inside.dtype is None and outside is not None and isinstance(outside.type, ir.TensorType):
+            inside.type = outside.type
 
 
 def _slice_of(value):

@@ -143,7 +143,7 @@ def _div(walk, node):
     if walk.dtype(node.required(0)).is_floating_point or walk.dtype(node.required(0)).is_complex:
         return walk.call(operator.truediv, *(_operand(walk, node, index) for index in (0, 1)))
     if node.required(0).dtype == ir.DataType.UINT64:
-        raise walk.unsupported("division of uint64, which torch does not compute")
+        return walk.call(arithmetic.unsigned_divide, *walk.inputs(node))
     return walk.call(torch.div, *walk.inputs(node), rounding_mode="trunc")
 
 

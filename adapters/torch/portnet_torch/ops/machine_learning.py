@@ -24,9 +24,13 @@ def _side(node, side):
     """Return the keys or values of a label encoder, and the default that goes with their kind."""
     if node.get(f"{side}_tensor") is not None:
         default = node.get("default_tensor")
-        return node[f"{side}_tensor"].tolist(), None if default is None else np.asarray(default).item()
+        return _plain(node[f"{side}_tensor"]), None if default is None else _plain(default)[0]
     kind = next(kind for kind in _KINDS if node.get(f"{side}_{kind}"))
     return list(node[f"{side}_{kind}"]), node.get(_KINDS[kind])
+
+
+def _plain(array):
+    return [item.decode() if isinstance(item, bytes) else item for item in np.asarray(array).reshape(-1).tolist()]
 
 
 @op("ai.onnx.ml.Binarizer")

@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from portnet_torch.dtypes import torch_dtype
 from portnet_torch.functional import random
+from portnet_torch.naming import shortest
 from portnet_torch.ops.registry import op
 
 
@@ -13,21 +14,29 @@ def _dtype(walk, node, default):
     return torch_dtype(ir.DataType(node["dtype"])) if node.get("dtype") else default
 
 
-@op("RandomUniform", "RandomUniformLike")
-def _uniform(walk, node):
-    return _draw(walk, node, random.uniform, node["low"], node["high"])
+# op -> function and the names of its two numbers
+_DRAWS = {
+    "RandomUniform": (random.uniform, "low", "high"),
+    "RandomNormal": (random.normal, "mean", "scale"),
+    "RandomUniformLike": (random.uniform_like, "low", "high"),
+    "RandomNormalLike": (random.normal_like, "mean", "scale"),
+}
 
 
-@op("RandomNormal", "RandomNormalLike")
-def _normal(walk, node):
-    return _draw(walk, node, random.normal, node["mean"], node["scale"])
+@op("RandomUniform", "RandomNormal")
+def _draw(walk, node):
+    function, *numbers = _DRAWS[node.op]
+    dtype = walk.dtype(node.outputs[0])
+    numbers = [shortest(node[name]) for name in numbers]
+    return walk.call(function, list(node["shape"]), *numbers, dtype, node.get("seed"), walk.shared.device)
 
 
-def _draw(walk, node, function, *numbers):
-    dtype, seed = walk.dtype(node.outputs[0]), node.get("seed")
-    if node.op.endswith("Like"):
-        return walk.call(random.like, walk.value(node.required(0)), function, *numbers, dtype, seed)
-    return walk.call(function, list(node["shape"]), *numbers, dtype, seed, walk.shared.device)
+@op("RandomUniformLike", "RandomNormalLike")
+def _draw_like(walk, node):
+    function, *numbers = _DRAWS[node.op]
+    dtype = walk.dtype(node.outputs[0])
+    numbers = [shortest(node[name]) for name in numbers]
+    return walk.call(function, walk.value(node.required(0)), *numbers, dtype, node.get("seed"))
 
 
 @op("Multinomial")
