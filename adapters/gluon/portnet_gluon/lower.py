@@ -15,12 +15,16 @@ from portnet.graph.lowering import Lowering, NodeView
 from portnet.graph.model import Model
 from portnet.graph.parameters import Role
 from portnet_gluon.arrays import DTYPES, check_size
-from portnet_gluon.carriers import CARRIERS, carried, wrapped
+from portnet_gluon.carriers import CARRIERS, INTEGERS, carried
 from portnet_gluon.compat import mx
 from portnet_gluon.ops import TABLE
 from portnet_gluon.ops.registry import Symbol, numpy_op
+from portnet_gluon.ops.wrap import wrapped
 
-__all__ = ["GluonLowering", "Variant"]
+__all__ = ["NOTHING", "GluonLowering", "Variant"]
+
+# the input of a network that reads none
+NOTHING = "portnet.nothing"
 
 
 class Variant:
@@ -93,7 +97,7 @@ class GluonLowering(Lowering[Symbol]):
         check_size(name, array)
         if not array.size:
             # Gluon has no empty parameters
-            return numpy_op("zeros", shape=array.shape, dtype=array.dtype.name)
+            return _zeros(array.shape, array.dtype.name)
         self.arrays[name] = array
         return mx.sym.var(name, shape=array.shape, dtype=array.dtype)
 
@@ -117,14 +121,35 @@ class GluonLowering(Lowering[Symbol]):
     # ---- the walk
 
     def _lower_node(self, node: ir.Node, index: int) -> None:
+        if node.outputs and all(map(_is_empty, node.outputs)):
+            # nothing to compute, and several operators fail on empty results
+            self.values.update({value: _empty(value) for value in node.outputs})
+            return
         with _NodeNames(node.name or f"{node.op_type}_{index}"):
             super()._lower_node(node, index)
 
     def _bind(self, node: NodeView, produced: Any) -> None:
         super()._bind(node, produced)
         for value in node.outputs:
-            if value in self.values and value.dtype is not None and _numpy_name(value) in CARRIERS:
+            if value in self.values and value.dtype is not None and _numpy_name(value) in INTEGERS:
                 self.values[value] = wrapped(self.values[value], _numpy_name(value))
+
+    def static_shape(self, value: ir.Value) -> tuple[int | None, ...] | None:  # type: ignore[override]
+        """Inferred shape; where ONNX's inference gave up, MXNet's."""
+        if value.shape is None and value in self.values:
+            value.shape = self._mxnet_shape(self.values[value])
+        return super().static_shape(value)
+
+    def _mxnet_shape(self, symbol: Symbol) -> ir.Shape | None:
+        read = set(symbol.list_inputs())
+        known = {
+            each.name: tuple(size if isinstance(size, int) else -1 for size in each.shape)
+            for each in self.graph.inputs
+            if each.name in read and each.shape is not None
+        }
+        shapes = symbol.infer_shape_partial(**known)[1]
+        found = shapes[0] if shapes else None
+        return None if not found or -1 in found else ir.Shape(found)
 
     # ---- what builders ask
 
@@ -147,13 +172,17 @@ class GluonLowering(Lowering[Symbol]):
         return self.variable(f"{node.name}_{role}", array)
 
     def dtype(self, value: ir.Value | None) -> str:
-        """Return numpy's name of a tensor's element type.
+        """Return numpy's name of the element type that MXNet holds a tensor in.
 
         Raises:
             UnsupportedError: it is unknown.
         """
         if value is None or value.dtype is None:
             raise self.unsupported(f"the element type of {'an input' if value is None else value.name!r} is unknown")
+        return carried(_numpy_name(value))
+
+    def onnx_dtype(self, value: ir.Value) -> str:
+        """Return the name of the element type that a tensor has in ONNX."""
         return _numpy_name(value)
 
     def rank(self, value: ir.Value | None) -> int:
@@ -162,7 +191,7 @@ class GluonLowering(Lowering[Symbol]):
         Raises:
             UnsupportedError: it is unknown.
         """
-        if value is None or value.shape is None:
+        if value is None or self.static_shape(value) is None:
             raise self.unsupported(f"the rank of {'an input' if value is None else repr(value.name)} is unknown")
         return len(value.shape)
 
@@ -219,6 +248,19 @@ class _Size:
 
 def _with(binary: Any, symbol: Symbol, other: Any, scalar: Any) -> Symbol:
     return binary(symbol, other.symbol) if isinstance(other, _Size) else scalar(int(other))
+
+
+def _zeros(shape: tuple[int, ...], dtype: str) -> Symbol:
+    return numpy_op("zeros", shape=shape, dtype=dtype)
+
+
+def _is_empty(value: ir.Value) -> bool:
+    shape = Lowering.static_shape(value)
+    return value.dtype is not None and shape is not None and None not in shape and 0 in shape
+
+
+def _empty(value: ir.Value) -> Symbol:
+    return _zeros(tuple(value.shape), carried(_numpy_name(value)))  # type: ignore[arg-type]
 
 
 def _numpy_name(value: ir.Value) -> str:

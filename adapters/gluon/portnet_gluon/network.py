@@ -14,7 +14,7 @@ from portnet.graph.parameters import Role
 from portnet_gluon.arrays import context, shapes_as_in_numpy, to_mxnet
 from portnet_gluon.carriers import CARRIERS, carried
 from portnet_gluon.compat import mx
-from portnet_gluon.lower import GluonLowering, Variant
+from portnet_gluon.lower import NOTHING, GluonLowering, Variant
 from portnet_gluon.ops.registry import Symbol
 from portnet_gluon.verify import needs_probe, reason, verify
 
@@ -40,7 +40,9 @@ class GluonLowered(Lowered):
             walk, outputs = self.lower(Variant())
             verify(walk, outputs)
             self.parameters = _parameters(walk, self.context)
-            self.native = block(outputs, self.inputs(walk), self.parameters)
+            inputs = self.inputs(walk, outputs)
+            self._read = [symbol.name for symbol in inputs]
+            self.native = block(outputs, inputs, self.parameters)
             self._nan_safe: Any = None
             if needs_probe(walk):
                 self._probe()
@@ -49,40 +51,45 @@ class GluonLowered(Lowered):
         """Walk the model; return the walk and the symbols of the outputs."""
         walk = GluonLowering(self.model, variant)
         # an output of a block must be an operator's, not a variable
-        return walk, [mx.sym.identity(symbol) if _is_variable(symbol) else symbol for symbol in walk.walk()]
+        outputs = [mx.sym.identity(symbol) if _is_variable(symbol) else symbol for symbol in walk.walk()]
+        if set(mx.sym.Group(outputs).list_inputs()).isdisjoint(port.name for port in self.model.inputs):
+            # and a block must have an input
+            outputs.append(mx.sym.identity(mx.sym.var(NOTHING, shape=(1,), dtype="float32")))
+        return walk, outputs
 
-    def inputs(self, walk: GluonLowering) -> list[Symbol]:
-        """Return the variables of the graph's inputs, or one that nothing reads: a block has one at least."""
-        found = [walk.values[value] for value in walk.graph.inputs if value.name not in walk.graph.initializers]
-        return found or [mx.sym.var("portnet.nothing", dtype="float32")]
+    def inputs(self, walk: GluonLowering, outputs: list[Symbol]) -> list[Symbol]:
+        """Return the variables of the graph's inputs that are read, or one that nothing reads: a block needs one."""
+        read = set(mx.sym.Group(outputs).list_inputs())
+        found = [walk.values[value] for value in walk.graph.inputs if value.name in read and value in walk.values]
+        return found or [mx.sym.var(NOTHING, shape=(1,), dtype="float32")]
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Run in inference mode."""
         names = [port.name for port in self.model.inputs]
         if set(inputs) != set(names):
             raise InputError(f"network {self.model.name!r}: got inputs {sorted(inputs)}, expected {sorted(names)}")
-        arrays = [_checked(port, inputs[port.name]) for port in self.model.inputs]
+        arrays = {port.name: _checked(port, inputs[port.name]) for port in self.model.inputs}
         try:
             values = self._values(arrays)
         except mx.base.MXNetError as error:
-            shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(names, arrays, strict=True))
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
             raise InputError(f"network {self.model.name!r} does not run on {shapes}: {reason(error)}") from error
         return {
             port.name: value.astype(port.dtype, copy=False) if port.dtype in CARRIERS else value
-            for port, value in zip(self.model.outputs, values, strict=True)
+            for port, value in zip(self.model.outputs, values, strict=False)
         }
 
-    def _values(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    def _values(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
         with shapes_as_in_numpy():
-            native = self._nan_safe_block() if any(map(_has_nan, arrays)) else self.native
-            sources = [to_mxnet(array, self.context) for array in arrays]
-            results = native(*(sources or [mx.nd.zeros((1,), ctx=self.context)]))
-            return [result.asnumpy() for result in (results if isinstance(results, list) else [results])]
+            arrays = {**arrays, NOTHING: np.zeros(1, np.float32)}
+            native = self._nan_safe_block() if any(map(_has_nan, arrays.values())) else self.native
+            results = native(*(to_mxnet(arrays[name], self.context) for name in self._read))
+            return [_numbers(result) for result in (results if isinstance(results, list) else [results])]
 
     def _nan_safe_block(self) -> Any:
         if self._nan_safe is None:
             walk, outputs = self.lower(Variant(nan_safe=True))
-            self._nan_safe = block(outputs, self.inputs(walk), self.parameters)
+            self._nan_safe = block(outputs, self.inputs(walk, outputs), self.parameters)
         return self._nan_safe
 
     def _probe(self) -> None:
@@ -91,19 +98,21 @@ class GluonLowered(Lowered):
         Raises:
             UnsupportedError: MXNet has no kernel for an operator's element type or rank.
         """
-        shapes = [_probe_shape(port.shape) for port in self.model.inputs]
-        if None in shapes:
+        shapes = {port.name: _probe_shape(port.shape) for port in self.model.inputs}
+        types = {port.name: carried(port.dtype) for port in self.model.inputs}
+        if None in shapes.values():
             return
-        types = [carried(port.dtype) for port in self.model.inputs]
         try:
-            self._values([np.zeros(shape, dtype) for shape, dtype in zip(shapes, types, strict=True)])
+            self._values({name: np.zeros(shape, types[name]) for name, shape in shapes.items()})
         except mx.base.MXNetError as error:
             raise UnsupportedError(f"gluon: {self.model.name!r}: {reason(error)}", engine="gluon") from error
 
     def weights(self) -> dict[str, np.ndarray]:
         """Return copies of parameters and statistics."""
         with shapes_as_in_numpy():
-            return {name: self.parameters[name].data().asnumpy() for name in self._own()}
+            own = {name: self.parameters[name].data().asnumpy() for name in self._own()}
+        initializers = self.model.ir.graph.initializers
+        return {name: array.astype(initializers[name].dtype.numpy(), copy=False) for name, array in own.items()}
 
     def _own(self) -> list[str]:
         return [name for name, role in self.roles.items() if role is not Role.CONSTANT and name in self.parameters]
@@ -185,6 +194,12 @@ def _probe_shape(shape: tuple[int | str | None, ...] | None) -> list[int] | None
     if shape is None or not all(isinstance(size, int) for size in shape[1:]):
         return None
     return [size if isinstance(size, int) else 1 for size in shape]
+
+
+def _numbers(result: Any) -> np.ndarray:
+    # an empty array is copied without waiting for what computes it, and an error would show up elsewhere
+    result.wait_to_read()
+    return result.asnumpy()
 
 
 def _has_nan(array: np.ndarray) -> bool:

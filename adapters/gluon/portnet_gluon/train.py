@@ -55,7 +55,7 @@ class GluonTrainer(Trainer):
         """Lower again, with the plan's frozen statistics, over the same parameters."""
         lowered, plan = self._lowered, self._plan
         walk, outputs = lowered.lower(Variant(plan.frozen_statistics, silent_statistics(lowered.model, plan)))
-        inputs, parameters = lowered.inputs(walk), lowered.parameters
+        inputs, parameters = lowered.inputs(walk, outputs), lowered.parameters
         lowered.native = block(outputs, inputs, parameters)
         self._add_class_weights(parameters)
         heads = loss_and_hits(outputs[0], plan.label_smoothing, plan.class_weights is not None)

@@ -9,7 +9,9 @@ from portnet_gluon.ops import (
     normalization,
     pooling,
     quantize,
+    recurrent,
     reduction,
+    resize,
     shape,
 )
 from portnet_gluon.ops.registry import TABLE
@@ -24,6 +26,8 @@ __all__ = [
     "normalization",
     "pooling",
     "quantize",
+    "recurrent",
     "reduction",
+    "resize",
     "shape",
 ]

@@ -6,22 +6,27 @@ from typing import Any
 
 from portnet.graph.lowering import NodeView
 from portnet_gluon.compat import mx
-from portnet_gluon.ops.registry import HALF_AS_FLOAT, Symbol, op
+from portnet_gluon.ops.registry import Symbol, op
 from portnet_gluon.ops.windows import Window, pad, window
 
 
-@op("Conv", instead=HALF_AS_FLOAT)
+@op("Conv")
 def conv(walk: Any, node: NodeView) -> Symbol:
     """``mx.sym.Convolution`` of 1 to 3 spatial axes; asymmetric padding by a ``Pad`` before it."""
-    shape = walk.sizes(node.required(1))
-    win = window(walk, node, shape[2:])
-    x, begin = walk.value(node.required(0)), win.begin
+    bias = walk.optional(node.input(2))
+    return convolve(walk, node, walk.value(node.required(0)), walk.value(node.required(1)), bias, node.required(1))
+
+
+def convolve(walk: Any, node: NodeView, x: Symbol, weight: Symbol, bias: Symbol | None, kernel: Any) -> Symbol:
+    """Convolve x with a weight of the sizes of the ONNX value ``kernel``, by the node's attributes."""
+    shape = walk.sizes(kernel)
+    win, begin = window(walk, node, shape[2:]), None
     if not win.is_symmetric:
         x, begin = pad(x, win.begin, win.end), [0] * win.rank
-    return _layer(mx.sym.Convolution, walk, node, x, win, shape[0], pad=begin)
+    return _layer(mx.sym.Convolution, walk, node, (x, weight, bias), win, shape[0], pad=begin or win.begin)
 
 
-@op("ConvTranspose", instead=HALF_AS_FLOAT)
+@op("ConvTranspose")
 def conv_transpose(walk: Any, node: NodeView) -> Symbol:
     """``mx.sym.Deconvolution`` of the whole extent, cropped where ONNX pads."""
     shape = walk.sizes(node.required(1))
@@ -31,30 +36,35 @@ def conv_transpose(walk: Any, node: NodeView) -> Symbol:
     win = Window(kernel, _ints(node, "strides", 1, kernel), _ints(node, "dilations", 1, kernel), begin, end)
     if min(begin) < 0 or min(end) < 0:
         raise walk.unsupported(f"pads: got {begin + end}, expected none that is negative")
-    x = walk.value(node.required(0))
+    arrays = (walk.value(node.required(0)), walk.value(node.required(1)), walk.optional(node.input(2)))
     if win.is_symmetric and all(e < s for e, s in zip(extra, win.strides, strict=True)):
-        return _layer(mx.sym.Deconvolution, walk, node, x, win, channels, pad=begin, adj=extra)
-    whole = _layer(mx.sym.Deconvolution, walk, node, x, win, channels, pad=[0] * win.rank)
+        return _layer(mx.sym.Deconvolution, walk, node, arrays, win, channels, pad=begin, adj=extra)
+    whole = _layer(mx.sym.Deconvolution, walk, node, arrays, win, channels, pad=[0] * win.rank)
     ends = [e - add for e, add in zip(end, extra, strict=True)]
     if all(n >= 0 for n in ends):
         return pad(whole, [-n for n in begin], [-n for n in ends])
     raise walk.unsupported(f"output_padding: got {extra}, which reaches beyond pads {end}")
 
 
-def _layer(layer: Any, walk: Any, node: NodeView, x: Symbol, win: Window, channels: int, **attributes: Any) -> Symbol:
-    bias = walk.optional(node.input(2))
+def _layer(
+    layer: Any,
+    walk: Any,
+    node: NodeView,
+    arrays: tuple[Symbol, Symbol, Symbol | None],
+    win: Window,
+    channels: int,
+    **attributes: Any,
+) -> Symbol:
     if win.rank not in (1, 2, 3):
         raise walk.unsupported(f"kernel_shape: got {win.rank} spatial axes, expected 1, 2 or 3")
     return layer(
-        x,
-        walk.value(node.required(1)),
-        *([] if bias is None else [bias]),
+        *(array for array in arrays if array is not None),
         kernel=win.kernel,
         stride=win.strides,
         dilate=win.dilations,
         num_filter=channels,
         num_group=node["group"],
-        no_bias=bias is None,
+        no_bias=arrays[2] is None,
         name=node.name,
         **attributes,
     )
@@ -84,3 +94,22 @@ def _transpose_padding(walk: Any, node: NodeView, kernel: list[int]) -> tuple[li
     totals = [max(total, 0) for total in totals]
     small, large = [t // 2 for t in totals], [t - t // 2 for t in totals]
     return (small, large, extra) if mode == "SAME_UPPER" else (large, small, extra)
+
+
+@op("Col2Im")
+def col2im(walk: Any, node: NodeView) -> Symbol:
+    """``mx.sym.col2im``, of two spatial axes."""
+    image, block = walk.host_ints(node.required(1)), walk.host_ints(node.required(2))
+    pads = list(node.get("pads") or [0] * (2 * len(image)))
+    half = len(image)
+    if half != 2 or pads[:half] != pads[half:]:
+        raise walk.unsupported(f"got {half} spatial axes and pads {pads}, expected two axes and symmetric pads")
+    return mx.sym.col2im(
+        walk.value(node.required(0)),
+        output_size=image,
+        kernel=block,
+        stride=node.get("strides") or [1, 1],
+        dilate=node.get("dilations") or [1, 1],
+        pad=pads[:half],
+        name=node.name,
+    )

@@ -11,9 +11,10 @@ import onnx_ir as ir
 
 from portnet.graph.lowering import NodeView
 from portnet_gluon.arrays import DTYPES
-from portnet_gluon.carriers import carried
+from portnet_gluon.carriers import FLOATS, carried
 from portnet_gluon.compat import mx
 from portnet_gluon.ops.registry import Builder, Symbol, numpy_op, op
+from portnet_gluon.ops.wrap import half_even, rounded
 
 # op -> operator of one argument, of the same shape and dtype
 _UNARY = {
@@ -116,22 +117,53 @@ def mean(walk: Any, node: NodeView) -> Symbol:
 
 @op("Div")
 def divide(walk: Any, node: NodeView) -> Symbol:
-    """Division; of integers toward zero, where a zero divisor counts as one instead of ending the process."""
+    """Division; of integers toward zero."""
     a, b = walk.args(node)
-    if np.dtype(walk.dtype(node.required(1))).kind != "f":
-        b = mx.sym.where(b, b, mx.sym.ones_like(b))
-    return mx.sym.broadcast_div(a, b, name=node.name)
+    if _is_float(walk, node):
+        return mx.sym.broadcast_div(a, b, name=node.name)
+    return _integer_divide(a, b)
+
+
+def _is_float(walk: Any, node: NodeView) -> bool:
+    return np.dtype(walk.dtype(node.required(1))).kind == "f"
+
+
+def _integer_divide(a: Symbol, b: Symbol) -> Symbol:
+    """Divide toward zero, by 0 and −1 without the processor's trap, which would end the process."""
+    plain = mx.sym.broadcast_div(a, _untrapped(b))
+    sign = mx.sym.where(b == -1, mx.sym.ones_like(b) * -1, mx.sym.ones_like(b))
+    return mx.sym.broadcast_mul(plain, sign)
+
+
+def _untrapped(b: Symbol) -> Symbol:
+    return mx.sym.where(mx.sym.abs(b) > 1, b, mx.sym.ones_like(b))
 
 
 @op("Mod")
 def mod(walk: Any, node: NodeView) -> Symbol:
     """Remainder with the divisor's sign, or with ``fmod`` the dividend's."""
     a, b = walk.args(node)
-    if np.dtype(walk.dtype(node.required(1))).kind != "f":
-        b = mx.sym.where(b, b, mx.sym.ones_like(b))
+    if _is_float(walk, node):
+        return _float_mod(a, b) if node["fmod"] else _floored(a, b)
     if not node["fmod"]:
-        return mx.sym.broadcast_mod(a, b, name=node.name)
-    return mx.sym.broadcast_mul(mx.sym.sign(a), mx.sym.broadcast_mod(mx.sym.abs(a), mx.sym.abs(b)))
+        return mx.sym.broadcast_mod(a, _untrapped(b), name=node.name)
+    return mx.sym.broadcast_sub(a, mx.sym.broadcast_mul(_integer_divide(a, b), b))
+
+
+def _float_mod(a: Symbol, b: Symbol) -> Symbol:
+    """Return the remainder of the magnitudes with a's sign, a zero's too; NaN for a zero divisor."""
+    magnitude = mx.sym.broadcast_mod(mx.sym.abs(a), mx.sym.abs(b))
+    nan = mx.sym.where(b == 0, mx.sym.zeros_like(b) / 0, mx.sym.zeros_like(b))
+    return mx.sym.broadcast_add(numpy_op("copysign", magnitude, a), nan)
+
+
+def _floored(a: Symbol, b: Symbol) -> Symbol:
+    """Move the remainder to the divisor's sign, a zero's too."""
+    rest = _float_mod(a, b)
+    moved = mx.sym.where(
+        mx.sym.broadcast_mul(mx.sym.sign(rest), mx.sym.sign(b)) < 0, mx.sym.broadcast_add(rest, b), rest
+    )
+    return mx.sym.where(rest == 0, numpy_op("copysign", rest, b), moved)
 
 
 @op("Pow")
@@ -154,14 +186,6 @@ def round_half_even(walk: Any, node: NodeView) -> Symbol:
     return half_even(walk.value(node.required(0)))
 
 
-def half_even(x: Symbol) -> Symbol:
-    """Return x rounded; twice the nearest integer of x / 2 is right exactly at the halves."""
-    floor = mx.sym.floor(x)
-    rest = mx.sym.elemwise_sub(x, floor)
-    even = mx.sym.floor(x / 2 + 0.5) * 2
-    return mx.sym.where(rest == 0.5, even, mx.sym.where(rest > 0.5, floor + 1, floor))
-
-
 @op("IsInf")
 def is_inf(walk: Any, node: NodeView) -> Symbol:
     """Infinite, of the signs asked for."""
@@ -180,4 +204,6 @@ def cast(walk: Any, node: NodeView) -> Symbol:
     name = "string" if target == ir.DataType.STRING else carried(str(target.numpy()))
     if name not in DTYPES:
         raise walk.unsupported(f"to: got {target.name}, which MXNet has no arrays of")
-    return mx.sym.cast(walk.value(node.required(0)), dtype=name, name=node.name)
+    x = mx.sym.cast(walk.value(node.required(0)), dtype=name, name=node.name)
+    narrow = str(target.numpy())
+    return rounded(x, narrow, saturate=bool(node["saturate"])) if narrow in FLOATS else x

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from portnet.graph.lowering import NodeView
+from portnet_gluon.carriers import IntegerFormat
 from portnet_gluon.compat import mx
 from portnet_gluon.ops.registry import BOOL_AS_BYTES, Symbol, cast, numpy_op, op
+from portnet_gluon.ops.wrap import wrapped
 
 # scattering has no kernel for these
 _BYTES_AS_INTEGERS = {"bool": "int32", "uint8": "int32", "int8": "int32"}
@@ -213,15 +215,13 @@ def _accumulated(parts: list[Symbol]) -> list[Symbol]:
 
 
 def _cumulative(walk: Any, node: NodeView, function: Any, neutral: int) -> Symbol:
-    rank = walk.rank(node.required(0))
-    axis = walk.host_ints(node.required(1))[0] % rank
+    axis = walk.host_ints(node.required(1))[0] % walk.rank(node.required(0))
     x = walk.value(node.required(0))
     if node["reverse"]:
         x = mx.sym.flip(x, axis=axis)
     if node["exclusive"]:
-        width = tuple((1, 0) if i == axis else (0, 0) for i in range(rank))
-        x = numpy_op("pad", x, pad_width=width, mode="constant", constant_value=neutral)
-        x = mx.sym.slice_axis(x, axis=axis, begin=0, end=-1)
+        first = mx.sym.ones_like(mx.sym.slice_axis(x, axis=axis, begin=0, end=1)) * neutral
+        x = mx.sym.concat(first, mx.sym.slice_axis(x, axis=axis, begin=0, end=-1), dim=axis)
     y = function(x, axis)
     return mx.sym.flip(y, axis=axis) if node["reverse"] else y
 
@@ -248,13 +248,17 @@ def compress(walk: Any, node: NodeView) -> Symbol:
     return numpy_op("take", x, indices, axis=axis % max(walk.rank(node.required(0)), 1), mode="clip", name=node.name)
 
 
-@op("BitShift", instead={"uint8": "int64", "uint16": "int64", "uint32": "int64"})
+@op("BitShift", instead=dict.fromkeys(("uint8", "int8", "int32"), "int64"))
 def bit_shift(walk: Any, node: NodeView) -> Symbol:
-    """Times, or divided by, a power of two; what leaves the width is gone."""
+    """Times, or floor-divided by, a power of two; what leaves the width is gone."""
     x, by = walk.args(node)
-    bits = np.iinfo(walk.dtype(node.required(0))).bits
-    power = mx.sym.broadcast_power(mx.sym.ones_like(by) * 2, mx.sym.minimum(by, bits))
-    if node["direction"] == "RIGHT":
-        return mx.sym.broadcast_div(x, power, name=node.name)
-    kept = numpy_op("bitwise_and_scalar", mx.sym.broadcast_mul(x, power), scalar=2**bits - 1, is_int=True)
-    return mx.sym.identity(kept, name=node.name)
+    dtype = walk.onnx_dtype(node.required(0))
+    if dtype == "int64":
+        raise walk.unsupported("X: got int64, whose powers of two leave MXNet's integers")
+    bits = IntegerFormat.named(dtype).bits
+    # a shift by a negative number is one out of the width
+    by = mx.sym.where(by < 0, mx.sym.ones_like(by) * bits, mx.sym.minimum(by, bits))
+    power = mx.sym.broadcast_power(mx.sym.ones_like(by) * 2, by)
+    if node["direction"] == "LEFT":
+        return wrapped(mx.sym.broadcast_mul(x, power), dtype)
+    return mx.sym.broadcast_div(mx.sym.broadcast_sub(x, mx.sym.broadcast_mod(x, power)), power)

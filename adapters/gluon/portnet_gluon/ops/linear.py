@@ -6,12 +6,10 @@ from typing import Any
 
 from portnet.graph.lowering import NodeView
 from portnet_gluon.compat import mx
-from portnet_gluon.ops.registry import HALF_AS_FLOAT, INTEGERS_AS_DOUBLE, Symbol, numpy_op, op
-
-_INSTEAD = {**HALF_AS_FLOAT, **INTEGERS_AS_DOUBLE}
+from portnet_gluon.ops.registry import INTEGERS_AS_DOUBLE, Symbol, numpy_op, op
 
 
-@op("Gemm", instead=_INSTEAD)
+@op("Gemm", instead=INTEGERS_AS_DOUBLE)
 def gemm(walk: Any, node: NodeView) -> Symbol:
     """``mx.sym.FullyConnected`` for a dense layer (transB, no scaling, bias of a row), else products and sums."""
     a, b, c = node.required(0), node.required(1), node.input(2)
@@ -42,7 +40,7 @@ def _units(walk: Any, node: NodeView) -> int | None:
     return None if shape is None else shape[0]
 
 
-@op("MatMul", instead=_INSTEAD)
+@op("MatMul", instead=INTEGERS_AS_DOUBLE)
 def matmul(walk: Any, node: NodeView) -> Symbol:
     """``mx.sym.dot`` by a matrix, numpy's matmul elsewhere."""
     a, b = walk.args(node)
@@ -51,7 +49,13 @@ def matmul(walk: Any, node: NodeView) -> Symbol:
     return numpy_op("matmul", a, b, name=node.name)
 
 
-@op("Einsum", instead=_INSTEAD)
+@op("Einsum", instead=INTEGERS_AS_DOUBLE)
 def einsum(walk: Any, node: NodeView) -> Symbol:
     """numpy's einsum."""
     return numpy_op("einsum", *walk.args(node), subscripts=node["equation"].replace(" ", ""), optimize=0)
+
+
+@op("Det")
+def determinant(walk: Any, node: NodeView) -> Symbol:
+    """numpy's determinant."""
+    return numpy_op("det", walk.value(node.required(0)), name=node.name)

@@ -85,6 +85,16 @@ def layer_normalization(walk: Any, node: NodeView) -> Symbol | list[Symbol]:
     return [y if bias is None else mx.sym.broadcast_add(y, bias), mean, inverse]
 
 
+@op("LpNormalization")
+def lp_normalization(walk: Any, node: NodeView) -> Symbol:
+    """x over its 1- or 2-norm along an axis; zero where the norm is zero."""
+    x, axis = walk.value(node.required(0)), node["axis"]
+    powers = mx.sym.abs(x) if node["p"] == 1 else mx.sym.square(x)
+    total = mx.sym.sum(powers, axis=axis, keepdims=True)
+    norm = total if node["p"] == 1 else mx.sym.sqrt(total)
+    return mx.sym.broadcast_div(x, mx.sym.where(norm == 0, mx.sym.ones_like(norm), norm), name=node.name)
+
+
 @op("LRN")
 def lrn(walk: Any, node: NodeView) -> Symbol:
     """``mx.sym.LRN``, whose formula is ONNX's."""

@@ -4,30 +4,63 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from typing import Any
+
+import numpy as np
 
 from portnet.graph.lowering import NodeView
 from portnet_gluon.compat import mx
-from portnet_gluon.ops.registry import HALF_AS_FLOAT, Symbol, op
+from portnet_gluon.ops.registry import Symbol, numpy_op, op
 from portnet_gluon.ops.windows import Window, lowest, pad, window
 
 BYTES_AS_FLOAT = {"int8": "float32", "uint8": "float32"}
 
 
 @op("MaxPool", instead=BYTES_AS_FLOAT)
-def max_pool(walk: Any, node: NodeView) -> Symbol:
-    """``mx.sym.Pooling`` of type max; the output Indices is refused."""
-    if len(node.outputs) > 1 and node.outputs[1].name:
-        raise walk.unsupported("output Indices: MXNet's pooling does not tell where the maximum stood")
+def max_pool(walk: Any, node: NodeView) -> Symbol | list[Symbol]:
+    """``mx.sym.Pooling`` of type max; by slices where it has no such window or the indices are asked for."""
     win = window(walk, node, list(node["kernel_shape"]))
     x, value = walk.value(node.required(0)), node.required(0)
-    if _is_native(walk, value, win) and not walk.variant.nan_safe:
+    wants_indices = len(node.outputs) > 1 and bool(node.outputs[1].name)
+    if not wants_indices and not walk.variant.nan_safe and _is_native(walk, value, win):
         return _pool(node, x, win, "max")
-    x, win = _fitted(walk, value, x, win, lowest(walk.dtype(value)))
-    return functools.reduce(mx.sym.broadcast_maximum, _taps(walk, node, x, win))
+    x, plain = _fitted(walk, value, x, win, lowest(walk.dtype(value)))
+    taps = _taps(walk, node, x, plain)
+    largest = functools.reduce(mx.sym.broadcast_maximum, taps)
+    return [largest, _indices(walk, node, taps, win)] if wants_indices else largest
 
 
-@op("AveragePool", instead=HALF_AS_FLOAT)
+def _indices(walk: Any, node: NodeView, taps: list[Symbol], win: Window) -> Symbol:
+    """Return where in the whole input the maximum of each window stands, int64; the first of several."""
+    sizes, counts = walk.sizes(node.required(0)), walk.spatial(node.outputs[0])
+    tap = numpy_op("argmax", mx.sym.stack(*taps, axis=0), axis=0)
+    place = mx.sym.gather_nd(
+        walk.constant(node, "places", _places(node, win, sizes[2:], counts)), _window_of(walk, node, tap)
+    )
+    planes = np.arange(sizes[0] * sizes[1]).reshape(*sizes[:2], *[1] * win.rank) * math.prod(sizes[2:])
+    return mx.sym.broadcast_add(place, walk.constant(node, "planes", planes))
+
+
+def _places(node: NodeView, win: Window, sizes: list[int], counts: list[int]) -> np.ndarray:
+    """Return the place in a plane of ``sizes`` of each tap of each window: shape (taps, *counts)."""
+    order = "F" if node.get("storage_order", 0) else "C"
+    offsets = np.array(list(itertools.product(*map(range, win.kernel)))) * win.dilations
+    starts = np.moveaxis(np.indices(counts), 0, -1) * win.strides - win.begin
+    at = np.moveaxis(starts + offsets.reshape(len(offsets), *[1] * win.rank, win.rank), -1, 0)
+    bounds = np.array(sizes).reshape(-1, *[1] * (win.rank + 1)) - 1
+    return np.ravel_multi_index(tuple(np.clip(at, 0, bounds)), sizes, order=order).astype(np.int64)
+
+
+def _window_of(walk: Any, node: NodeView, tap: Symbol) -> Symbol:
+    """Return coordinates (1 + spatial axes, *output) into the table of places: the tap, then the window."""
+    sizes = walk.sizes(node.outputs[0])
+    grid = np.indices(sizes)[2:]
+    rows = [walk.constant(node, f"window{i}", each.astype(np.int64)) for i, each in enumerate(grid)]
+    return mx.sym.stack(tap, *rows, axis=0)
+
+
+@op("AveragePool")
 def average_pool(walk: Any, node: NodeView) -> Symbol:
     """``mx.sym.Pooling`` of type avg; elsewhere the sum over each window divided by the number of its elements."""
     win = window(walk, node, list(node["kernel_shape"]))

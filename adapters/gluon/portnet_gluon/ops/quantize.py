@@ -7,31 +7,30 @@ from typing import Any
 import numpy as np
 
 from portnet.graph.lowering import NodeView
+from portnet_gluon.carriers import FLOATS, IntegerFormat
 from portnet_gluon.compat import mx
-from portnet_gluon.ops.elementwise import half_even
+from portnet_gluon.ops.convolution import convolve
 from portnet_gluon.ops.registry import Symbol, cast, numpy_op, op
-
-_QUANTIZED = ("int8", "uint8", "int16", "uint16")
+from portnet_gluon.ops.wrap import half_even, rounded
 
 
 @op("QuantizeLinear")
 def quantize_linear(walk: Any, node: NodeView) -> Symbol:
     """round(x / scale) + zero point, halves to even, within the range of the zero point's type."""
     x, scale = walk.value(node.required(0)), _spread(walk, node, node.required(1))
-    dtype = walk.dtype(node.outputs[0])
+    dtype = walk.onnx_dtype(node.outputs[0])
     zero = None if node.input(2) is None else _spread(walk, node, node.required(2))
     quotient = mx.sym.broadcast_div(cast(x, "float32"), cast(scale, "float32"))
-    return _saturated(walk, half_even(quotient), zero, dtype)
+    if dtype in FLOATS:
+        return rounded(quotient, dtype, saturate=bool(node["saturate"]))
+    return _saturated(half_even(quotient), zero, dtype)
 
 
-def _saturated(walk: Any, rounded: Symbol, zero: Symbol | None, dtype: str) -> Symbol:
-    if dtype not in _QUANTIZED:
-        raise walk.unsupported(f"output: got {dtype}, expected one of {', '.join(_QUANTIZED)}")
-    info = np.iinfo(dtype)
-    wide = cast(rounded, "float64")
+def _saturated(whole: Symbol, zero: Symbol | None, dtype: str) -> Symbol:
+    form = IntegerFormat.named(dtype)
+    wide = cast(whole, "float64")
     moved = wide if zero is None else mx.sym.broadcast_add(wide, cast(zero, "float64"))
-    bounded = mx.sym.maximum(mx.sym.minimum(moved, int(info.max)), int(info.min))
-    return cast(bounded, {"int16": "int32", "uint16": "int32"}.get(dtype, dtype))
+    return cast(mx.sym.maximum(mx.sym.minimum(moved, form.highest), form.lowest), form.carrier)
 
 
 @op("DequantizeLinear")
@@ -75,7 +74,7 @@ def qlinear_matmul(walk: Any, node: NodeView) -> Symbol:
     a, b = _shifted(walk, node, 0, 2, -1), _shifted(walk, node, 3, 5, -2)
     scale = _ratio(walk, node, (1, 4), 6)
     y = mx.sym.broadcast_mul(numpy_op("matmul", a, b), scale)
-    return _saturated(walk, half_even(y), walk.value(node.required(7)), walk.dtype(node.outputs[0]))
+    return _saturated(half_even(y), walk.value(node.required(7)), walk.onnx_dtype(node.outputs[0]))
 
 
 def _shifted(walk: Any, node: NodeView, index: int, zero: int, along: int) -> Symbol:
@@ -93,3 +92,29 @@ def _shifted(walk: Any, node: NodeView, index: int, zero: int, along: int) -> Sy
 def _ratio(walk: Any, node: NodeView, factors: tuple[int, int], divisor: int) -> Symbol:
     first, second, last = (cast(walk.value(node.required(i)), "float64") for i in (*factors, divisor))
     return mx.sym.broadcast_div(mx.sym.broadcast_mul(first, second), last)
+
+
+@op("ConvInteger")
+def conv_integer(walk: Any, node: NodeView) -> Symbol:
+    """(x − x₀) convolved with (w − w₀), in int32."""
+    x, weight = _centred(walk, node, 0, 2), _centred(walk, node, 1, 3)
+    return cast(convolve(walk, node, x, weight, None, node.required(1)), "int32")
+
+
+@op("QLinearConv")
+def qlinear_conv(walk: Any, node: NodeView) -> Symbol:
+    """The convolution of dequantized arrays, quantized; the bias is in the product's scale."""
+    x, weight = _centred(walk, node, 0, 2), _centred(walk, node, 3, 5)
+    bias = None if node.input(8) is None else cast(walk.value(node.required(8)), "float64")
+    scale = mx.sym.reshape(_ratio(walk, node, (1, 4), 6), shape=(1, -1, 1, 1))
+    y = mx.sym.broadcast_mul(convolve(walk, node, x, weight, bias, node.required(3)), scale)
+    return _saturated(half_even(y), walk.value(node.required(7)), walk.onnx_dtype(node.outputs[0]))
+
+
+def _centred(walk: Any, node: NodeView, index: int, zero: int) -> Symbol:
+    """Return an input minus its zero point, which is one number or one for each output channel, float64."""
+    x, point = cast(walk.value(node.required(index)), "float64"), node.input(zero)
+    if point is None:
+        return x
+    shape = (-1, *[1] * (walk.rank(node.required(index)) - 1))
+    return mx.sym.broadcast_sub(x, mx.sym.reshape(cast(walk.value(point), "float64"), shape=shape))

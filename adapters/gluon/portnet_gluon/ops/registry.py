@@ -11,7 +11,6 @@ from portnet_gluon.compat import mx, npi
 
 __all__ = [
     "BOOL_AS_BYTES",
-    "HALF_AS_FLOAT",
     "INTEGERS_AS_DOUBLE",
     "TABLE",
     "Builder",
@@ -27,9 +26,8 @@ TABLE: dict[str, Builder] = {}
 
 # element types that an operator has no kernel for on CPU, and the one it is computed in without another result
 BOOL_AS_BYTES = {"bool": "uint8"}
-HALF_AS_FLOAT = {"float16": "float32"}
 # exact below 2**53
-INTEGERS_AS_DOUBLE = dict.fromkeys(("int8", "uint8", "int16", "uint16", "int32", "uint32"), "float64")
+INTEGERS_AS_DOUBLE = dict.fromkeys(("int8", "uint8", "int32"), "float64")
 
 
 def op(*names: str, instead: Mapping[str, str] | None = None) -> Callable[[Builder], Builder]:
