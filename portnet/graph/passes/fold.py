@@ -11,7 +11,7 @@ import onnx.reference
 import onnx_ir as ir
 
 from portnet.graph.parameters import Role, roles
-from portnet.graph.passes.rewrite import Editor, Site, every_node, subgraphs
+from portnet.graph.passes.rewrite import Editor, Site, constant_array, every_node, python_attribute, subgraphs
 from portnet.graph.passes.shapes import infer_node
 
 __all__ = ["FOLDABLE", "fold_constants"]
@@ -28,7 +28,9 @@ FOLDABLE = frozenset(
 # their results are never larger than their inputs, though their shape depends on the data
 _SHRINKING = frozenset({"Compress", "NonZero"})
 MAX_BYTES = 16 << 20
-MAX_TOTAL_BYTES = 256 << 20
+MAX_TOTAL_BYTES = 1 << 30
+# entries of a ConstantOfShape: the weights of light_vgg19 come to 103 million
+MAX_FILLED = 1 << 28
 
 
 def fold_constants(model: ir.Model) -> None:
@@ -44,7 +46,7 @@ def fold_constants(model: ir.Model) -> None:
     trained = {name for name, role in roles(model).items() if role is not Role.CONSTANT}
     for node in every_node(model.graph):
         if node.domain == "" and node.op_type in FOLDABLE and not subgraphs(node):
-            results = _known_shape(node) or _evaluate(node, model.opset_imports[""], trained)
+            results = _known_shape(node) or _filled(node) or _evaluate(node, model.opset_imports[""], trained)
             if results is not None:
                 _replace(node, results, editor)
                 total += sum(array.nbytes for array in results)
@@ -71,6 +73,15 @@ def _known_shape(node: ir.Node) -> list[np.ndarray] | None:
     if not all(isinstance(size, int) for size in sizes):
         return None
     return [np.array(math.prod(sizes) if node.op_type == "Size" else sizes, np.int64)]  # type: ignore[arg-type]
+
+
+def _filled(node: ir.Node) -> list[np.ndarray] | None:
+    """Evaluate ConstantOfShape into one entry seen many times, which takes no memory until it is copied."""
+    shape = constant_array(node.inputs[0]) if node.op_type == "ConstantOfShape" else None
+    if shape is None or shape.ndim != 1 or not np.all(shape >= 0) or math.prod(shape.tolist()) > MAX_FILLED:
+        return None
+    value = python_attribute(node, "value", np.zeros(1, np.float32))
+    return [np.broadcast_to(value.reshape(-1)[0], shape.tolist())] if value.size == 1 else None
 
 
 def _evaluate(node: ir.Node, opset: int, trained: set[str]) -> list[np.ndarray] | None:

@@ -29,18 +29,29 @@ def infer_shapes(model: ir.Model) -> None:
     Ensures: ``type`` and ``shape`` are set where the standard's rules can tell.
     """
     is_static = all(isinstance(size, int) for value in model.graph.inputs for size in value.shape or ())
-    for graph in model.graphs():
-        for node in graph:
-            for output in node.outputs:
-                output.shape = _recorded(output.shape, is_static or node.domain != "")
-    light = _without_weights(model)
+    recorded = {
+        output: _recorded(output.shape, is_static or node.domain != "")
+        for graph in model.graphs()
+        for node in graph
+        for output in node.outputs
+    }
+    for output in recorded:
+        output.shape = recorded[output] if output.producer().domain != "" else None  # type: ignore[union-attr]
+    inferred = _inferred(_without_weights(model))
+    if inferred is not None:
+        _merge(model.graph, inferred)
+    for output, shape in recorded.items():
+        output.shape = _combined(output.shape, shape)
+
+
+def _inferred(light: onnx.ModelProto) -> onnx.GraphProto | None:
     try:
         inferred = onnx.shape_inference.infer_shapes(light)
         if _reads_shapes(light.graph) and not _has_long_vectors(inferred.graph):
             inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
     except _FAILURES:
-        return
-    _merge(model.graph, inferred.graph)
+        return None
+    return inferred.graph
 
 
 def _reads_shapes(graph: onnx.GraphProto) -> bool:
@@ -82,22 +93,35 @@ def _is_invented(size: int | ir.SymbolicDim) -> bool:
 
 
 def _without_weights(model: ir.Model) -> onnx.ModelProto:
-    """Return the model as protobuf: large initializers turned into inputs, no shapes but those of inputs."""
-    light = model.clone()
-    for graph in light.graphs():
-        for node in graph:
-            for output in node.outputs if node.domain == "" else ():
-                output.shape = None
-        for value in tuple(graph.initializers.values()):
-            tensor = value.const_value
-            if tensor is None or tensor.nbytes > SMALL_BYTES:
-                graph.initializers.pop(value.name)  # type: ignore[arg-type]
-                if tensor is not None:
-                    value.shape, value.type = ir.Shape(tensor.shape), ir.TensorType(tensor.dtype)
-                value.const_value = None
-                if graph is light.graph and value not in graph.inputs:
-                    graph.inputs.append(value)
-    return ir.serde.serialize_model(light)
+    """Return the model as protobuf, its large initializers as inputs."""
+    proto = onnx.ModelProto(ir_version=model.ir_version)
+    for domain, version in model.opset_imports.items():
+        proto.opset_import.add(domain=domain, version=version)
+    graph = proto.graph
+    graph.name = "graph"
+    for value in model.graph.inputs:
+        ir.serde.serialize_value_into(graph.input.add(), value)
+    for value in model.graph.initializers.values():
+        _add_initializer(graph, value)
+    for node in model.graph:
+        ir.serde.serialize_node_into(graph.node.add(), node)
+        for output in node.outputs:
+            if output.type is not None and not output.is_graph_output():
+                ir.serde.serialize_value_into(graph.value_info.add(), output)
+    for value in model.graph.outputs:
+        ir.serde.serialize_value_into(graph.output.add(), value)
+    return proto
+
+
+def _add_initializer(graph: onnx.GraphProto, value: ir.Value) -> None:
+    tensor = value.const_value
+    if tensor is not None and tensor.nbytes <= SMALL_BYTES:
+        ir.serde.serialize_tensor_into(graph.initializer.add(), tensor)
+        graph.initializer[-1].name = value.name or ""
+    elif tensor is not None:
+        value.shape, value.type = ir.Shape(tensor.shape), ir.TensorType(tensor.dtype)
+    if not value.is_graph_input() and value.type is not None:
+        ir.serde.serialize_value_into(graph.input.add(), value)
 
 
 def _merge(graph: ir.Graph, inferred: onnx.GraphProto) -> None:
@@ -120,13 +144,13 @@ def _set_type(value: ir.Value, proto: onnx.TypeProto) -> None:
         value.type = inferred
     shape = ir.serde.deserialize_type_proto_for_shape(proto)
     if shape is not None:
-        value.shape = _combined(shape, value.shape)
+        value.shape = shape
 
 
-def _combined(inferred: ir.Shape, recorded: ir.Shape | None) -> ir.Shape:
+def _combined(inferred: ir.Shape | None, recorded: ir.Shape | None) -> ir.Shape | None:
     """Return the inferred shape, with recorded sizes where inference has but a symbol of its own."""
-    if recorded is None or len(recorded) != len(inferred):
-        return inferred
+    if inferred is None or recorded is None or len(recorded) != len(inferred):
+        return recorded if inferred is None else inferred
     sizes = [
         old if _is_invented(new) and (isinstance(old, int) or old.value is not None) else new
         for new, old in zip(inferred, recorded, strict=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import onnx.defs
 import onnx_ir as ir
 
 from portnet.errors import ModelError
-from portnet.graph.passes.rewrite import NEWEST, every_node, python_attribute
+from portnet.graph.passes.rewrite import NEWEST, every_node
 
 __all__ = ["check_signatures"]
 
@@ -55,47 +56,69 @@ def check_signatures(model: ir.Model) -> None:
     opset = model.opset_imports.get("", 1)
     for node in every_node(model.graph):
         version = opset if node.version in (None, NEWEST) else node.version
-        if node.domain == "" and onnx.defs.has(node.op_type, version, ""):
-            problem = _problem(node, onnx.defs.get_schema(node.op_type, version, ""))
-            if problem:
-                raise ModelError(f"node {node.name!r}: {node.op_type} (opset {version}) {problem}")
-
-
-def _problem(node: ir.Node, schema: onnx.defs.OpSchema) -> str:
-    for name, attribute in node.attributes.items():
-        known = schema.attributes.get(name)
-        if known is not None and int(known.type) != int(attribute.type):  # type: ignore[call-overload]
-            return f"has attribute {name!r} of type {attribute.type.name}, expected {str(known.type).split('.')[-1]}"
-        problem = _bounds_problem(name, python_attribute(node, name), attribute.type)
+        expected = _expected(node.op_type, version) if node.domain == "" else None  # type: ignore[arg-type]
+        problem = "" if expected is None else _problem(node, expected)
         if problem:
-            return problem
-    if not all(name in schema.attributes for name in node.attributes):
-        return ""
-    return _arity_problem(node, schema) or next(
-        (
-            f"lacks attribute {name!r}"
-            for name, attribute in schema.attributes.items()
-            if attribute.required and name not in node.attributes
-        ),
-        "",
+            raise ModelError(f"node {node.name!r}: {node.op_type} (opset {version}) {problem}")
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """What a schema asks for, as plain Python: reading it off the schema itself is slow."""
+
+    inputs: tuple[int, int]
+    outputs: tuple[int, int]
+    single: tuple[str | None, ...]
+    types: dict[str, int]
+    required: tuple[str, ...]
+
+
+@functools.cache
+def _expected(op_type: str, version: int) -> _Expected | None:
+    if not onnx.defs.has(op_type, version, ""):
+        return None
+    schema = onnx.defs.get_schema(op_type, version, "")
+    attributes = schema.attributes
+    return _Expected(
+        (schema.min_input, schema.max_input),
+        (schema.min_output, schema.max_output),
+        tuple(formal.name if formal.option == _SINGLE else None for formal in schema.inputs),
+        {name: int(attribute.type) for name, attribute in attributes.items()},  # type: ignore[call-overload]
+        tuple(name for name, attribute in attributes.items() if attribute.required),
     )
 
 
-def _arity_problem(node: ir.Node, schema: onnx.defs.OpSchema) -> str:
-    if not schema.min_input <= len(node.inputs) <= schema.max_input:
-        return f"has {len(node.inputs)} inputs, expected {schema.min_input} to {schema.max_input}"
-    if not schema.min_output <= len(node.outputs) <= schema.max_output:
-        return f"has {len(node.outputs)} outputs, expected {schema.min_output} to {schema.max_output}"
-    for value, formal in zip(node.inputs, schema.inputs, strict=False):
-        if value is None and formal.option == _SINGLE:
-            return f"lacks input {formal.name!r}"
+def _problem(node: ir.Node, expected: _Expected) -> str:
+    for name, attribute in node.attributes.items():
+        if expected.types.get(name, attribute.type) != attribute.type:
+            wanted = ir.AttributeType(expected.types[name])
+            return f"has attribute {name!r} of type {attribute.type.name}, expected {wanted.name}"
+        problem = _bounds_problem(name, attribute)
+        if problem:
+            return problem
+    if not all(name in expected.types for name in node.attributes):
+        return ""
+    lacking = [name for name in expected.required if name not in node.attributes]
+    return f"lacks attribute {lacking[0]!r}" if lacking else _arity_problem(node, expected)
+
+
+def _arity_problem(node: ir.Node, expected: _Expected) -> str:
+    for what, values, (low, high) in (
+        ("inputs", node.inputs, expected.inputs),
+        ("outputs", node.outputs, expected.outputs),
+    ):
+        if not low <= len(values) <= high:
+            return f"has {len(values)} {what}, expected {low} to {high}"
+    for value, name in zip(node.inputs, expected.single, strict=False):
+        if value is None and name is not None:
+            return f"lacks input {name!r}"
     return ""
 
 
-def _bounds_problem(name: str, value: Any, kind: ir.AttributeType) -> str:
-    if kind not in (ir.AttributeType.INT, ir.AttributeType.INTS) or name in _FREE:
+def _bounds_problem(name: str, attribute: ir.Attr) -> str:
+    if attribute.type not in (ir.AttributeType.INT, ir.AttributeType.INTS) or name in _FREE:
         return ""
-    numbers: Sequence[int] = value if isinstance(value, list) else [value]
+    numbers: Sequence[int] = [attribute.value] if attribute.type == ir.AttributeType.INT else attribute.value
     if name == "batch_dims":
         low, high = 0, MAX_RANK
     elif name in _AXES:
