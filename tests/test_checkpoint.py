@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from portnet.errors import InputError, OutputError
-from portnet.finetune.checkpoint import Checkpoint, read, write
-from portnet.finetune.folder import RunFolder
-from portnet.finetune.metrics import evaluate_logits
-from portnet.finetune.schedule import Schedule
+from portnet.finetuning.checkpoint import Checkpoint, read, write
+from portnet.finetuning.folder import RunFolder
+from portnet.finetuning.metrics import evaluate_logits
+from portnet.finetuning.schedule import Schedule
 
 
 def checkpoint(fill=1.0):

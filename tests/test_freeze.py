@@ -3,9 +3,9 @@ import pytest
 
 from portnet import zoo
 from portnet.errors import InputError, UnknownNameError
-from portnet.finetune.backbone import Backbone
-from portnet.finetune.freeze import FreezePolicy
-from portnet.finetune.head import Head
+from portnet.finetuning.backbone import Backbone
+from portnet.finetuning.freeze import FreezePolicy
+from portnet.finetuning.head import Head
 from portnet.graph.parameters import Role
 
 

@@ -41,7 +41,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: st
     from rich.table import Table
 
     cells = [[_printable(str(cell)) for cell in row] for row in rows]
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    if title:
+        print(title)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for i, name in enumerate(columns):
         numeric = bool(cells) and all(row[i][:1].isdigit() or row[i] in ("", "–") for row in cells)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")

@@ -12,6 +12,7 @@ import numpy as np
 from portnet.adapter import Lowered
 from portnet.data.dataset import DatasetSource, load_dataset
 from portnet.data.loader import Loader
+from portnet.drawing.curves import Curves, plot_curves
 from portnet.engines import engine
 from portnet.errors import InputError, ParityError
 from portnet.finetuning.ambiguity import Ambiguity
@@ -22,6 +23,7 @@ from portnet.finetuning.settings import Settings
 from portnet.graph.model import Model
 from portnet.parity.check import check
 from portnet.parity.report import Report
+from portnet.runtime.predictor import predictor
 from portnet.runtime.session import Predictions, Session, ends_in_softmax
 
 __all__ = ["Run", "evaluate"]
@@ -137,6 +139,69 @@ class Run:
     def check(self, **options: Any) -> Report:
         """Compare the trained native network with onnxruntime; see `portnet.check`."""
         return check(self.lowered, self.model, **options)
+
+    def plot(self, path: str | os.PathLike[str]) -> Path:
+        """Draw loss and accuracy by epoch into an .svg or .png file.
+
+        Raises:
+            InputError: not one step was taken.
+            UnknownNameError: another suffix.
+            OutputError: the path cannot be written.
+        """
+        return plot_curves([self.curves()], path)
+
+    def curves(self, name: str = "") -> Curves:
+        """Return what `plot` draws; ``portnet.drawing.curves.plot_curves`` lays those of several runs over each other.
+
+        Args:
+            name: what the legend calls the run; "" for the engine's name.
+        """
+        images = sum(self.record["data"]["train"].values())
+        return Curves(
+            name=name or self.settings.backend,
+            loss=[epoch.loss for epoch in self.history],
+            accuracy=[epoch.accuracy for epoch in self.history],
+            val_loss=[epoch.val_loss for epoch in self.history],
+            val_accuracy=[epoch.val_accuracy for epoch in self.history],
+            steps=self.history.losses,
+            steps_per_epoch=-(-images // self.settings.batch_size),
+        )
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        data: DatasetSource | None = None,
+        *,
+        ambiguous: int = 10,
+        mistakes: int = 24,
+        batch_size: int = 32,
+        on_error: str = "fail",
+    ) -> Path:
+        """Write the run as one page of HTML that needs nothing else: no network, no script, light and dark.
+
+        It shows curves, policy, settings, environment, the proof of frozenness, a fresh check against onnxruntime and,
+        with ``data``, classes, confusion, calibration, the most ambiguous images and the wrong answers.
+
+        Args:
+            path: the .html file to write.
+            data: labelled images the network has not seen, as for `evaluate`; they are run in onnxruntime.
+            ambiguous: how many ambiguous images to show.
+            mistakes: how many wrongly named images to show.
+            batch_size: images at a time.
+            on_error: what an unreadable image does: "fail" or "skip".
+
+        Raises:
+            OutputError: the path cannot be written.
+            DataError: images that cannot be read.
+        """
+        from portnet.finetuning.presenting import write_report
+
+        evaluation = None
+        if data is not None:
+            network, _ = predictor(self.model, None, None)
+            evaluation = evaluate(network, self.model, data, batch_size=batch_size, on_error=on_error)
+        test_data = os.fspath(data) if isinstance(data, (str, os.PathLike)) else ""
+        return write_report(self, Path(path), evaluation, test_data, ambiguous=ambiguous, mistakes=mistakes)
 
     def export(self, path: str | os.PathLike[str], *, report: Report | None = None) -> Path:
         """Write the network as .onnx once it is proved: onnxruntime and the native network give the same logits.

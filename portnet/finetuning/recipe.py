@@ -1,0 +1,63 @@
+"""The call that repeats a run, as Python."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from portnet.adapter import OptimizerSpec
+from portnet.finetuning.head import Head
+from portnet.finetuning.settings import Settings
+
+__all__ = ["recipe"]
+
+
+def recipe(settings: Settings, data: str | None) -> str:
+    """Return a call of `portnet.finetune` that has these settings; what it takes by itself is left out.
+
+    Args:
+        settings: the run's.
+        data: folder of the images; None when they came from memory.
+    """
+    from portnet.finetuning.api import finetune
+
+    defaults = {name: p.default for name, p in inspect.signature(finetune).parameters.items()}
+    arguments = _arguments(settings)
+    lines = [repr(data) if data is not None else "data"]
+    lines += [f"{name}={_written(value)}" for name, value in arguments.items() if defaults[name] != value]
+    used = [name for name in ("Augment", "OptimizerSpec", "Schedule") if any(f"={name}(" in line for line in lines)]
+    imports = "".join(f"from {_HOMES[name]} import {name}\n" for name in used)
+    return f"import portnet\n{imports}\nportnet.finetune(\n" + "".join(f"    {line},\n" for line in lines) + ")"
+
+
+_HOMES = {
+    "Augment": "portnet.data.augment",
+    "OptimizerSpec": "portnet.adapter",
+    "Schedule": "portnet.finetuning.schedule",
+}
+
+
+def _arguments(settings: Settings) -> dict[str, Any]:
+    """Return the arguments of `portnet.finetune`, by name, that these settings come from."""
+    plain = {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
+    policy, rule = plain.pop("freeze"), plain.pop("optimizer")
+    plain["freeze"] = f"{policy.kind}:{policy.argument}" if policy.argument else policy.kind
+    plain["lr_mult"] = dict(policy.lr_mult) or None
+    plain["batch_norm"] = policy.batch_norm if policy.batch_norm != "auto" else None
+    head = plain["head"]
+    plain["head"] = None if head == Head.natural() else head
+    simple = OptimizerSpec(
+        rule.name, lr=rule.lr, momentum=rule.momentum if rule.name == "sgd" else 0.0, weight_decay=rule.weight_decay
+    )
+    if rule == simple:
+        plain |= {"optimizer": rule.name, "lr": rule.lr, "weight_decay": rule.weight_decay}
+        plain |= {"momentum": rule.momentum} if rule.name == "sgd" else {}
+    else:
+        plain["optimizer"] = rule
+    schedule = plain["schedule"]
+    plain["schedule"] = schedule.name if schedule == type(schedule)(schedule.name) else schedule
+    return plain
+
+
+def _written(value: Any) -> str:
+    return f"portnet.{value!r}" if isinstance(value, Head) else repr(value)

@@ -1,0 +1,105 @@
+"""What the run was made of and what was proved of it: policy, parity, data, settings, environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from portnet.report.html import Html, join, tag
+from portnet.report.tables import details, facts, flat, table
+
+if TYPE_CHECKING:
+    from portnet.parity.report import Report
+
+__all__ = ["data", "environment", "frozen", "parity", "policy", "settings"]
+
+
+def policy(record: Mapping[str, Any]) -> Html:
+    """Return the freeze policy's table, a row a layer."""
+    rows = [tuple(row.values()) for row in record["policy"]]
+    classes = ["" if row["trainable"].startswith("yes") else "frozen" for row in record["policy"]]
+    trains = sum(not name for name in classes)
+    columns = ("#", "layer", "stage", "parameters", "trainable", "lr ×")
+    summary = f"{trains} of {len(rows)} layers with weights train"
+    return details(summary, table(columns, rows, numbers=(0, 3, 5), classes=classes), is_open=len(rows) <= 30)
+
+
+def frozen(record: Mapping[str, Any]) -> Html:
+    """Return the proof that what was frozen did not move."""
+    proof = record.get("frozen_proof") or {}
+    if not proof:
+        return tag("p", "No proof: the run did not come to its end.")
+    if not proof["frozen_initializers"]:
+        return tag("p", "Nothing was frozen: every weight and every running statistic could move.")
+    is_same = proof["sha256_before"] == proof["sha256_after"]
+    verdict = "bit-identical before and after training" if is_same else "NOT the same after training"
+    return join(
+        tag("p", f"{proof['frozen_initializers']:,} frozen arrays, weights and running statistics, are {verdict}."),
+        facts(
+            {
+                "SHA-256 before": tag("code", proof["sha256_before"]),
+                "SHA-256 after": tag("code", proof["sha256_after"]),
+            }
+        ),
+    )
+
+
+def parity(report: Report | str) -> Html:
+    """Return what the check of the trained network against onnxruntime found, or why there was none."""
+    if isinstance(report, str):
+        return tag("p", f"Not checked: {report}")
+    verdict = "agree" if report.passed else "DIFFER"
+    tolerance = f"|a − b| ≤ {report.tolerance.atol:g} + {report.tolerance.rtol:g}·|b|"
+    rows = [
+        (c.output, c.batch, f"{c.max_abs:.2e}", f"{c.max_rel:.2e}", f"{c.cosine:.6f}", c.problem or "ok")
+        for c in report.comparisons
+    ]
+    columns = ("output", "inputs", "max abs", "max rel", "cosine", "verdict")
+    return join(
+        tag("p", f"{report.a} and {report.b} {verdict} ({tolerance})."),
+        *(tag("p", problem) for problem in report.problems),
+        table(columns, rows, numbers=(2, 3, 4)) if rows else None,
+        tag("p", f"First layer that differs: {report.first_divergence}") if report.first_divergence else None,
+    )
+
+
+def data(record: Mapping[str, Any]) -> Html:
+    """Return where the images came from, how many of each class, and their digests."""
+    found = record["data"]
+    train, val = found["train"], found["val"] or {}
+    rows = [(name, f"{train[name]:,}", f"{val[name]:,}" if name in val else "–") for name in found["classes"]]
+    rows.append((tag("b", "all"), f"{sum(train.values()):,}", f"{sum(val.values()):,}" if val else "–"))
+    digests = [tag("div", tag("code", digest)) for digest in found["digest"] if digest]
+    content = table(("class", "training", "validation"), rows, numbers=(1, 2))
+    skipped = found.get("skipped") or []
+    return join(
+        facts(
+            {
+                "source": found["source"] or "from memory",
+                "SHA-256 of the images": join(*(tag("div", tag("code", digest)) for digest in digests))
+                if digests
+                else None,
+            }
+        ),
+        content if len(rows) <= 26 else details(f"images of {len(rows) - 1} classes", content),
+        details(f"{len(skipped)} images were left out", table(("image", "reason"), skipped)) if skipped else None,
+    )
+
+
+def settings(record: Mapping[str, Any], recipe: str) -> Html:
+    """Return the call that repeats the run, and every setting."""
+    return join(
+        tag("pre", tag("code", recipe)),
+        details("every setting", facts(flat(record["settings"]))),
+    )
+
+
+def environment(record: Mapping[str, Any]) -> Html:
+    """Return versions and system, the backbone's origin and the preprocessing."""
+    return tag(
+        "div",
+        tag("div", tag("h3", "Environment"), facts(record["environment"])),
+        tag("div", tag("h3", "Backbone"), facts(flat(record.get("backbone_provenance") or {"origin": "not known"}))),
+        tag("div", tag("h3", "Preprocessing"), facts(flat(record.get("preprocessing") or {"": "not known"}))),
+        class_="columns",
+    )
