@@ -52,8 +52,12 @@ class TorchLowered(Lowered):
         self.native.eval()
         with torch.inference_mode():
             results = self.native(*arguments)
-        results = [results] if len(self._outputs) == 1 else results
-        return {name: _leave(value, dtype) for (name, dtype), value in zip(self._outputs, results, strict=True)}
+        return self.named(results)
+
+    def named(self, results: Any) -> dict[str, Any]:
+        """Return what the native network returns as arrays by output name."""
+        values = [results] if len(self._outputs) == 1 else results
+        return {name: _leave(value, dtype) for (name, dtype), value in zip(self._outputs, values, strict=True)}
 
     def tensor(self, port: Signature, inputs: Mapping[str, Any]) -> Any:
         """Return one input as the native network wants it, on its device, images channels last."""
@@ -120,7 +124,7 @@ class TorchLowered(Lowered):
         return TorchTrainer(self, plan)
 
 
-def _leave(value: Any, dtype: np.dtype) -> Any:
+def _leave(value: Any, dtype: np.dtype | None) -> Any:
     if value is None:
         return None
     if isinstance(value, (list, tuple)):
