@@ -28,6 +28,7 @@ _PUBLIC: dict[str, str | None] = {
     "zoo": None,
     "engine": "portnet.engines",
     "load": "portnet.runtime.session",
+    "FeatureExtractor": "portnet.features",
     "preprocess": "portnet.data.preprocess",
     "check": "portnet.parity.check",
     "convert": "portnet.conversion",
@@ -44,6 +45,7 @@ __all__ = [  # noqa: RUF022 - told in the order of a user's work
     "zoo",
     "engine",
     "load",
+    "FeatureExtractor",
     "preprocess",
     "check",
     "convert",
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from portnet.data.preprocess import preprocess
     from portnet.engines import engine
     from portnet.errors import PortNetError
+    from portnet.features import FeatureExtractor
     from portnet.finetuning.api import finetune
     from portnet.finetuning.backbone import Backbone
     from portnet.finetuning.freeze import FreezePolicy

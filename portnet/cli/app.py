@@ -8,14 +8,18 @@ import typer
 
 from portnet.cli.ambiguity import ambiguity
 from portnet.cli.check import check
+from portnet.cli.compare import compare
 from portnet.cli.convert import convert
 from portnet.cli.demo import demo
 from portnet.cli.doctor import doctor
 from portnet.cli.evaluate import evaluate
 from portnet.cli.export import export
+from portnet.cli.features import features
 from portnet.cli.finetune import finetune
 from portnet.cli.plot import plot
 from portnet.cli.predict import predict
+from portnet.cli.recommend import recommend
+from portnet.cli.report import report
 from portnet.cli.summary import summary
 from portnet.cli.zoo import zoo
 
@@ -32,7 +36,25 @@ app = typer.Typer(
     "proved against onnxruntime.\n\nBegin with: portnet demo",
 )
 
-for command in (finetune, evaluate, ambiguity, export, check, convert, predict, summary, plot, zoo, doctor, demo):
+COMMANDS = (
+    finetune,
+    evaluate,
+    ambiguity,
+    report,
+    compare,
+    export,
+    check,
+    convert,
+    predict,
+    features,
+    recommend,
+    summary,
+    plot,
+    zoo,
+    doctor,
+    demo,
+)
+for command in COMMANDS:
     app.command()(command)
 
 

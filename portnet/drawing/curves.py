@@ -16,7 +16,7 @@ from portnet.errors import InputError
 
 __all__ = ["HEIGHT", "WIDTH", "Curves", "draw_curves", "plot_curves"]
 
-WIDTH, HEIGHT = 920.0, 330.0
+WIDTH, HEIGHT = 1024.0, 350.0
 _MOST_POINTS = 600
 
 
@@ -68,9 +68,9 @@ def draw_curves(runs: Sequence[Curves], canvas: Canvas) -> None:
     """
     _check(runs)
     epochs = max(run.epochs for run in runs)
-    loss_axes = Axes(56, 58, 370, 200, (0, epochs), (0, _top(runs)), whole=True, x_label="epoch", title="loss (nats)")
+    loss_axes = Axes(52, 62, 424, 222, (0, epochs), (0, _top(runs)), whole=True, x_label="epoch", title="loss (nats)")
     accuracy_axes = Axes(
-        506, 58, 370, 200, (0, epochs), _accuracy_range(runs), True, whole=True, x_label="epoch", title="accuracy"
+        564, 62, 424, 222, (0, epochs), _accuracy_range(runs), True, whole=True, x_label="epoch", title="accuracy"
     )
     for axes in (loss_axes, accuracy_axes):
         axes.draw(canvas)
@@ -105,7 +105,7 @@ def _accuracy_range(runs: Sequence[Curves]) -> tuple[float, float]:
 
 
 def _draw_one(canvas: Canvas, run: Curves, loss_axes: Axes, accuracy_axes: Axes) -> None:
-    _draw_steps(canvas, run, loss_axes, "series-1", thickness=1, opacity=0.28)
+    _draw_steps(canvas, run, loss_axes, "series-1", thickness=1.1, opacity=0.4)
     _draw_epochs(canvas, loss_axes, run.loss, "series-1", "training loss", 2.2)
     _draw_epochs(canvas, loss_axes, run.val_loss, "series-2", "validation loss", 2.2)
     _draw_epochs(canvas, accuracy_axes, run.accuracy, "series-1", "training accuracy", 2.2)
@@ -123,7 +123,7 @@ def _draw_many(canvas: Canvas, runs: Sequence[Curves], loss_axes: Axes, accuracy
         _draw_epochs(canvas, accuracy_axes, run.val_accuracy, SERIES[i], label, thickness, dash=True)
     _legend(canvas, [run.name for run in runs])
     note = "left: training loss of each step; right: training full, validation dashed"
-    canvas.text(WIDTH - 44, HEIGHT - 12, note, size=9.5, fill="muted", anchor="end")
+    canvas.text(WIDTH - 36, HEIGHT - 12, note, size=9.5, fill="muted", anchor="end")
 
 
 def _draw_steps(canvas: Canvas, run: Curves, axes: Axes, colour: str, *, thickness: float, opacity: float) -> None:
@@ -158,7 +158,7 @@ def _draw_epochs(
 
 
 def _legend(canvas: Canvas, names: Sequence[str]) -> None:
-    x = 56.0
+    x = 52.0
     for name, colour in zip(names, SERIES, strict=False):
         name = fit(name, 11, 220)
         canvas.path(line([(x, 18), (x + 18, 18)]), stroke=colour, thickness=3)

@@ -173,7 +173,7 @@ class Run:
         data: DatasetSource | None = None,
         *,
         ambiguous: int = 10,
-        mistakes: int = 24,
+        mistakes: int = 25,
         batch_size: int = 32,
         on_error: str = "fail",
     ) -> Path:

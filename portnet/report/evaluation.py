@@ -31,12 +31,13 @@ def classes(evaluation: Evaluation) -> Html:
         (
             name := evaluation.classes[i],
             f"{counts[i]:,}",
-            _share(evaluation.recall[name]),
             _share(evaluation.precision[name]),
+            _share(evaluation.recall[name]),
+            tag("span", tag("i", style=f"width:{100 * evaluation.recall[name]:.1f}%"), class_="meter"),
         )
         for i in order
     ]
-    content = table(("class", "images", "recall", "precision"), rows, numbers=(1, 2, 3))
+    content = table(("class", "images", "precision", "recall", ""), rows, numbers=(1, 2, 3))
     return content if len(rows) <= _SHORT_TABLE else details(f"{len(rows)} classes, worst recall first", content)
 
 
@@ -47,8 +48,8 @@ def confusion(evaluation: Evaluation) -> Html:
         sheet = ConfusionSheet(evaluation.confusion, evaluation.classes)
         canvas = SvgCanvas(sheet.width, sheet.height, paint_variable, "confusion matrix")
         sheet.draw(canvas)
-        parts.append(Html(canvas.fragment()))
-    return join(*parts, _pairs(evaluation))
+        parts.append(tag("div", Html(canvas.fragment())))
+    return tag("div", *parts, tag("div", _pairs(evaluation)), class_="columns")
 
 
 def _pairs(evaluation: Evaluation, most: int = 8) -> Html:

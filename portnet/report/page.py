@@ -46,7 +46,7 @@ class Content:
     evaluation: Evaluation | None = None
     test_data: str = ""
     ambiguous: int = 10
-    mistakes: int = 24
+    mistakes: int = 25
 
 
 def render(content: Content) -> str:

@@ -70,7 +70,7 @@ def data(record: Mapping[str, Any]) -> Html:
     rows = [(name, f"{train[name]:,}", f"{val[name]:,}" if name in val else "–") for name in found["classes"]]
     rows.append((tag("b", "all"), f"{sum(train.values()):,}", f"{sum(val.values()):,}" if val else "–"))
     digests = [tag("div", tag("code", digest)) for digest in found["digest"] if digest]
-    content = table(("class", "training", "validation"), rows, numbers=(1, 2))
+    content = tag("div", table(("class", "training", "validation"), rows, numbers=(1, 2)), class_="narrow")
     skipped = found.get("skipped") or []
     return join(
         facts(

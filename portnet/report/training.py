@@ -21,7 +21,7 @@ def training(curves: Curves, record: Mapping[str, Any]) -> Html:
         return tag("p", "Not one step was taken.")
     canvas = SvgCanvas(drawing.WIDTH, drawing.HEIGHT, paint_variable, "loss and accuracy by epoch")
     draw_curves([curves], canvas)
-    return join(Html(canvas.fragment()), _epochs(record["history"]["epochs"]))
+    return join(tag("div", Html(canvas.fragment()), class_="scroll"), _epochs(record["history"]["epochs"]))
 
 
 def _epochs(epochs: list[Mapping[str, Any]]) -> Html:

@@ -1,0 +1,237 @@
+"""`FeatureExtractor`: a network's activations as features, in the shape of a scikit-learn transformer.
+
+scikit-learn is not imported: it asks for methods, not for a base class.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from portnet.conversion import load_model
+from portnet.data.dataset import DatasetSource, load_dataset
+from portnet.data.images import ImageSource
+from portnet.data.preprocess import normalise, to_bytes
+from portnet.data.threads import in_threads
+from portnet.errors import InputError, UnknownNameError
+from portnet.files import replace_file
+from portnet.finetuning.progress import ConsoleReporter, SilentReporter
+from portnet.graph.cut import cut
+from portnet.graph.feature import find_feature
+from portnet.graph.metadata import Preprocessing
+from portnet.graph.model import Model
+from portnet.runtime.session import Session
+
+__all__ = ["FeatureExtractor", "find_tensor", "write_features"]
+
+Pooled = Literal["avg", "flatten"]
+
+
+class FeatureExtractor:
+    """Turns images into the activations of a layer, by onnxruntime.
+
+    >>> from sklearn.pipeline import make_pipeline  # doctest: +SKIP
+    >>> from sklearn.svm import SVC  # doctest: +SKIP
+    >>> svm = make_pipeline(portnet.FeatureExtractor("squeezenet1_1", layer="fire9"), SVC())  # doctest: +SKIP
+    >>> svm.fit(paths, labels).score(test_paths, test_labels)  # doctest: +SKIP
+    0.97
+
+    Works in a ``Pipeline``, with ``cross_val_score`` and with ``clone``. There is nothing to learn: `fit` opens the
+    network and returns itself, and `transform` needs no `fit` before it.
+
+    Args:
+        model: name in the zoo, path of an .onnx file or of a run's folder, or a `Model`.
+        layer: a layer, a stage (its last layer is meant) or a tensor; None for what a new head would be put on.
+        weights: of a zoo network.
+        pooled: "avg" takes the mean over height and width of a map (N, C, H, W) and gives (N, C), or flattens what is
+            no map; "flatten" gives (N, C · H · W); None leaves activations as they are.
+        batch_size: images at a time.
+        provider: onnxruntime's execution provider; None for the best that loads.
+        progress: whether to show a bar.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Model = "squeezenet1_1",
+        *,
+        layer: str | None = None,
+        weights: str | None = "imagenet",
+        pooled: Pooled | None = "avg",
+        batch_size: int = 32,
+        provider: str | None = None,
+        progress: bool = False,
+    ) -> None:
+        self.model = model
+        self.layer = layer
+        self.weights = weights
+        self.pooled = pooled
+        self.batch_size = batch_size
+        self.provider = provider
+        self.progress = progress
+
+    def __repr__(self) -> str:
+        return f"FeatureExtractor({', '.join(f'{name}={value!r}' for name, value in self.get_params().items())})"
+
+    # ---- what scikit-learn asks for
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the arguments it was made with, by name."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **params: Any) -> FeatureExtractor:
+        """Change arguments; return itself.
+
+        Raises:
+            UnknownNameError: no such argument.
+        """
+        known = self.get_params()
+        for name, value in params.items():
+            if name not in known:
+                raise UnknownNameError("parameter", name, known)
+            setattr(self, name, value)
+        self.__dict__.pop("_opened", None)
+        return self
+
+    def __sklearn_tags__(self) -> Any:
+        """Return scikit-learn's description of an estimator; only scikit-learn asks for it, so it is there."""
+        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
+
+        return Tags(
+            estimator_type="transformer",
+            target_tags=TargetTags(required=False),
+            transformer_tags=TransformerTags(),
+            input_tags=InputTags(two_d_array=False, string=True),
+            requires_fit=False,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_opened"}
+
+    def fit(self, images: Any, labels: Any = None) -> FeatureExtractor:
+        """Open the network and check the arguments; nothing is learned from ``images`` or ``labels``.
+
+        Raises:
+            UnknownNameError: no such network, layer or way of pooling; the nearest are offered.
+            InputError: a batch size below 1.
+        """
+        self._session()
+        return self
+
+    def transform(self, images: Sequence[ImageSource] | np.ndarray) -> np.ndarray:
+        """Return the activations of images, float32: (N, C) or as ``pooled`` says, in their order.
+
+        Args:
+            images: paths, PIL images or uint8 arrays, or one uint8 array (N, H, W) or (N, H, W, C).
+
+        Raises:
+            DataError: an image that cannot be read.
+            InputError: no image, or a network that does not say how images become its input.
+        """
+        session = self._session()
+        preprocessing = session.preprocessing
+        if preprocessing is None:
+            raise InputError("features: the network carries no preprocessing. Set model.preprocessing, pass the model.")
+        if isinstance(images, (str, os.PathLike)) or not len(images):
+            raise InputError("features: got no list of images, expected one or more.")
+        batches = (images[i : i + self.batch_size] for i in range(0, len(images), self.batch_size))
+        rows = []
+        with ConsoleReporter() if self.progress else SilentReporter() as reporter:
+            done = reporter.task("features", len(images))
+            for x in in_threads(lambda batch: _prepared(batch, preprocessing), batches):
+                rows.append(_pool(session.logits(x, self.batch_size), self.pooled))
+                done(min(len(rows) * self.batch_size, len(images)))
+        return np.concatenate(rows)
+
+    def fit_transform(self, images: Any, labels: Any = None) -> np.ndarray:
+        """Do `fit`, then `transform`."""
+        return self.fit(images, labels).transform(images)
+
+    # ---- how
+
+    @property
+    def tensor(self) -> str:
+        """Name of the tensor whose activations are taken."""
+        return self._session().outputs[0].name
+
+    def _session(self) -> Session:
+        if "_opened" not in self.__dict__:
+            if self.pooled not in ("avg", "flatten", None):
+                raise UnknownNameError("pooling", str(self.pooled), ["avg", "flatten", "None"])
+            if self.batch_size < 1:
+                raise InputError(f"features: batch size got {self.batch_size}, expected 1 or more")
+            model = load_model(self.model, weights=self.weights)
+            part = cut(model, outputs=[find_tensor(model, self.layer)])
+            self._opened = Session(part, provider=self.provider)
+        return self._opened
+
+
+def write_features(
+    extractor: FeatureExtractor, data: DatasetSource, path: str | os.PathLike[str], *, on_error: str = "fail"
+) -> tuple[int, ...]:
+    """Write the features of labelled images as an .npz file, whole or not at all; return their shape.
+
+    The file holds ``features`` (float32), ``labels`` (int64, indices into ``classes``), ``classes``, ``paths`` (text,
+    "" for an image from memory). It loads with ``numpy.load``, without pickle.
+
+    Args:
+        extractor: what computes them.
+        data: as for `portnet.finetune`.
+        path: the file to write.
+        on_error: what an unreadable image does: "fail" or "skip".
+
+    Raises:
+        InputError: the path does not end in .npz.
+        DataError: images that cannot be used.
+        OutputError: the path cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise InputError(f"features: got {path.name}, expected a file that ends in .npz")
+    dataset = load_dataset(data, on_error=on_error)  # type: ignore[arg-type]
+    found = extractor.transform(dataset.items)
+    paths = [os.fspath(item) if isinstance(item, (str, os.PathLike)) else "" for item in dataset.items]
+    arrays = {"labels": dataset.labels, "classes": np.array(dataset.classes), "paths": np.array(paths)}
+    replace_file(path, lambda file: np.savez(file, features=found, **arrays))
+    return found.shape
+
+
+def find_tensor(model: Model, layer: str | None) -> str:
+    """Return the tensor that a name means: a tensor, a layer's output, or the output of a stage's last layer.
+
+    Args:
+        model: the network.
+        layer: the name, or None for the tensor that a new head would be put on.
+
+    Raises:
+        UnknownNameError: nothing has that name; the nearest are offered.
+        ModelError: no head can be found, for None.
+    """
+    if layer is None:
+        return model.backbone.feature if model.backbone is not None else find_feature(model)
+    layers = model.layers
+    tensors = {value.name for node in model.ir.graph for value in node.outputs}
+    if layer in tensors:
+        return layer
+    by_name = {each.name: each.output for each in layers[1:]}
+    by_stage = {each.stage: each.output for each in layers if each.stage}  # the last of a stage stays
+    found = by_name.get(layer) or by_stage.get(layer)
+    if found is None:
+        raise UnknownNameError("layer", layer, dict.fromkeys([*by_stage, *by_name]))
+    return found
+
+
+def _prepared(images: Iterable[ImageSource], preprocessing: Preprocessing) -> np.ndarray:
+    return normalise(np.stack([to_bytes(image, preprocessing) for image in images]), preprocessing)
+
+
+def _pool(activations: np.ndarray, pooled: Pooled | None) -> np.ndarray:
+    if pooled is None:
+        return activations
+    if pooled == "avg" and activations.ndim == 4:
+        return activations.mean(axis=(2, 3), dtype=np.float32)
+    return activations.reshape(len(activations), -1)
