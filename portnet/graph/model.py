@@ -242,6 +242,13 @@ class Model:
         )
         return Model(self.ir.clone(), metadata)
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Model:
+        return self.copy()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # the graph's nodes point at each other, so deep that pickle would not reach the end
+        return Model.from_bytes, (self.to_bytes(),)
+
     def digest(self) -> str:
         """SHA-256 over the names, dtypes, shapes and bytes of all initializers, as hexadecimal."""
         return weights_digest(self.weights())
