@@ -63,9 +63,8 @@ def _steps(node: ir.Node) -> int | None:
         return None
     if not condition.item():
         return 0 if len(node.outputs) == len(body.inputs) - 2 else None
-    trips, goes_on = constant_array(node.inputs[0]), body.outputs[0]
-    always = goes_on is body.inputs[1] or bool(np.all(constant_array(goes_on) if _is_known(goes_on) else False))
-    if trips is None or trips.size != 1 or not always:
+    trips = constant_array(node.inputs[0])
+    if trips is None or trips.size != 1 or not _stays_true(body):
         return None
     steps = max(int(trips.item()), 0)
     scans = len(body.outputs) - len(body.inputs) + 1
@@ -74,8 +73,13 @@ def _steps(node: ir.Node) -> int | None:
     return steps
 
 
-def _is_known(value: ir.Value) -> bool:
-    return constant_array(value) is not None
+def _stays_true(body: ir.Graph) -> bool:
+    """Whether a body's condition is the one it was given, or a constant true."""
+    condition = body.outputs[0]
+    while (producer := condition.producer()) is not None and producer.op_type == "Identity":
+        condition = producer.inputs[0]  # type: ignore[assignment]
+    array = constant_array(condition)
+    return condition is body.inputs[1] or (array is not None and bool(np.all(array)))
 
 
 def _unroll(node: ir.Node, steps: int, editor: Editor) -> None:

@@ -9,6 +9,7 @@ import onnx.checker
 import onnx.shape_inference
 import onnx_ir as ir
 
+from portnet.graph.passes.reshapes import is_invented, solve_reshapes
 from portnet.graph.passes.rewrite import subgraphs
 
 __all__ = ["infer_node", "infer_shapes"]
@@ -16,6 +17,8 @@ __all__ = ["infer_node", "infer_shapes"]
 # initializers up to this size are shown to inference, which reads shapes, axes and counts from them
 SMALL_BYTES = 2048
 MAX_SHAPE_LENGTH = 4096
+# a Reshape that is solved lets inference go on to the next one
+MAX_ROUNDS = 4
 _FAILURES = (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError)
 
 
@@ -37,9 +40,12 @@ def infer_shapes(model: ir.Model) -> None:
     }
     for output in recorded:
         output.shape = recorded[output] if output.producer().domain != "" else None  # type: ignore[union-attr]
-    inferred = _inferred(_without_weights(model))
-    if inferred is not None:
-        _merge(model.graph, inferred)
+    for _ in range(MAX_ROUNDS):
+        inferred = _inferred(_without_weights(model))
+        if inferred is not None:
+            _merge(model.graph, inferred)
+        if not solve_reshapes(model):
+            break
     for output, shape in recorded.items():
         output.shape = _combined(output.shape, shape)
 
@@ -84,12 +90,7 @@ def _recorded(shape: ir.Shape | None, is_static: bool) -> ir.Shape | None:
 def _recorded_size(size: int | ir.SymbolicDim, is_static: bool) -> int | str | None:
     if isinstance(size, int):
         return size if is_static else None
-    return None if _is_invented(size) else size.value
-
-
-def _is_invented(size: int | ir.SymbolicDim) -> bool:
-    """Whether a symbol was made up by inference; its numbering begins anew each time."""
-    return not isinstance(size, int) and (size.value is None or size.value.startswith("unk__"))
+    return None if is_invented(size) else size.value
 
 
 def _without_weights(model: ir.Model) -> onnx.ModelProto:
@@ -152,7 +153,7 @@ def _combined(inferred: ir.Shape | None, recorded: ir.Shape | None) -> ir.Shape 
     if inferred is None or recorded is None or len(recorded) != len(inferred):
         return recorded if inferred is None else inferred
     sizes = [
-        old if _is_invented(new) and (isinstance(old, int) or old.value is not None) else new
+        old if is_invented(new) and (isinstance(old, int) or old.value is not None) else new
         for new, old in zip(inferred, recorded, strict=True)
     ]
     return ir.Shape(sizes)
