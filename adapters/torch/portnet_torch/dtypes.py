@@ -90,8 +90,13 @@ def torch_dtype(dtype: ir.DataType | None) -> torch.dtype:
     return CARRIERS[dtype]
 
 
-def numpy_dtype(name: str) -> np.dtype:
-    """Return the numpy dtype of a `portnet.graph.model.Signature`'s name, e.g. "float32", "bfloat16", "string"."""
+def numpy_dtype(name: str) -> np.dtype | None:
+    """Return the numpy dtype of a `portnet.graph.model.Signature`'s name, e.g. "float32", "bfloat16", "string".
+
+    None where it is "unknown": such a tensor is of the type that carries it.
+    """
+    if name == "unknown":
+        return None
     if name == "string":
         return np.dtype(object)
     return np.dtype(getattr(ml_dtypes, name, name))

@@ -38,3 +38,21 @@ def lp_normalize(x: Tensor, p: int, axis: int) -> Tensor:
     """Divide by the p-norm along ``axis``; zero where the norm is zero."""
     norm = torch.linalg.vector_norm(x, p, axis, keepdim=True)
     return torch.where(norm == 0, torch.zeros_like(x), x / norm)
+
+
+def layer_norm(x: Tensor, scale: Tensor, bias: Tensor | None, dims: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalise the last ``dims`` axes in float32 at least; return the result, the mean and 1/standard deviation."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    axes = list(range(-dims, 0))
+    mean = wide.mean(axes, keepdim=True)
+    centred = wide - mean
+    inverse = torch.rsqrt((centred * centred).mean(axes, keepdim=True) + eps)
+    y = (centred * inverse).to(x.dtype) * scale
+    return (y if bias is None else y + bias), mean, inverse
+
+
+def rms_norm(x: Tensor, scale: Tensor, dims: int, eps: float) -> Tensor:
+    """Divide the last ``dims`` axes by their root mean square, computed in float32 at least, and scale."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    square = (wide * wide).mean(list(range(-dims, 0)), keepdim=True)
+    return (wide * torch.rsqrt(square + eps)).to(scale.dtype) * scale

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -10,6 +11,7 @@ from portnet_torch.functional import normalization
 from portnet_torch.naming import shortest
 from portnet_torch.ops.registry import op
 
+_INSTANCE_NORM = {3: nn.InstanceNorm1d, 4: nn.InstanceNorm2d, 5: nn.InstanceNorm3d}
 _BATCH_NORM = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 
 
@@ -34,8 +36,52 @@ def _batch_normalization(walk, node):
 
 @op("InstanceNormalization")
 def _instance_normalization(walk, node):
-    x, scale, bias = (walk.value(node.required(index)) for index in range(3))
-    return walk.call(F.instance_norm, x, weight=scale, bias=bias, eps=shortest(node["epsilon"]))
+    source, scale, bias = (node.required(index) for index in range(3))
+    eps, rank, shape = shortest(node["epsilon"]), walk.rank(source), walk.static_shape(scale)
+    if rank in _INSTANCE_NORM and shape and shape[0] and walk.adoptable(scale, bias):
+        layer = _INSTANCE_NORM[rank](shape[0], eps, affine=True, device="meta")
+        return walk.adopt(layer, node, {"weight": (scale, PLAIN), "bias": (bias, PLAIN)}, walk.value(source))
+    return walk.call(F.instance_norm, walk.value(source), weight=walk.value(scale), bias=walk.value(bias), eps=eps)
+
+
+@op("LayerNormalization")
+def _layer_normalization(walk, node):
+    source, scale, bias = node.required(0), node.required(1), node.input(2)
+    eps, shape, dims = shortest(node["epsilon"]), walk.static_shape(scale), _normal_dims(walk, node)
+    single = len(node.outputs) == 1 and node["stash_type"] == 1
+    if single and shape and None not in shape and len(shape) == dims and walk.adoptable(scale, bias):
+        layer = nn.LayerNorm(shape, eps, bias=bias is not None, device="meta")
+        return walk.adopt(layer, node, {"weight": (scale, PLAIN), "bias": (bias, PLAIN)}, walk.value(source))
+    arrays = walk.value(source), walk.value(scale), walk.optional(bias)
+    result = walk.call(normalization.layer_norm, *arrays, dims, eps)
+    return [result[index] for index in range(len(node.outputs))]
+
+
+@op("RMSNormalization")
+def _rms_normalization(walk, node):
+    source, scale = node.required(0), node.required(1)
+    eps, shape, dims = shortest(node["epsilon"]), walk.static_shape(scale), _normal_dims(walk, node)
+    same = source.dtype == scale.dtype and walk.dtype(source) == torch.float32
+    if same and shape and None not in shape and len(shape) == dims and walk.adoptable(scale):
+        layer = nn.RMSNorm(shape, eps, device="meta")
+        return walk.adopt(layer, node, {"weight": (scale, PLAIN)}, walk.value(source))
+    return walk.call(normalization.rms_norm, walk.value(source), walk.value(scale), dims, eps)
+
+
+def _normal_dims(walk, node):
+    """Return how many of the last axes are normalised."""
+    axis = node["axis"]
+    return -axis if axis < 0 else walk.rank(node.required(0)) - axis
+
+
+@op("GroupNormalization")
+def _group_normalization(walk, node):
+    source, scale, bias = (node.required(index) for index in range(3))
+    groups, eps, shape = node["num_groups"], shortest(node["epsilon"]), walk.static_shape(scale)
+    if shape and shape[0] and walk.adoptable(scale, bias) and node["stash_type"] == 1:
+        layer = nn.GroupNorm(groups, shape[0], eps, device="meta")
+        return walk.adopt(layer, node, {"weight": (scale, PLAIN), "bias": (bias, PLAIN)}, walk.value(source))
+    return walk.call(F.group_norm, walk.value(source), groups, walk.value(scale), walk.value(bias), eps)
 
 
 @op("LRN")
