@@ -18,40 +18,32 @@ from portnet.testing.__main__ import summary
 from portnet.testing.backend import make_backend
 from portnet.testing.cases import KINDS, cases, find_case
 from portnet.testing.compare import difference
+from portnet.testing.coverage import markdown
 from portnet.testing.known_gaps import compare, load_gaps, write_gaps
+from portnet.testing.peers import OnnxRuntimeBackend, ReferenceBackend, version_of
 from portnet.testing.suite import Report, run_case, run_here, select
 from portnet.testing.worker import _Child
 
 SOFTMAX = "test_softmax_axis_1"
 
 
-class ReferenceRep(BackendRep):
-    def __init__(self, model):
-        self.evaluator = onnx.reference.ReferenceEvaluator(model)
-        given = {tensor.name for tensor in model.graph.initializer}
-        self.names = [name for name in self.evaluator.input_names if name not in given]
-
-    def run(self, inputs, **kwargs):
-        return self.evaluator.run(None, dict(zip(self.names, inputs, strict=True)))
-
-
-class Reference(Backend):
-    @classmethod
-    def prepare(cls, model, device="CPU", **kwargs):
-        return ReferenceRep(model)
+Reference = ReferenceBackend
 
 
 def spoiled(change):
     """The reference, its outputs spoiled by ``change``."""
 
-    class Rep(ReferenceRep):
+    class Rep(BackendRep):
+        def __init__(self, rep):
+            self.rep = rep
+
         def run(self, inputs, **kwargs):
-            return change(super().run(inputs))
+            return change(list(self.rep.run(inputs)))
 
     class Spoiled(Backend):
         @classmethod
         def prepare(cls, model, device="CPU", **kwargs):
-            return Rep(model)
+            return Rep(Reference.prepare(model))
 
     return Spoiled
 
@@ -200,9 +192,8 @@ def test_real_architecture_has_its_expected_output():
     model, [(inputs, outputs)] = find_case("test_squeezenet").load()
     assert inputs[0].shape == (1, 3, 224, 224)
     assert outputs[0].shape == (1, 1000, 1, 1)
-    runtime = pytest.importorskip("onnxruntime")
-    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    got = session.run(None, {session.get_inputs()[0].name: inputs[0]})
+    pytest.importorskip("onnxruntime")
+    got = OnnxRuntimeBackend.prepare(model).run(inputs)
     assert difference(got, outputs, 1e-3, 1e-7) is None
 
 
@@ -213,6 +204,16 @@ def test_report_survives_json_and_groups_reasons():
     assert again.by_op() == {"Softmax": {"wrong": len(report.outcomes)}}
     assert len(again.by_reason("wrong")) < len(report.outcomes)
     assert f"0 of {len(report.outcomes)} passed" in summary(again)
+
+
+def test_coverage_page_counts_what_the_reports_hold():
+    right = run_here("right", Reference, select("^test_(relu|softmax_axis)"))
+    wrong = run_here("wrong", spoiled(crash), select("^test_(relu|softmax_axis)"))
+    page = markdown([right, wrong], [version_of("onnx.reference"), "Other 1.0"])
+    softmax = sum(outcome.op == "Softmax" for outcome in right.outcomes.values())
+    assert f"| Softmax | {softmax} | all | – |" in page
+    assert f"| **passed** | **{len(right.outcomes)}** | **0** |" in page
+    assert f"| crashed | 0 | {len(right.outcomes)} |" in page
 
 
 # ---- known gaps

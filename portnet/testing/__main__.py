@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m portnet.testing", description=__doc__)
-    parser.add_argument("engine", help="torch, keras, gluon or any installed engine")
+    parser.add_argument("engine", help="torch, keras, gluon or any installed engine; onnx.reference or onnxruntime")
     parser.add_argument("--pattern", help="regular expression on case names")
     parser.add_argument("--kind", choices=KINDS)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all outcomes there")

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import IO
 
-from portnet.engines import engine as find_engine
 from portnet.testing.cases import Case, find_case
+from portnet.testing.peers import backend_of
 from portnet.testing.suite import Outcome, run_case
 
 __all__ = ["run_cases"]
@@ -27,7 +27,7 @@ def run_cases(
     engine: str, chosen: Iterable[Case], limit_s: float, processes: int, progress: Callable[[Outcome], None]
 ) -> list[Outcome]:
     """Run cases on an engine in ``processes`` children; see `portnet.testing.suite.run_suite`."""
-    find_engine(engine)
+    backend_of(engine)
     todo: queue.SimpleQueue[Case] = queue.SimpleQueue()
     for case in chosen:
         todo.put(case)
@@ -108,10 +108,7 @@ def _ask(process: subprocess.Popen[str], name: str) -> str:
 
 
 def _serve(engine: str, names: IO[str], answers: IO[str]) -> None:
-    from portnet.testing.backend import make_backend
-
-    backend = make_backend(engine)
-    find_engine(engine)
+    backend = backend_of(engine)
     print("ready", file=answers, flush=True)
     for name in names:
         print(json.dumps(asdict(run_case(find_case(name.strip()), backend))), file=answers, flush=True)
