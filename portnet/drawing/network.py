@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_BLOCKS", "plot_network"]
 
 MOST_BLOCKS = 3000
+_LEFT, _LEGEND_LINE = 28.0, 18.0
 
 
 def plot_network(
@@ -59,12 +60,12 @@ def plot_network(
                 _draw_box(canvas, sheet, column, index, numbered=every_layer)
         _draw_legend(canvas, sheet)
 
-    return save(path, sheet.width, sheet.height, draw)
+    return save(path, sheet.width, sheet.height + _LEGEND_LINE * (len(_legend(sheet)) - 1), draw)
 
 
 def _header(canvas: Canvas, sheet: Sheet, name: str, subtitle: str) -> None:
-    canvas.text(28, 30, fit(name, 17, sheet.width - 56), size=17, bold=True)
-    canvas.text(28, 47, fit(subtitle, 11, sheet.width - 56), size=11, fill="muted")
+    canvas.text(_LEFT, 30, fit(name, 17, sheet.width - 2 * _LEFT), size=17, bold=True)
+    canvas.text(_LEFT, 47, fit(subtitle, 11, sheet.width - 2 * _LEFT), size=11, fill="muted")
 
 
 def _draw_frames(canvas: Canvas, sheet: Sheet, column: Column) -> None:
@@ -144,12 +145,26 @@ def _draw_small(canvas: Canvas, block: Block, left: float, y: float, room: float
     canvas.text(left, y, fit(block.name, SMALL, room - width(shape, SMALL) - 8), size=SMALL, fill="muted")
 
 
-def _draw_legend(canvas: Canvas, sheet: Sheet) -> None:
-    x = 28.0
+def _legend(sheet: Sheet) -> list[list[str]]:
+    """Return the kinds of the drawing's boxes in lines that fit its width."""
     used = {block.kind for block in sheet.blocks}
-    for kind, text in KINDS.items():
-        if kind not in used:
-            continue
-        canvas.rect(x, sheet.legend - 9, 18, 11, fill=kind, stroke=f"{kind}-line", radius=3)
-        canvas.text(x + 24, sheet.legend, text, size=10, fill="muted")
-        x += 24 + width(text, 10) + 20
+    lines: list[list[str]] = [[]]
+    room = sheet.width - 2 * _LEFT
+    for kind in (kind for kind in KINDS if kind in used):
+        if lines[-1] and sum(_legend_width(each) for each in [*lines[-1], kind]) > room:
+            lines.append([])
+        lines[-1].append(kind)
+    return lines
+
+
+def _legend_width(kind: str) -> float:
+    return 44 + width(KINDS[kind], 10)
+
+
+def _draw_legend(canvas: Canvas, sheet: Sheet) -> None:
+    for row, kinds in enumerate(_legend(sheet)):
+        x, y = _LEFT, sheet.legend + row * _LEGEND_LINE
+        for kind in kinds:
+            canvas.rect(x, y - 9, 18, 11, fill=kind, stroke=f"{kind}-line", radius=3)
+            canvas.text(x + 24, y, KINDS[kind], size=10, fill="muted")
+            x += _legend_width(kind)
