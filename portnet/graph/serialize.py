@@ -102,12 +102,12 @@ def _weights(
 ) -> Iterator[tuple[str, ir.TensorProtocol]]:
     """Yield name and tensor of each initializer of the main graph whose data lies outside the parsed message."""
     for index, tensor in enumerate(graph.initializer):
-        if index in regions:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            dtype, buffer, offset = _external(tensor, external)
+        elif index in regions:
             offset, length = regions[index]
             dtype = check_tensor(tensor, length)
             buffer = data
-        elif tensor.data_location == onnx.TensorProto.EXTERNAL:
-            dtype, buffer, offset = _external(tensor, external)
         else:
             check_tensor(tensor)
             continue

@@ -56,8 +56,9 @@ def _open_regular(target: Path, location: str) -> IO[bytes]:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         os.close(descriptor)
-        kind = "has hardlinks, which may lead outside the model's folder" if status.st_nlink > 1 else "is no file"
-        raise ModelError(f"external data {location!r}: {kind}. Copy it beside the model.")
+        is_file = stat.S_ISREG(status.st_mode)
+        problem = "has hardlinks, which may lead outside the model's folder" if is_file else "is no file"
+        raise ModelError(f"external data {location!r}: {problem}. Copy it beside the model.")
     return os.fdopen(descriptor, "rb")
 
 
