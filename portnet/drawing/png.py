@@ -1,4 +1,4 @@
-"""The canvas that becomes PNG, drawn by Pillow at three times the size and reduced, which smooths its edges."""
+"""The canvas that becomes PNG, drawn by Pillow at up to three times the size and reduced, which smooths its edges."""
 
 from __future__ import annotations
 
@@ -11,20 +11,30 @@ from portnet.drawing.canvas import Anchor, Command, Point
 from portnet.drawing.fonts import draw_text, text_width
 from portnet.drawing.text import width
 from portnet.drawing.theme import paint_light
+from portnet.errors import InputError
 
 __all__ = ["PngCanvas"]
 
-# pixels of the file for one of the drawing, and how much finer it is drawn before it is reduced
-_SCALE, _FINER = 2, 3
+# pixels of the file for one of the drawing, and how much finer it is drawn before it is reduced, finest first
+_FINENESS = ((2, 3), (2, 2), (2, 1), (1, 1))
+_USUAL_PIXELS, _MOST_PIXELS = 64e6, 256e6
 _PIECES = 12
 
 
 class PngCanvas:
-    """A white sheet; ``encode`` gives the file, two pixels for each of the drawing."""
+    """A white sheet; ``encode`` gives the file, two pixels for each of the drawing, or one where it is very large.
+
+    Raises:
+        InputError: it is larger than 256 million pixels.
+    """
 
     def __init__(self, width: float, height: float) -> None:
         self.width, self.height = width, height
-        self._zoom = _SCALE * _FINER
+        if width * height > _MOST_PIXELS:
+            raise InputError(f"png: got {width:.0f}×{height:.0f} pixels, expected 256 million at most. Draw an .svg.")
+        fits = [(scale, finer) for scale, finer in _FINENESS if width * height * (scale * finer) ** 2 <= _USUAL_PIXELS]
+        self._scale, finer = fits[0] if fits else _FINENESS[-1]
+        self._zoom = self._scale * finer
         self._image = Image.new("RGB", (self._px(width), self._px(height)), paint_light("page"))
 
     def _px(self, length: float) -> int:
@@ -97,7 +107,7 @@ class PngCanvas:
 
     def encode(self) -> bytes:
         """Return the PNG file."""
-        size = (round(self.width * _SCALE), round(self.height * _SCALE))
+        size = (round(self.width * self._scale), round(self.height * self._scale))
         file = io.BytesIO()
         self._image.resize(size, Image.Resampling.BOX).save(file, "PNG", optimize=True)
         return file.getvalue()
