@@ -21,11 +21,11 @@ from portnet.testing.compare import difference
 # what an engine of little breadth lowers: everything else must be expanded
 PRIMITIVES = frozenset(
     """Abs Add And ArgMax ArgMin AveragePool BatchNormalization BitwiseAnd Cast Ceil Concat ConcatFromSequence
-    ConstantOfShape Conv ConvTranspose Cos CumSum DequantizeLinear Div Dropout Equal Erf Exp Expand Floor Gather
+    ConstantOfShape Conv ConvTranspose Cos CumSum DequantizeLinear Div Dropout Equal Erf Exp Expand Flatten Floor Gather
     GatherElements GatherND Gemm Greater Identity If InstanceNormalization Less Log Loop MatMul Max MaxPool Min Mod Mul
     Neg NonZero Not Or Pad Pow QuantizeLinear RandomUniformLike Range Reciprocal ReduceMax ReduceMean ReduceMin
     ReduceProd ReduceSum Reshape Resize Round ScatterElements ScatterND SequenceAt SequenceEmpty SequenceInsert
-    SequenceLength Shape Sigmoid Sign Sin Size Slice Split Sqrt Squeeze Sub Tanh Tile TopK Transpose Trilu Unsqueeze
+    SequenceLength Shape Sigmoid Sign Sin Size Slice Split Sqrt Squeeze Sub Sum Tanh Tile TopK Transpose Trilu Unsqueeze
     Where Xor""".split()  # noqa: SIM905
 )
 

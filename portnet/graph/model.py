@@ -268,7 +268,7 @@ def _signature(value: ir.Value) -> Signature:
     shape = None
     if value.shape is not None:
         shape = tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
-    dtype = "unknown" if value.dtype is None else _dtype_name(value.dtype)
+    dtype = "unknown" if value.dtype in (None, ir.DataType.UNDEFINED) else _dtype_name(value.dtype)
     return Signature(value.name or "", shape, dtype)
 
 

@@ -17,6 +17,9 @@ __all__ = ["infer_node", "infer_shapes"]
 # initializers up to this size are shown to inference, which reads shapes, axes and counts from them
 SMALL_BYTES = 2048
 MAX_SHAPE_LENGTH = 4096
+# vectors longer than this have an unknown length in inference; integers may be shapes
+MAX_VECTOR = 1 << 24
+_MAX_VECTOR = {onnx.TensorProto.INT64: MAX_SHAPE_LENGTH, onnx.TensorProto.INT32: MAX_SHAPE_LENGTH}
 # a Reshape that is solved lets inference go on to the next one
 MAX_ROUNDS = 4
 _FAILURES = (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError)
@@ -101,7 +104,7 @@ def _without_weights(model: ir.Model) -> onnx.ModelProto:
     graph = proto.graph
     graph.name = "graph"
     for value in model.graph.inputs:
-        ir.serde.serialize_value_into(graph.input.add(), value)
+        _add_input(graph, value)
     for value in model.graph.initializers.values():
         _add_initializer(graph, value)
     for node in model.graph:
@@ -122,7 +125,16 @@ def _add_initializer(graph: onnx.GraphProto, value: ir.Value) -> None:
     elif tensor is not None:
         value.shape, value.type = ir.Shape(tensor.shape), ir.TensorType(tensor.dtype)
     if not value.is_graph_input() and value.type is not None:
-        ir.serde.serialize_value_into(graph.input.add(), value)
+        _add_input(graph, value)
+
+
+def _add_input(graph: onnx.GraphProto, value: ir.Value) -> None:
+    info = graph.input.add()
+    ir.serde.serialize_value_into(info, value)
+    dims = info.type.tensor_type.shape.dim
+    if len(dims) == 1 and dims[0].dim_value > _MAX_VECTOR.get(info.type.tensor_type.elem_type, MAX_VECTOR):
+        # as a shape, so long a vector would make a tensor of so many axes
+        dims[0].ClearField("dim_value")
 
 
 def _merge(graph: ir.Graph, inferred: onnx.GraphProto) -> None:
