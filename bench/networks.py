@@ -1,0 +1,63 @@
+"""Zoo networks with random weights that can be timed: their batch norms know the statistics of what flows through.
+
+With statistics that do not fit, activations of a deep random network shrink to denormal numbers, which processors
+compute with a hundred times slower.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from portnet import zoo
+from portnet.adapter import Adapter, Lowered, OptimizerSpec, ParameterPlan, Trainer, TrainPlan
+from portnet.graph.model import Model
+
+__all__ = ["CLASSES", "LR", "MOMENTUM", "Batch", "batch_of", "lowered", "trainer"]
+
+CLASSES = 1000
+LR, MOMENTUM = 1e-3, 0.9
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images (N, 3, size, size) float32, and class indices (N,) int64."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+def batch_of(count: int, size: int) -> Batch:
+    """Return a random batch."""
+    generator = np.random.default_rng(3)
+    x = generator.standard_normal((count, 3, size, size), dtype=np.float32)
+    return Batch(x, generator.integers(0, CLASSES, count))
+
+
+def lowered(adapter: Adapter, name: str, batch: Batch) -> Lowered:
+    """Return a zoo network on an engine, its running statistics those of ``batch``."""
+    model = zoo.load(name, weights=None, size=batch.x.shape[-1])
+    network = adapter.lower(model)
+    network.set_weights(_statistics(adapter, model, batch))
+    return network
+
+
+def trainer(network: Lowered, lr: float = LR) -> Trainer:
+    """Return a trainer of every parameter with SGD and momentum."""
+    names = [name for name, role in network.model.roles.items() if role.trainable]
+    spec = OptimizerSpec("sgd", lr=lr, momentum=MOMENTUM)
+    return network.trainer(TrainPlan(spec, dict.fromkeys(names, ParameterPlan())))
+
+
+def _statistics(adapter: Adapter, model: Model, batch: Batch) -> dict[str, np.ndarray]:
+    """Return the running statistics after one training step that remembers nothing of those before it."""
+    model = model.copy()
+    for node in model.ir.graph:
+        if node.op_type == "BatchNormalization":
+            node.attributes["momentum"] = ir.AttrFloat32("momentum", 0.0)
+    network = adapter.lower(model)
+    trainer(network, lr=0.0).step(batch.x, batch.y)
+    statistics = {name for name, role in network.model.roles.items() if role.name == "STATISTIC"}
+    return {name: array for name, array in network.weights().items() if name in statistics}

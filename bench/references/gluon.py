@@ -1,0 +1,86 @@
+"""Networks of Gluon's model zoo, hybridized with static shapes, and Gluon's own Trainer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon.model_zoo import vision
+
+from bench.networks import LR, MOMENTUM
+from bench.references import Reference
+
+__all__ = ["references"]
+
+NAMES = {
+    "squeezenet1_0": "squeezenet1_0",
+    "squeezenet1_1": "squeezenet1_1",
+    "mobilenet_v2": "mobilenet_v2_1_0",
+    "resnet18": "resnet18_v1",
+    "resnet50": "resnet50_v1",
+    "resnet18_v2": "resnet18_v2",
+}
+NOTES = {"resnet50": "Gluon strides the 1×1 convolutions, which takes 6% fewer multiplications"}
+
+
+def references(network: str, size: int) -> list[Reference]:
+    """Return the network of Gluon's model zoo."""
+    return [_ModelZoo(NAMES[network], NOTES.get(network, ""), size)]
+
+
+class _ModelZoo:
+    name = "gluon.model_zoo, hybridized"
+
+    def __init__(self, network: str, note: str, size: int) -> None:
+        self.note = note
+        self._network = getattr(vision, network)()
+        self._network.initialize(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2))
+        self._network(mx.nd.zeros((1, 3, size, size)))
+        self._hybridize()
+        self._loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+        self._loss.hybridize(static_alloc=True, static_shape=True)
+        options = {"learning_rate": LR, "momentum": MOMENTUM}
+        self._trainer = mx.gluon.Trainer(self._network.collect_params(), "sgd", options)
+        self._is_calibrated = False
+
+    def layout(self, images: np.ndarray) -> np.ndarray:
+        return images
+
+    def step(self, x: np.ndarray, y: np.ndarray) -> float:
+        with mx.autograd.record():
+            loss = self._loss(self._network(mx.nd.array(x)), mx.nd.array(y))
+        loss.backward()
+        self._trainer.step(len(y))
+        return float(loss.mean().asscalar())
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        self._calibrate(x)
+        return self._network(mx.nd.array(x)).asnumpy()
+
+    def _hybridize(self) -> None:
+        self._network.hybridize(static_alloc=True, static_shape=True)
+
+    def _calibrate(self, x: np.ndarray) -> None:
+        if self._is_calibrated:
+            return
+        norms = _batch_norms(self._network)
+        momenta = [norm._kwargs["momentum"] for norm in norms]
+        _set_momenta(norms, [0.0] * len(norms))
+        self._hybridize()
+        with mx.autograd.record():
+            self._network(mx.nd.array(x)).backward()
+        mx.nd.waitall()
+        _set_momenta(norms, momenta)
+        self._hybridize()
+        self._is_calibrated = True
+
+
+def _batch_norms(block: Any) -> list[Any]:
+    found = [block] if isinstance(block, mx.gluon.nn.BatchNorm) else []
+    return found + [norm for child in block._children.values() for norm in _batch_norms(child)]
+
+
+def _set_momenta(norms: list[Any], momenta: list[float]) -> None:
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm._kwargs["momentum"] = momentum
