@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-__all__ = ["KINDS", "Case", "DataSet", "cases", "find_case"]
+__all__ = ["KINDS", "Case", "DataSet", "case_names", "cases", "find_case"]
 
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator", "real")
 
@@ -60,6 +60,11 @@ def cases(kind: str | None = None) -> Iterator[Case]:
 @functools.cache
 def _by_name() -> dict[str, Case]:
     return {case.name: case for case in cases()}
+
+
+def case_names() -> list[str]:
+    """Names of all cases; the first call makes the node cases, which takes seconds."""
+    return list(_by_name())
 
 
 def find_case(name: str) -> Case:

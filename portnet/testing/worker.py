@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import IO
 
-from portnet.testing.cases import Case, find_case
+from portnet.testing.cases import Case, case_names, find_case
 from portnet.testing.peers import backend_of
 from portnet.testing.suite import Outcome, run_case
 
@@ -109,6 +109,7 @@ def _ask(process: subprocess.Popen[str], name: str) -> str:
 
 def _serve(engine: str, names: IO[str], answers: IO[str]) -> None:
     backend = backend_of(engine)
+    case_names()
     print("ready", file=answers, flush=True)
     for name in names:
         print(json.dumps(asdict(run_case(find_case(name.strip()), backend))), file=answers, flush=True)
