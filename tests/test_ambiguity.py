@@ -7,6 +7,7 @@ import onnx_ir as ir
 import pytest
 from PIL import Image
 
+from portnet.cli.output import print_table
 from portnet.errors import DataError, InputError, ModelError, UnknownNameError
 from portnet.finetuning.ambiguity import ambiguity_of, rank
 from portnet.finetuning.calibration import calibrate
@@ -150,3 +151,8 @@ def test_probabilities_are_not_taken_for_logits(op):
     assert result.loss == pytest.approx(-np.log([0.5, 0.3, 0.2]).mean(), rel=1e-5)
     assert [row.ambiguity for row in result.ambiguity()] == pytest.approx([0.6] * 3)
     assert len(result.images) == 3
+
+
+def test_tables_show_names_as_they_are_whatever_is_in_them(capsys):
+    print_table(("class",), [("[/x][red]a\x1b[31m\udcff",)])
+    assert "[/x][red]a\ufffd[31m\ufffd" in capsys.readouterr().out

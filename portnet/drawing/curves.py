@@ -116,8 +116,8 @@ def _draw_one(canvas: Canvas, run: Curves, loss_axes: Axes, accuracy_axes: Axes)
 
 def _draw_many(canvas: Canvas, runs: Sequence[Curves], loss_axes: Axes, accuracy_axes: Axes) -> None:
     for i, run in enumerate(runs):
-        thickness = 1.6 + 2.2 * (len(runs) - 1 - i)
-        _draw_steps(canvas, run, loss_axes, SERIES[i], thickness=thickness, opacity=0.85)
+        thickness = 1.6 + 2.8 * (len(runs) - 1 - i)
+        _draw_steps(canvas, run, loss_axes, SERIES[i], thickness=thickness, opacity=1)
         _draw_epochs(canvas, accuracy_axes, run.accuracy, SERIES[i], f"{run.name}, training", thickness)
         label = f"{run.name}, validation"
         _draw_epochs(canvas, accuracy_axes, run.val_accuracy, SERIES[i], label, thickness, dash=True)

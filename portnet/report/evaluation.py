@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["ambiguous", "calibration", "classes", "confusion", "mistakes"]
 
 _SHORT_TABLE = 25
+# a drawing up to so many pixels wide has room for a table beside it
+_HALF = 620
 
 
 def classes(evaluation: Evaluation) -> Html:
@@ -44,12 +46,14 @@ def classes(evaluation: Evaluation) -> Html:
 def confusion(evaluation: Evaluation) -> Html:
     """Return the confusion matrix and the pairs of classes that are confused most."""
     parts: list[object] = []
+    is_narrow = False
     if len(evaluation.classes) <= MOST_CLASSES:
         sheet = ConfusionSheet(evaluation.confusion, evaluation.classes)
+        is_narrow = sheet.width <= _HALF
         canvas = SvgCanvas(sheet.width, sheet.height, paint_variable, "confusion matrix")
         sheet.draw(canvas)
         parts.append(tag("div", Html(canvas.fragment())))
-    return tag("div", *parts, tag("div", _pairs(evaluation)), class_="columns")
+    return tag("div", *parts, tag("div", _pairs(evaluation)), class_="columns" if is_narrow else None)
 
 
 def _pairs(evaluation: Evaluation, most: int = 8) -> Html:
