@@ -18,10 +18,10 @@ class Engine(Adapter):
 
     @property
     def ops(self) -> frozenset[str]:
-        """Names of the ops it lowers itself."""
+        """Names of the ops it lowers itself. Loop is left to canonical form, which writes it out where it can."""
         from portnet_keras.ops import TABLE
 
-        return frozenset(TABLE)
+        return frozenset(TABLE) - {"Loop"}
 
     def version(self) -> str:
         """Version of Keras and of the backend it runs on, e.g. "3.15.1 (tensorflow 2.21.0)"."""

@@ -43,7 +43,9 @@ def dtype_name(dtype: ir.DataType | None) -> str | None:
     """
     if dtype is None or dtype == ir.DataType.UNDEFINED:
         return None
-    name = "string" if dtype == ir.DataType.STRING else str(dtype.numpy())
+    if dtype == ir.DataType.STRING:
+        raise UnsupportedError("keras: strings are not numbers, and the engine has no lowering for them", engine="keras")
+    name = str(dtype.numpy())
     try:
         return keras.backend.standardize_dtype(name)
     except ValueError as error:
@@ -70,7 +72,9 @@ class KerasLowering(Lowering[KValue]):
         self.moved: dict[tuple[int, tuple[int, ...]], tuple[Any, Any]] = {}
         self._anchor: Any = None
         if parent is not None:
-            for attribute in ("values", "host_values", "symbols", "bindings", "names", "moved", "_anchor"):
+            # values of a branch are its own: a loop walks it again with others
+            self.values, self.host_values = dict(parent.values), dict(parent.host_values)
+            for attribute in ("symbols", "inputs_made", "bindings", "names", "moved", "_anchor"):
                 setattr(self, attribute, getattr(parent, attribute))
 
     # ---- hooks of the walk
@@ -78,6 +82,8 @@ class KerasLowering(Lowering[KValue]):
     def make_input(self, value: ir.Value) -> KValue:
         """Return a `keras.Input`; channels last where the network goes on to treat it as an image."""
         shape = self.static_shape(value)
+        if not isinstance(value.type, ir.TensorType):
+            raise UnsupportedError(f"keras: input {value.name!r} is a sequence or optional, not a tensor", engine="keras")
         if shape is None:
             raise UnsupportedError(f"keras: input {value.name!r} has no rank", engine="keras")
         order = channels_last(len(shape)) if wants_channels_last(value) else identity(len(shape))
@@ -115,19 +121,36 @@ class KerasLowering(Lowering[KValue]):
 
     def _bind(self, node: NodeView, produced: Any) -> None:
         results = list(produced) if isinstance(produced, (list, tuple)) else [produced]
-        super()._bind(node, [self._finish(node, i, result) for i, result in enumerate(results)])
+        finished = [self._finish(node, i, result) for i, result in enumerate(results)]
+        super()._bind(node, finished)
+        for value, known in zip(node.outputs, finished, strict=False):
+            self._remember(value, known)
+
+    def branch(self, graph: ir.Graph, inputs: Sequence[KValue]) -> list[KValue]:
+        """Walk a subgraph with values for its inputs; return those of its outputs."""
+        child = KerasLowering(self.model, graph, self)
+        for value, given in zip(graph.inputs, inputs, strict=True):
+            child._remember(value, given)
+        return child.walk()
+
+    def _remember(self, value: ir.Value, known: KValue) -> None:
+        self.values[value] = known
+        if known.is_constant:
+            self.host_values[value] = HostValue(known.data)
+
+    @staticmethod
+    def known(data: Any) -> Any:
+        """Return a KerasTensor as it is, and what the backend computed at once as a numpy array."""
+        return data if isinstance(data, (keras.KerasTensor, np.ndarray)) else ops.convert_to_numpy(data)
 
     def _finish(self, node: NodeView, index: int, result: Any) -> Any:
         value = result if isinstance(result, KValue) else KValue(result, identity(len(np.shape(result))))
         if isinstance(value.data, list):
             return value
-        data = value.data
+        data = self.known(value.data)
         expected = dtype_name(node.outputs[index].dtype) if index < len(node.outputs) else None
-        if not isinstance(data, np.ndarray):
-            data = data if isinstance(data, keras.KerasTensor) else ops.convert_to_numpy(data)
-        if expected not in (None, "string") and keras.backend.standardize_dtype(data.dtype) != expected:
-            data = ops.cast(data, expected)
-            data = data if isinstance(data, keras.KerasTensor) else ops.convert_to_numpy(data)
+        if expected is not None and keras.backend.standardize_dtype(data.dtype) != expected:
+            data = self.known(ops.cast(data, expected))
         if isinstance(data, keras.KerasTensor):
             self._christen(data, node)
         return KValue(data, value.order, value.packing)

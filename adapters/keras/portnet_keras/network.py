@@ -43,6 +43,7 @@ class KerasLowered(Lowered):
         self.bindings: dict[str, Binding] = walk.bindings
         self.input_orders = [value.order for value in walk.inputs_made]
         self.output_orders = [value.order for value in outputs]
+        distinct_names(walk, outputs)
         self.native = keras.Model(
             _unwrapped([value.data for value in walk.inputs_made]),
             [value.data for value in outputs],
@@ -99,6 +100,31 @@ class KerasLowered(Lowered):
         from portnet_keras.train import KerasTrainer
 
         return KerasTrainer(self, plan)
+
+
+def distinct_names(walk: KerasLowering, outputs: Sequence[KValue]) -> None:
+    """Rename operations that Keras named itself and that bear a name from the graph."""
+    names: set[str] = set()
+    for operation in sorted(_operations(outputs), key=lambda made: not isinstance(made, keras.layers.Layer)):
+        if operation.name in names:
+            operation.name = walk.name(operation.name)
+        names.add(operation.name)
+
+
+def _operations(outputs: Sequence[KValue]) -> list[Any]:
+    """Return every operation that the outputs are computed by."""
+    found: dict[int, Any] = {}
+    pending = [value.data for value in outputs]
+    seen: set[int] = set()
+    while pending:
+        tensor = pending.pop()
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        history = tensor._keras_history
+        found[id(history.operation)] = history.operation
+        pending += history.operation._inbound_nodes[history.node_index].input_tensors
+    return list(found.values())
 
 
 def _output(walk: KerasLowering, value: KValue) -> KValue:

@@ -1,15 +1,30 @@
 """Builders, one small file per family of ops; `TABLE` is their union."""
 
-from portnet_keras.ops import (
-    activation,
-    convolution,
-    dense,
-    elementwise,
-    normalization,
-    pooling,
-    reduction,
-    shape,
-)
+import importlib
+
 from portnet_keras.ops.registry import SPATIAL, TABLE, TRANSPARENT
 
 __all__ = ["SPATIAL", "TABLE", "TRANSPARENT"]
+
+FAMILIES = (
+    "activation",
+    "arithmetic",
+    "control",
+    "convolution",
+    "dense",
+    "elementwise",
+    "indexing",
+    "normalization",
+    "pooling",
+    "quantization",
+    "recurrent",
+    "reduction",
+    "resize",
+    "sampling",
+    "sequence",
+    "shape",
+    "signal",
+)
+
+for _family in FAMILIES:
+    importlib.import_module(f"{__name__}.{_family}")

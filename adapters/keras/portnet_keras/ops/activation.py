@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from portnet.graph.lowering import NodeView
 from portnet_keras.framework import keras, ops
 from portnet_keras.layout import KValue, Layout
 from portnet_keras.ops.broadcast import align
+from portnet_keras.ops.elementwise import wide_maximum, wide_minimum
 from portnet_keras.ops.registry import op
 
 __all__: list[str] = []
@@ -32,7 +35,15 @@ _activation("Tanh", "tanh")
 _activation("Softplus", "softplus")
 _activation("Softsign", "softsign")
 _layer("LeakyRelu", lambda walk, node: walk.layer(node, keras.layers.LeakyReLU, negative_slope=node["alpha"]))
-_layer("Relu", lambda walk, node: walk.layer(node, keras.layers.ReLU))
+
+
+@op("Relu", transparent=True)
+def relu(walk: Any, node: NodeView) -> KValue:
+    """Keras's layer, which takes floats; the larger of zero and an integer."""
+    x = walk.value(node.required(0))
+    if "float" in keras.backend.standardize_dtype(x.data.dtype):
+        return replace(x, data=walk.layer(node, keras.layers.ReLU)(x.data))
+    return replace(x, data=wide_maximum(x.data, ops.zeros_like(x.data)))
 
 
 def _formula(name: str, function: Any) -> None:
@@ -103,15 +114,15 @@ def clip(walk: Any, node: NodeView) -> KValue:
     """Clip; bounds (0, 6) and (0, ∞) are Keras's ReLU."""
     x = walk.value(node.required(0))
     bounds = [None if value is None else walk.try_host(value) for value in (node.input(1), node.input(2))]
-    numbers = [None if bound is None else bound.array.item() for bound in bounds]
-    is_float = str(x.data.dtype).startswith("float")
-    if is_float and numbers[0] == 0 and all(v is None or n is not None for v, n in zip(node.inputs[2:], numbers[1:])):
-        return replace(x, data=walk.layer(node, keras.layers.ReLU, max_value=numbers[1])(x.data))
+    low, high = (None if bound is None else bound.array.item() for bound in bounds)
+    is_float = "float" in keras.backend.standardize_dtype(x.data.dtype)
+    if is_float and low == 0 and (node.input(2) is None or high is not None):
+        return replace(x, data=walk.layer(node, keras.layers.ReLU, max_value=high)(x.data))
     data = x.data
     if node.input(1) is not None:
-        data = ops.maximum(data, walk.plain(node.input(1)))
+        data = wide_maximum(data, walk.plain(node.input(1)))
     if node.input(2) is not None:
-        data = ops.minimum(data, walk.plain(node.input(2)))
+        data = wide_minimum(data, walk.plain(node.input(2)))
     return replace(x, data=data)
 
 
@@ -161,8 +172,12 @@ def hardmax(walk: Any, node: NodeView) -> KValue:
     """1 at the first largest entry along one axis, 0 elsewhere."""
     x = walk.value(node.required(0))
     axis = x.axis(node["axis"])
-    hot = ops.one_hot(ops.argmax(x.data, axis=axis), x.data.shape[axis], axis=axis, dtype=x.data.dtype)
-    return replace(x, data=hot)
+    size = x.data.shape[axis]
+    if size is None:
+        raise walk.unsupported("a free size along the axis")
+    shape = [size if i == axis else 1 for i in range(x.rank)]
+    first = ops.argmax(x.data, axis=axis, keepdims=True)
+    return replace(x, data=ops.cast(ops.equal(ops.cast(first, "int64"), np.arange(size).reshape(shape)), x.data.dtype))
 
 
 @op("Dropout", transparent=True)

@@ -11,7 +11,28 @@ import onnx_ir as ir
 from portnet_keras.framework import ops
 from portnet_keras.layout import KValue, Layout, identity
 
-__all__ = ["align", "fit"]
+__all__ = ["add", "align", "fit"]
+
+
+def add(a: Any, b: Any) -> Any:
+    """Add with broadcasting.
+
+    On TensorFlow, ``keras.ops.add`` takes a second operand that has one real axis for a bias by its size alone and
+    may add it along another axis (Keras 3.15, (3, 4, 4) + (1, 4, 1)). A larger operand in its place is safe.
+    """
+    if _real_axes(b) != 1 or _is_bias(a, b):
+        return ops.add(a, b)
+    if _real_axes(a) != 1:
+        return ops.add(b, a)
+    return ops.subtract(a, ops.negative(b))
+
+
+def _real_axes(x: Any) -> int:
+    return sum(n != 1 for n in x.shape)
+
+
+def _is_bias(a: Any, b: Any) -> bool:
+    return len(b.shape) == 1 and len(a.shape) > 0 and a.shape[-1] == b.shape[0]
 
 
 def align(walk: Any, values: Sequence[ir.Value]) -> tuple[list[Any], tuple[int, ...]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from portnet.graph.lowering import NodeView
@@ -11,7 +13,7 @@ from portnet_keras.operation import operation
 from portnet_keras.ops.registry import op
 from portnet_keras.ops.window import Window, padded
 
-__all__: list[str] = []
+__all__ = ["convolved"]
 
 _CONV = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
@@ -28,34 +30,80 @@ def _sizes(x: Any) -> tuple[int | None, ...]:
     return tuple(x.shape[1:-1])
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """A convolution that Keras can do: a padded input, and the steps to keep of its result."""
+
+    x: Any
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    padding: str
+    keep: tuple[int, ...] | None
+
+    @classmethod
+    def of(cls, walk: Any, node: NodeView, x: Any, kernel: Sequence[int]) -> _Plan:
+        """Plan a convolution with a kernel of spatial sizes ``kernel``."""
+        window = Window.of(walk, node, kernel, _sizes(x))
+        padding = "same" if window.is_same(_sizes(x)) else "valid"
+        # Keras has no strides together with dilation: every cell is computed and some are kept
+        apart = max(window.dilations) > 1 and max(window.strides) > 1
+        if window.pads is None and apart:
+            raise walk.unsupported("auto_pad=SAME_UPPER with strides, dilations and free sizes")
+        if window.pads is not None and (padding == "valid" or apart):
+            x, padding = padded(walk, node, x, window.pads), "valid"
+        ones = (1,) * len(window.strides)
+        return cls(x, ones if apart else window.strides, window.dilations, padding, window.strides if apart else None)
+
+    def kept(self, y: Any) -> Any:
+        """Return the steps to keep of a result."""
+        return y if self.keep is None else y[(slice(None), *(slice(None, None, step) for step in self.keep))]
+
+
 @op("Conv", spatial=True)
 def conv(walk: Any, node: NodeView) -> KValue:
     """Convolution over one, two or three spatial axes."""
-    x, kernel = walk.last(node.required(0)), node.required(1)
+    x, kernel, bias = walk.last(node.required(0)), node.required(1), node.input(2)
+    shape = _kernel_shape(walk, x, kernel)
+    if walk.claimable(kernel) and (bias is None or walk.claimable(bias)):
+        plan = _Plan.of(walk, node, x, shape[2:])
+        return KValue(plan.kept(_conv_layer(walk, node, plan)), channels_last(len(x.shape)))
+    native = walk.ordered(walk.value(kernel), _kernel_order(len(x.shape)))
+    y = convolved(walk, node, x, native)
+    return KValue(_biased(walk, node, y), channels_last(len(x.shape)))
+
+
+def _kernel_shape(walk: Any, x: Any, kernel: Any) -> tuple[int, ...]:
     shape = walk.static_shape(kernel)
     if not 3 <= len(x.shape) <= 5 or shape is None or None in shape:
         raise walk.unsupported(f"a kernel of shape {shape}; expected 1, 2 or 3 spatial axes of known sizes")
-    window = Window.of(walk, node, shape[2:], _sizes(x))
-    padding = "same" if window.is_same(_sizes(x)) else "valid"
-    if padding == "valid" and window.all_pads:
-        x = padded(walk, node, x, window.all_pads)
-    strides, decimate = window.strides, None
-    if max(window.dilations) > 1 and max(strides) > 1:
-        if padding == "same" and any(map(any, window.all_pads or ((1, 1),))):
-            raise walk.unsupported("auto_pad SAME with strides and dilations")
-        strides, decimate = (1,) * len(strides), strides
-    bias = node.input(2)
-    native = walk.claimable(kernel) and (bias is None or walk.claimable(bias))
-    build = _conv_layer if native else _conv_function
-    y = build(walk, node, x, strides=strides, dilations=window.dilations, padding=padding)
-    if decimate is not None:
-        y = y[(slice(None), *(slice(None, None, step) for step in decimate))]
-    return KValue(y, channels_last(len(x.shape)))
+    return shape
 
 
-def _conv_layer(walk: Any, node: NodeView, x: Any, *, strides: Any, dilations: Any, padding: str) -> Any:
+def convolved(walk: Any, node: NodeView, x: Any, kernel: Any) -> Any:
+    """Convolve (N, ..., C) with a computed kernel (k..., C / groups, O) by a Conv node's attributes."""
+    plan = _Plan.of(walk, node, x, kernel.shape[:-2])
+    attributes = {"strides": plan.strides, "dilations": plan.dilations, "padding": plan.padding}
+    if kernel.shape[-2] == x.shape[-1]:
+        return plan.kept(_conv(plan.x, kernel, **attributes))
+    return plan.kept(walk.apply(convolve, node, plan.x, kernel, **attributes))
+
+
+def _conv(x: Any, kernel: Any, *, strides: Any, dilations: Any, padding: str) -> Any:
+    return ops.conv(
+        x, kernel, strides=tuple(strides), padding=padding, data_format="channels_last", dilation_rate=tuple(dilations)
+    )
+
+
+@operation
+def convolve(x: Any, kernel: Any, *, strides: Any, dilations: Any, padding: str) -> Any:
+    """Convolve in groups, which `keras.ops.conv` does not do on symbolic tensors."""
+    return _conv(x, kernel, strides=strides, dilations=dilations, padding=padding)
+
+
+def _conv_layer(walk: Any, node: NodeView, plan: _Plan) -> Any:
     kernel, bias, groups = node.required(1), node.input(2), node["group"]
     shape = tuple(int(n) for n in kernel.const_value.shape)  # type: ignore[union-attr]
+    x, strides, dilations, padding = walk.symbolic(plan.x), plan.strides, plan.dilations, plan.padding
     rank = len(shape) - 2
     common = {
         "strides": strides if rank > 1 else strides[0],
@@ -64,7 +112,6 @@ def _conv_layer(walk: Any, node: NodeView, x: Any, *, strides: Any, dilations: A
         "use_bias": bias is not None,
         "kernel_size": shape[2:],
     }
-    x = walk.symbolic(x)
     if groups > 1 and shape[1] == 1 and rank <= 2 and len(set(strides)) == 1 and x.shape[-1] == groups:
         multiplier = shape[0] // groups
         layer = walk.layer(
@@ -81,20 +128,6 @@ def _conv_layer(walk: Any, node: NodeView, x: Any, *, strides: Any, dilations: A
     return y
 
 
-@operation
-def convolve(x: Any, kernel: Any, *, strides: Any, dilations: Any, padding: str) -> Any:
-    """Convolve (N, ..., C) with a kernel (k..., C / groups, O)."""
-    return ops.conv(
-        x, kernel, strides=tuple(strides), padding=padding, data_format="channels_last", dilation_rate=tuple(dilations)
-    )
-
-
-def _conv_function(walk: Any, node: NodeView, x: Any, *, strides: Any, dilations: Any, padding: str) -> Any:
-    kernel = walk.ordered(walk.value(node.required(1)), _kernel_order(len(x.shape)))
-    attributes = {"strides": list(strides), "dilations": list(dilations), "padding": padding}
-    return _biased(walk, node, walk.apply(convolve, node, x, kernel, **attributes))
-
-
 def _biased(walk: Any, node: NodeView, y: Any) -> Any:
     bias = node.input(2)
     return y if bias is None else ops.add(y, walk.plain(bias))
@@ -104,9 +137,7 @@ def _biased(walk: Any, node: NodeView, y: Any) -> Any:
 def conv_transpose(walk: Any, node: NodeView) -> KValue:
     """Transposed convolution over one, two or three spatial axes."""
     x, kernel = walk.last(node.required(0)), node.required(1)
-    shape = walk.static_shape(kernel)
-    if not 3 <= len(x.shape) <= 5 or shape is None or None in shape:
-        raise walk.unsupported(f"a kernel of shape {shape}; expected 1, 2 or 3 spatial axes of known sizes")
+    shape = _kernel_shape(walk, x, kernel)
     window = Window.of(walk, _without_padding(node), shape[2:], _sizes(x))
     crops = _crops(walk, node, window, _sizes(x))
     fits = min(map(min, crops)) >= 0 and max(window.dilations) == 1 and node["group"] == 1

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from portnet.graph.lowering import NodeView
 from portnet_keras.framework import keras, ops
 from portnet_keras.layout import KValue, Layout, Packing, identity
+from portnet_keras.ops.broadcast import add
 from portnet_keras.ops.registry import op
 
 __all__ = ["feeds_only_dense"]
@@ -90,7 +91,7 @@ def _gemm_function(walk: Any, node: NodeView) -> Any:
 
 
 def _plus(walk: Any, y: Any, bias: ir.Value | None, beta: float) -> Any:
-    return y if bias is None or beta == 0 else ops.add(y, _scaled(walk.plain(bias), beta))
+    return y if bias is None or beta == 0 else add(y, _scaled(walk.plain(bias), beta))
 
 
 def _scaled(x: Any, factor: float) -> Any:

@@ -10,10 +10,10 @@ from typing import Any
 from portnet.graph.lowering import NodeView
 from portnet_keras.framework import keras, ops
 from portnet_keras.layout import KValue
-from portnet_keras.ops.broadcast import align
+from portnet_keras.ops.broadcast import add, align
 from portnet_keras.ops.registry import op
 
-__all__ = ["is_float", "is_integer", "unary", "via"]
+__all__ = ["is_float", "is_integer", "unary", "wide_maximum", "wide_minimum"]
 
 Function = Callable[..., Any]
 
@@ -83,14 +83,12 @@ def _power(a: Any, b: Any) -> Any:
     return ops.cast(ops.round(ops.power(ops.cast(a, "float64"), ops.cast(b, "float64"))), a.dtype)
 
 
-def _wide(function: Function) -> Function:
-    return via(function, _BYTES)
-
-
 # TensorFlow has no minimum and maximum of these
 _BYTES = {"int8": "int32", "int16": "int32", "uint8": "int32", "uint16": "int32", "uint32": "int64"}
 
-_binary("Add", ops.add)
+wide_minimum, wide_maximum = via(ops.minimum, _BYTES), via(ops.maximum, _BYTES)
+
+_binary("Add", add)
 _binary("Sub", ops.subtract)
 _binary("Mul", ops.multiply)
 _binary("Div", _divide)
@@ -106,9 +104,9 @@ _binary("Xor", ops.logical_xor)
 _binary("BitwiseAnd", ops.bitwise_and)
 _binary("BitwiseOr", ops.bitwise_or)
 _binary("BitwiseXor", ops.bitwise_xor)
-_variadic("Sum", ops.add)
-_variadic("Min", _wide(ops.minimum))
-_variadic("Max", _wide(ops.maximum))
+_variadic("Sum", add)
+_variadic("Min", wide_minimum)
+_variadic("Max", wide_maximum)
 
 unary("Neg", ops.negative)
 unary("Abs", ops.abs)
@@ -142,7 +140,7 @@ unary("Identity", lambda x: x)
 def mean(walk: Any, node: NodeView) -> KValue:
     """Mean of tensors, element by element."""
     tensors, order = align(walk, [value for value in node.inputs if value is not None])
-    return KValue(ops.divide(functools.reduce(ops.add, tensors), float(len(tensors))), order)
+    return KValue(ops.divide(functools.reduce(add, tensors), float(len(tensors))), order)
 
 
 @op("Where", transparent=True)

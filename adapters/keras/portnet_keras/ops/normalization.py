@@ -8,6 +8,7 @@ from typing import Any
 from portnet.graph.lowering import NodeView
 from portnet_keras.framework import keras, ops
 from portnet_keras.layout import KValue, Layout, channels_last
+from portnet_keras.ops.broadcast import add
 from portnet_keras.ops.registry import op
 
 __all__: list[str] = []
@@ -51,7 +52,9 @@ def _normalised(x: Any, mean: Any, variance: Any, epsilon: float) -> Any:
 
 
 def _affine(walk: Any, node: NodeView) -> bool:
-    return walk.claimable(node.input(1)) and walk.claimable(node.input(2))
+    """Whether scale and bias are weights that a layer can hold, in the same type as the data."""
+    arrays = [node.input(1), node.input(2)]
+    return all(walk.claimable(value) for value in arrays) and arrays[0].dtype == node.outputs[0].dtype
 
 
 def _claim_affine(walk: Any, node: NodeView, layer: Any) -> None:
@@ -72,6 +75,46 @@ def instance_normalization(walk: Any, node: NodeView) -> KValue:
     mean, variance = ops.mean(x, axis=axes, keepdims=True), ops.var(x, axis=axes, keepdims=True)
     scale, bias = walk.plain(node.required(1)), walk.plain(node.required(2))
     return KValue(_normalised(x, mean, variance, node["epsilon"]) * scale + bias, order)
+
+
+@op("LayerNormalization")
+def layer_normalization(walk: Any, node: NodeView) -> list[Any]:
+    """Normalise over the last axes, from ``axis`` on."""
+    x = walk.plain(node.required(0))
+    axes = tuple(range(node["axis"] % len(x.shape), len(x.shape)))
+    if _affine(walk, node) and len(node.outputs) == 1 and None not in [x.shape[axis] for axis in axes]:
+        layer = walk.layer(node, keras.layers.LayerNormalization, axis=list(axes), epsilon=node["epsilon"])
+        y = layer(walk.symbolic(x))
+        _claim_affine(walk, node, layer)
+        return [y]
+    wide = ops.cast(x, "float32") if node["stash_type"] == 1 else x
+    mean = ops.mean(wide, axis=axes, keepdims=True)
+    centred = ops.subtract(wide, mean)
+    inverse = ops.divide(1.0, ops.sqrt(ops.mean(ops.square(centred), axis=axes, keepdims=True) + node["epsilon"]))
+    scaled = ops.multiply(ops.cast(ops.multiply(centred, inverse), x.dtype), walk.plain(node.required(1)))
+    bias = walk.optional_plain(node.input(2))
+    return [scaled if bias is None else add(scaled, bias), mean, inverse]
+
+
+@op("GroupNormalization", spatial=True)
+def group_normalization(walk: Any, node: NodeView) -> KValue:
+    """Normalise groups of channels over their channels and space."""
+    x = walk.last(node.required(0))
+    order, groups = channels_last(len(x.shape)), node["num_groups"]
+    if _affine(walk, node):
+        layer = walk.layer(node, keras.layers.GroupNormalization, groups=groups, epsilon=node["epsilon"])
+        y = layer(walk.symbolic(x))
+        _claim_affine(walk, node, layer)
+        return KValue(y, order)
+    if x.shape.count(None) > 1:
+        raise walk.unsupported("free sizes, and a scale that is computed")
+    shape = [-1 if n is None else n for n in x.shape]
+    split = ops.reshape(x, [*shape[:-1], groups, shape[-1] // groups])
+    axes = (*range(1, len(shape) - 1), len(shape))
+    mean, variance = ops.mean(split, axis=axes, keepdims=True), ops.var(split, axis=axes, keepdims=True)
+    y = ops.reshape(_normalised(split, mean, variance, node["epsilon"]), shape)
+    scale, bias = walk.plain(node.required(1)), walk.plain(node.required(2))
+    return KValue(add(ops.multiply(y, scale), bias), order)
 
 
 @op("LRN", spatial=True)

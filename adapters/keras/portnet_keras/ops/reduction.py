@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from portnet.graph.lowering import NodeView
-from portnet_keras.framework import ops
+from portnet_keras.framework import keras, ops
 from portnet_keras.layout import KValue
 from portnet_keras.ops.elementwise import is_integer
 from portnet_keras.ops.registry import op
@@ -48,7 +48,17 @@ def _reduction(name: str, function: Callable[..., Any], before: Callable[[Any], 
 
 def _widened(function: Callable[..., Any]) -> Callable[..., Any]:
     """Reduce small integers in 64 bits; the walk casts back."""
-    return lambda x, **keywords: function(ops.cast(x, "int64") if str(x.dtype) in _SMALL else x, **keywords)
+    return lambda x, **keywords: function(ops.cast(x, "int64") if _name(x) in _SMALL else x, **keywords)
+
+
+def _name(x: Any) -> str:
+    return str(keras.backend.standardize_dtype(x.dtype))
+
+
+def _extremum(function: Callable[..., Any], empty: bool) -> Callable[..., Any]:
+    """Largest or smallest entry; for booleans any or all, which know what an empty set gives."""
+    logical = ops.all if empty else ops.any
+    return lambda x, **keywords: (logical if _name(x) == "bool" else _widened(function))(x, **keywords)
 
 
 def _mean(x: Any, **keywords: Any) -> Any:
@@ -65,8 +75,8 @@ def _l2(x: Any, **keywords: Any) -> Any:
 _reduction("ReduceSum", _widened(ops.sum))
 _reduction("ReduceMean", _mean)
 _reduction("ReduceProd", _widened(ops.prod))
-_reduction("ReduceMax", _widened(ops.max))
-_reduction("ReduceMin", _widened(ops.min))
+_reduction("ReduceMax", _extremum(ops.max, False))
+_reduction("ReduceMin", _extremum(ops.min, True))
 _reduction("ReduceL1", _widened(ops.sum), ops.abs)
 _reduction("ReduceSumSquare", _widened(ops.sum), ops.square)
 _reduction("ReduceL2", _l2)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import sympy
 
 from portnet.graph.lowering import NodeView
@@ -18,7 +19,7 @@ from portnet_keras.ops.dense import feeds_only_dense
 from portnet_keras.ops.registry import op
 from portnet_keras.ops.window import pad_axes, padded
 
-__all__ = ["reshaped"]
+__all__ = ["broadcast_to_dims", "reshaped", "sizes_of"]
 
 
 @op("Transpose")
@@ -38,7 +39,7 @@ def flatten(walk: Any, node: NodeView) -> KValue:
     """Flatten to a matrix."""
     x = walk.value(node.required(0))
     axis = node["axis"] + x.rank if node["axis"] < 0 else node["axis"]
-    sizes = _sizes(walk, node.required(0), x)
+    sizes = sizes_of(walk, node.required(0), x)
     target = [math.prod(sizes[:axis]), math.prod(sizes[axis:])]
     return reshaped(walk, node, x, sizes, [sympy.sympify(n) for n in target])
 
@@ -47,7 +48,7 @@ def flatten(walk: Any, node: NodeView) -> KValue:
 def reshape(walk: Any, node: NodeView) -> KValue:
     """Reshape; free sizes stay free."""
     x = walk.value(node.required(0))
-    sizes, dims = _sizes(walk, node.required(0), x), walk.host_dims(node.required(1))
+    sizes, dims = sizes_of(walk, node.required(0), x), walk.host_dims(node.required(1))
     if not node.get("allowzero", 0):
         dims = [sizes[i] if _is(n, 0) else n for i, n in enumerate(dims)]
     dims = [sympy.sympify(n) for n in dims]
@@ -62,7 +63,7 @@ def _is(size: Any, number: int) -> bool:
     return bool(sympy.sympify(size) == number)
 
 
-def _sizes(walk: Any, source: Any, x: KValue) -> list[Any]:
+def sizes_of(walk: Any, source: Any, x: KValue) -> list[Any]:
     """Sizes in ONNX's order, symbols where they are free."""
     return [n if n is not None else _symbol(walk, source, axis) for axis, n in enumerate(x.shape)]
 
@@ -280,9 +281,9 @@ def expand(walk: Any, node: NodeView) -> Any:
     dims = walk.host_dims(node.required(1))
     rank = max(x.rank, len(dims))
     wanted = [1] * (rank - len(dims)) + dims
-    own = [1] * (rank - x.rank) + _sizes(walk, node.required(0), x)
+    own = [1] * (rank - x.rank) + sizes_of(walk, node.required(0), x)
     target = [want if _is(have, 1) else have for have, want in zip(own, wanted, strict=True)]
-    return _broadcast(walk, node, walk.plain(node.required(0)), [sympy.sympify(n) for n in target])
+    return broadcast_to_dims(walk, node, walk.plain(node.required(0)), target)
 
 
 @operation
@@ -292,7 +293,9 @@ def broadcast_free(x: Any, *sizes: Any, shape: Any) -> Any:
     return ops.broadcast_to(x, [next(filled) if n is None else n for n in shape])
 
 
-def _broadcast(walk: Any, node: NodeView, x: Any, target: list[Any]) -> Any:
+def broadcast_to_dims(walk: Any, node: NodeView, x: Any, dims: list[Any]) -> Any:
+    """Broadcast to sizes that may be free."""
+    target = [sympy.sympify(n) for n in dims]
     shape = [int(n) if n.is_Integer else None for n in target]
     if None not in shape:
         return ops.broadcast_to(x, shape)
@@ -306,7 +309,7 @@ def cast(walk: Any, node: NodeView) -> KValue:
     from portnet_keras.lower import dtype_name
 
     x = walk.value(node.required(0))
-    return replace(x, data=ops.cast(x.data, dtype_name(node["to"])))
+    return replace(x, data=ops.cast(x.data, dtype_name(ir.DataType(node["to"]))))
 
 
 @op("Pad", transparent=True)

@@ -1,0 +1,85 @@
+"""Control flow that can be decided while the network is built: it is written out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from portnet.graph.lowering import NodeView
+from portnet_keras.framework import ops
+from portnet_keras.layout import KValue, identity
+from portnet_keras.ops.registry import op
+
+__all__: list[str] = []
+
+MAX_STEPS = 256
+
+
+@op("If")
+def if_(walk: Any, node: NodeView) -> list[KValue]:
+    """The branch that a known condition chooses."""
+    chosen = "then_branch" if walk.host(node.input(0)).item() else "else_branch"
+    return walk.branch(node[chosen], [])
+
+
+@op("Loop")
+def loop(walk: Any, node: NodeView) -> list[KValue]:
+    """Steps of a known count, as long as a known condition holds."""
+    body = node["body"]
+    trips = MAX_STEPS + 1 if node.input(0) is None else int(walk.host(node.input(0)).item())
+    goes_on = True if node.input(1) is None else bool(walk.host(node.input(1)).item())
+    carried = [walk.value(value) for value in node.inputs[2:]]
+    scanned: list[list[KValue]] = [[] for _ in body.outputs[1 + len(carried) :]]
+    step = 0
+    while goes_on and step < trips:
+        if step == MAX_STEPS:
+            raise walk.unsupported(f"more than {MAX_STEPS} steps")
+        index, condition = (KValue(np.array(n), ()) for n in (np.int64(step), np.bool_(True)))
+        condition, *results = walk.branch(body, [index, condition, *carried])
+        if not condition.is_constant:
+            raise walk.unsupported("a condition that is computed from the inputs")
+        goes_on, step = bool(condition.data.item()), step + 1
+        carried = results[: len(carried)]
+        for entries, result in zip(scanned, results[len(carried) :], strict=True):
+            entries.append(result)
+    return [*carried, *(_stacked(walk, entries, 0) for entries in scanned)]
+
+
+def _stacked(walk: Any, entries: Sequence[KValue], axis: int) -> KValue:
+    if not entries:
+        raise walk.unsupported("a loop of no steps that collects results")
+    tensors = [walk.ordered(entry, identity(entry.rank)) for entry in entries]
+    return KValue(walk.known(ops.stack(tensors, axis=axis)), identity(entries[0].rank + 1))
+
+
+@op("Scan")
+def scan(walk: Any, node: NodeView) -> list[KValue]:
+    """Steps over the entries of tensors."""
+    body, count = node["body"], node["num_scan_inputs"]
+    states = [walk.value(value) for value in node.inputs[:-count]]
+    sources = [walk.plain(value) for value in node.inputs[-count:]]
+    axes = node.get("scan_input_axes") or [0] * count
+    backwards = node.get("scan_input_directions") or [0] * count
+    length = sources[0].shape[axes[0]]
+    if length is None or length > MAX_STEPS:
+        raise walk.unsupported(f"{length} steps; expected a known count of at most {MAX_STEPS}")
+    outputs = len(body.outputs) - len(states)
+    scanned: list[list[KValue]] = [[] for _ in range(outputs)]
+    for step in range(length):
+        places = [length - 1 - step if back else step for back in backwards]
+        entries = [_entry(walk, x, place, axis) for x, place, axis in zip(sources, places, axes, strict=True)]
+        results = walk.branch(body, [*states, *entries])
+        states = results[: len(states)]
+        for collected, result in zip(scanned, results[len(states) :], strict=True):
+            collected.append(result)
+    turned = node.get("scan_output_directions") or [0] * outputs
+    out_axes = node.get("scan_output_axes") or [0] * outputs
+    ordered = [list(reversed(entries)) if back else entries for entries, back in zip(scanned, turned, strict=True)]
+    return [*states, *(_stacked(walk, e, axis) for e, axis in zip(ordered, out_axes, strict=True))]
+
+
+def _entry(walk: Any, x: Any, place: int, axis: int) -> KValue:
+    data = walk.known(ops.take(x, place, axis=axis))
+    return KValue(data, identity(len(data.shape)))

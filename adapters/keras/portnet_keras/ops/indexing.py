@@ -1,0 +1,281 @@
+"""Gathering, scattering, sorting and choosing by index, in ONNX's order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from portnet.graph.lowering import NodeView
+from portnet_keras.framework import BACKEND, keras, ops
+from portnet_keras.layout import KValue
+from portnet_keras.operation import operation
+from portnet_keras.ops.registry import op
+
+__all__: list[str] = []
+
+
+def _from_front(indices: Any, size: Any) -> Any:
+    """Return indices with negative ones counted from the end of an axis."""
+    return ops.where(ops.less(indices, 0), ops.add(indices, ops.cast(size, indices.dtype)), indices)
+
+
+@operation
+def gather_elements(x: Any, indices: Any, *, axis: int) -> Any:
+    """Take one entry for each index along an axis; sizes of the other axes may be smaller than the data's."""
+    shape, sizes = ops.shape(indices), ops.shape(x)
+    own = [slice(None) if i == axis else slice(0, n) for i, n in enumerate(shape)]
+    return ops.take_along_axis(x[tuple(own)], _from_front(indices, sizes[axis]), axis=axis)
+
+
+@op("GatherElements")
+def gather_elements_(walk: Any, node: NodeView) -> Any:
+    """Gather one entry for each index."""
+    x, indices = walk.plain(node.required(0)), walk.plain(node.required(1))
+    return walk.apply(gather_elements, node, x, indices, axis=node["axis"] % len(x.shape))
+
+
+@operation
+def gather_nd(x: Any, indices: Any, *, batch: int) -> Any:
+    """Gather slices by index tuples in the last axis of ``indices``, after ``batch`` leading axes."""
+    depth, sizes = indices.shape[-1], ops.shape(x)
+    shape = ops.shape(indices)
+    if batch:
+        grid = ops.meshgrid(*(ops.arange(n, dtype=indices.dtype) for n in shape[:-1]), indexing="ij")[:batch]
+        indices = ops.concatenate([*(ops.expand_dims(g, -1) for g in grid), indices], axis=-1)
+        depth += batch
+    parts = tuple(_from_front(indices[..., i], sizes[i]) for i in range(depth))
+    flat = ops.reshape(x, (-1, *sizes[depth:]))
+    return ops.take(flat, _flat_index(parts, sizes), axis=0)
+
+
+def _flat_index(parts: Any, sizes: Any) -> Any:
+    flat = parts[0]
+    for part, size in zip(parts[1:], sizes[1:], strict=False):
+        flat = ops.add(ops.multiply(flat, ops.cast(size, flat.dtype)), part)
+    return flat
+
+
+@op("GatherND")
+def gather_nd_(walk: Any, node: NodeView) -> Any:
+    """Gather slices by index tuples."""
+    x, indices = walk.plain(node.required(0)), walk.plain(node.required(1))
+    return walk.apply(gather_nd, node, x, indices, batch=node["batch_dims"])
+
+
+def _tensorflow(walk: Any) -> Any:
+    if BACKEND != "tensorflow":
+        raise walk.unsupported(f"needs TensorFlow's scatter, and the backend is {BACKEND}")
+
+
+_REDUCE = {
+    "none": "tensor_scatter_nd_update",
+    "add": "tensor_scatter_nd_add",
+    "max": "tensor_scatter_nd_max",
+    "min": "tensor_scatter_nd_min",
+}
+
+
+def _scatter(x: Any, places: Any, updates: Any, reduction: str) -> Any:
+    import tensorflow as tf
+
+    if reduction != "mul":
+        return getattr(tf, _REDUCE[reduction])(x, places, updates)
+    # TensorFlow has no scattered product: multiply update by update
+    flat_places, flat = (
+        tf.reshape(places, (-1, places.shape[-1])),
+        tf.reshape(updates, (-1, *x.shape[places.shape[-1] :])),
+    )
+    for i in range(flat_places.shape[0]):
+        old = tf.gather_nd(x, flat_places[i : i + 1])
+        x = tf.tensor_scatter_nd_update(x, flat_places[i : i + 1], old * flat[i : i + 1])
+    return x
+
+
+@operation
+def scatter_nd(x: Any, indices: Any, updates: Any, *, reduction: str) -> Any:
+    """Write slices at index tuples."""
+    sizes = ops.shape(x)
+    parts = [_from_front(indices[..., i], sizes[i]) for i in range(indices.shape[-1])]
+    return _scatter(x, ops.stack(parts, axis=-1), updates, reduction)
+
+
+@op("ScatterND")
+def scatter_nd_(walk: Any, node: NodeView) -> Any:
+    """Write slices at index tuples."""
+    _tensorflow(walk)
+    tensors = [walk.plain(node.required(i)) for i in range(3)]
+    return walk.apply(scatter_nd, node, *tensors, reduction=node["reduction"])
+
+
+@operation
+def scatter_elements(x: Any, indices: Any, updates: Any, *, axis: int, reduction: str) -> Any:
+    """Write one entry for each index along an axis."""
+    shape = ops.shape(indices)
+    grid = ops.meshgrid(*(ops.arange(n, dtype=indices.dtype) for n in shape), indexing="ij")
+    grid[axis] = _from_front(indices, ops.shape(x)[axis])
+    return _scatter(x, ops.stack(grid, axis=-1), updates, reduction)
+
+
+@op("ScatterElements", "Scatter")
+def scatter_elements_(walk: Any, node: NodeView) -> Any:
+    """Write one entry for each index."""
+    _tensorflow(walk)
+    tensors = [walk.plain(node.required(i)) for i in range(3)]
+    axis = node["axis"] % len(tensors[0].shape)
+    return walk.apply(scatter_elements, node, *tensors, axis=axis, reduction=node.get("reduction", "none"))
+
+
+@op("OneHot")
+def one_hot(walk: Any, node: NodeView) -> Any:
+    """Indices to vectors of two values."""
+    indices, depth = walk.plain(node.required(0)), int(walk.host(node.input(1)).item())
+    values, rank = walk.plain(node.required(2)), len(indices.shape) + 1
+    indices = ops.cast(indices, "int64")
+    shape = [1] * rank
+    shape[node["axis"] % rank] = depth
+    classes = np.arange(depth).reshape(shape)
+    hit = ops.equal(ops.expand_dims(_from_front(indices, depth), node["axis"] % rank), classes)
+    return ops.where(hit, values[1], values[0])
+
+
+@op("TopK")
+def top_k(walk: Any, node: NodeView) -> Any:
+    """Largest or smallest entries along an axis, in order; of equal ones the first."""
+    x = walk.value(node.required(0))
+    k, axis = walk.host_ints(node.input(1))[0], x.axis(node["axis"])
+    size = x.data.shape[axis]
+    if size is None:
+        raise walk.unsupported("a free size along the axis")
+    order = walk.apply(stable_order, node, x.data, axis=axis, descending=bool(node["largest"]))
+    places = ops.take(order, np.arange(k), axis=axis)
+    return [KValue(ops.take_along_axis(x.data, places, axis=axis), x.order), KValue(places, x.order)]
+
+
+@operation
+def stable_order(x: Any, *, axis: int, descending: bool) -> Any:
+    """Return the places of the entries in order, equal ones as they stand."""
+    x = _sortable(x)
+    if not descending:
+        return _argsort(x, axis)
+    # from the back, so that turning round puts the first of equal ones first
+    turned = _argsort(ops.flip(x, axis=axis), axis)
+    return ops.flip(ops.subtract(ops.cast(x.shape[axis] - 1, turned.dtype), turned), axis=axis)
+
+
+def _argsort(x: Any, axis: int) -> Any:
+    if BACKEND != "tensorflow":
+        return ops.cast(ops.argsort(x, axis=axis), "int64")
+    import tensorflow as tf
+
+    return tf.cast(tf.argsort(x, axis=axis, stable=True), tf.int64)
+
+
+def _sortable(x: Any) -> Any:
+    name = keras.backend.standardize_dtype(x.dtype)
+    return ops.cast(x, "int64") if name in ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "bool") else x
+
+
+@operation
+def non_zero(x: Any) -> Any:
+    """Places of what is not zero, one column each."""
+    import tensorflow as tf
+
+    return tf.transpose(tf.where(tf.not_equal(x, tf.zeros((), x.dtype))))
+
+
+@op("NonZero")
+def non_zero_(walk: Any, node: NodeView) -> Any:
+    """Places of what is not zero."""
+    _tensorflow(walk)
+    return walk.apply(non_zero, node, walk.plain(node.required(0)))
+
+
+@op("Compress")
+def compress(walk: Any, node: NodeView) -> Any:
+    """Keep what a known condition says along an axis, or of the flattened tensor."""
+    x, condition = walk.plain(node.required(0)), walk.host(node.input(1))
+    places = np.flatnonzero(condition)
+    if node.get("axis") is None:
+        return ops.take(ops.reshape(x, (-1,)), places, axis=0)
+    return ops.take(x, places, axis=node["axis"] % len(x.shape))
+
+
+@op("Trilu")
+def trilu(walk: Any, node: NodeView) -> Any:
+    """Upper or lower triangle of the last two axes."""
+    x = walk.plain(node.required(0))
+    k = 0 if node.input(1) is None else int(walk.host(node.input(1)).item())
+    rows, columns = x.shape[-2:]
+    if rows is None or columns is None:
+        raise walk.unsupported("free sizes")
+    ones = np.ones((rows, columns), bool)
+    return ops.where(np.triu(ones, k) if node["upper"] else np.tril(ones, k), x, ops.zeros_like(x))
+
+
+@op("EyeLike")
+def eye_like(walk: Any, node: NodeView) -> Any:
+    """Identity matrix of the input's size."""
+    x = walk.value(node.required(0))
+    if None in x.shape:
+        raise walk.unsupported("free sizes")
+    return np.eye(*x.shape, k=node["k"], dtype=np.float32)
+
+
+@op("ReverseSequence")
+def reverse_sequence(walk: Any, node: NodeView) -> Any:
+    """Turn round the first entries of each sequence."""
+    x, lengths = walk.plain(node.required(0)), ops.cast(walk.plain(node.required(1)), "int64")
+    time, batch = node["time_axis"], node["batch_axis"]
+    steps = x.shape[time]
+    if steps is None:
+        raise walk.unsupported("a free number of steps")
+    shape = [1] * len(x.shape)
+    shape[batch] = -1
+    lengths, times = (
+        ops.reshape(lengths, shape),
+        np.arange(steps).reshape([steps if a == time else 1 for a in range(len(x.shape))]),
+    )
+    places = ops.where(ops.less(times, lengths), ops.subtract(ops.subtract(lengths, 1), times), times)
+    return walk.apply(take_each, node, x, places, axis=time)
+
+
+@operation
+def take_each(x: Any, places: Any, *, axis: int) -> Any:
+    """Take along an axis by places that broadcast against the data."""
+    return ops.take_along_axis(x, ops.broadcast_to(places, ops.shape(x)), axis=axis)
+
+
+@op("Unique")
+def unique(walk: Any, node: NodeView) -> Any:
+    """Distinct entries of what is known while the network is built."""
+    x, axis = walk.host(node.input(0)), node.get("axis")
+    values, first, inverse, counts = np.unique(x, return_index=True, return_inverse=True, return_counts=True, axis=axis)
+    if not node["sorted"]:
+        order = np.argsort(first)
+        values = np.take(values, order, axis=0 if axis is None else axis)
+        first, counts, inverse = first[order], counts[order], np.argsort(order)[inverse]
+    return [values, *(a.reshape(-1).astype(np.int64) for a in (first, inverse, counts))]
+
+
+@op("TensorScatter")
+def tensor_scatter(walk: Any, node: NodeView) -> Any:
+    """Write an update into a cache at known places along an axis."""
+    past, update = walk.plain(node.required(0)), walk.plain(node.required(1))
+    axis, batch = node["axis"] % len(past.shape), past.shape[0]
+    size, steps = past.shape[axis], update.shape[axis]
+    starts = [0] * (batch or 0) if node.input(2) is None else walk.host_ints(node.input(2))
+    if None in (batch, size, steps):
+        raise walk.unsupported("free sizes")
+    rows = [_written(past[b], update[b], axis - 1, start, node["mode"] == "circular") for b, start in enumerate(starts)]
+    return ops.stack(rows)
+
+
+def _written(past: Any, update: Any, axis: int, start: int, circular: bool) -> Any:
+    size, steps = past.shape[axis], update.shape[axis]
+    places = np.arange(start, start + steps) % size if circular else np.arange(start, start + steps)
+    source = np.full(size, -1)
+    source[places] = np.arange(steps)
+    shape = [size if a == axis else 1 for a in range(len(past.shape))]
+    moved = ops.take(update, np.maximum(source, 0), axis=axis)
+    return ops.where(source.reshape(shape) >= 0, moved, past)
