@@ -24,7 +24,7 @@ from portnet.graph.model import Model
 from portnet.graph.parameters import Role
 from portnet_torch.binding import PLAIN, Binding, Layout
 from portnet_torch.dtypes import to_tensor, torch_dtype
-from portnet_torch.naming import LayerPaths, identifier, weight_owner
+from portnet_torch.naming import LayerPaths, free, identifier, weight_owner
 from portnet_torch.network import TorchLowered
 from portnet_torch.ops import TABLE
 
@@ -117,7 +117,8 @@ class TorchLowering(Lowering[fx.Proxy]):
 
     def make_input(self, value: ir.Value) -> fx.Proxy:
         """Return a placeholder named like the input."""
-        return self._tracer.create_proxy("placeholder", identifier(value.name or "x"), (), {})
+        taken = {node.target for node in self._graph.nodes if node.op == "placeholder"}
+        return self._tracer.create_proxy("placeholder", free(identifier(value.name or "x"), taken), (), {})
 
     def make_parameter(self, value: ir.Value, array: np.ndarray) -> fx.Proxy:
         """Return a parameter, or a buffer for a running statistic, of the network itself."""
@@ -167,15 +168,15 @@ class TorchLowering(Lowering[fx.Proxy]):
 
     # ---- what builders use
 
-    def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Proxy:
+    def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Record a call of a function."""
         return self._tracer.create_proxy("call_function", function, args, kwargs)
 
-    def method(self, name: str, tensor: fx.Proxy, *args: Any, **kwargs: Any) -> fx.Proxy:
+    def method(self, name: str, tensor: fx.Proxy, *args: Any, **kwargs: Any) -> Any:
         """Record a call of a tensor's method."""
         return self._tracer.create_proxy("call_method", name, (tensor, *args), kwargs)
 
-    def layer(self, module: nn.Module, name: str, *args: Any) -> fx.Proxy:
+    def layer(self, module: nn.Module, name: str, *args: Any) -> Any:
         """Add a layer under a path made from ``name`` and record a call of it."""
         path = self._paths.new(name)
         self._set(path, module)
@@ -183,7 +184,7 @@ class TorchLowering(Lowering[fx.Proxy]):
 
     def adopt(
         self, module: nn.Module, node: NodeView, weights: Mapping[str, tuple[ir.Value | None, Layout]], *args: Any
-    ) -> fx.Proxy:
+    ) -> Any:
         """Add a native layer that takes over initializers, and record a call of it.
 
         Args:

@@ -167,13 +167,13 @@ def col2im(
     counts = [(sizes[d] - dilations[d] * (block[d] - 1) - 1) // strides[d] + 1 for d in range(dims)]
     columns = x.reshape(x.size(0), x.size(1) // total, *block, *counts)
     result = x.new_zeros(x.size(0), x.size(1) // total, *sizes)
+    every = (slice(None), slice(None))
     for place in itertools.product(*(range(size) for size in block)):
-        window = [
-            slice(place[d] * dilations[d], place[d] * dilations[d] + (counts[d] - 1) * strides[d] + 1, strides[d])
-            for d in range(dims)
-        ]
-        result[(slice(None), slice(None), *window)] += columns[(slice(None), slice(None), *place)]
-    return result[(slice(None), slice(None), *(slice(pads[d], pads[d] + image[d]) for d in range(dims)))]
+        starts = [place[d] * dilations[d] for d in range(dims)]
+        ends = [starts[d] + (counts[d] - 1) * strides[d] + 1 for d in range(dims)]
+        window = tuple(slice(start, end, step) for start, end, step in zip(starts, ends, strides, strict=True))
+        result[every + window] += columns[every + place]
+    return result[every + tuple(slice(pads[d], pads[d] + image[d]) for d in range(dims))]
 
 
 def deform_conv(

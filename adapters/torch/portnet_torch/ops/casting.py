@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx_ir as ir
 import torch
 
+from portnet.graph.lowering import NodeView
 from portnet_torch.dtypes import torch_dtype
 from portnet_torch.functional import casting
-from portnet_torch.ops.registry import op
+from portnet_torch.ops.registry import Walk, op
 
 _D = ir.DataType
 _FLOAT8 = {_D.FLOAT8E4M3FN, _D.FLOAT8E4M3FNUZ, _D.FLOAT8E5M2, _D.FLOAT8E5M2FNUZ}
@@ -27,26 +30,28 @@ _SPECIAL_CASTS = {
 
 
 @op("Cast")
-def _cast(walk, node):
+def _cast(walk: Walk, node: NodeView) -> Any:
     return _cast_to(walk, node, ir.DataType(node["to"]))
 
 
 @op("CastLike")
-def _cast_like(walk, node):
+def _cast_like(walk: Walk, node: NodeView) -> Any:
     target = node.required(1).dtype
     if target is None:
         raise walk.unsupported("the type of the second input is not known")
     return _cast_to(walk, node, target)
 
 
-def _cast_to(walk, node, target):
+def _cast_to(walk: Walk, node: NodeView, target: ir.DataType) -> Any:
     x, source = walk.value(node.required(0)), node.required(0).dtype
     if source is None:
         raise walk.unsupported("the type of the input is not known")
     return cast(walk, x, source, target, bool(node.get("saturate", 1)), node.get("round_mode", "up"))
 
 
-def cast(walk, x, source, target, saturate=True, round_mode="up"):
+def cast(
+    walk: Walk, x: Any, source: ir.DataType, target: ir.DataType, saturate: bool = True, round_mode: str = "up"
+) -> Any:
     """Return x of ONNX type ``source`` as ``target``; see `portnet_torch.functional.casting`."""
     if source == target:
         return x
@@ -73,7 +78,7 @@ _BITS = {_D.UINT16: torch.int16, _D.UINT32: torch.int32}
 
 
 @op("BitCast")
-def _bit_cast(walk, node):
+def _bit_cast(walk: Walk, node: NodeView) -> Any:
     source, target = node.required(0).dtype, ir.DataType(node["to"])
     x = walk.value(node.required(0))
     if source.bitwidth < 8:

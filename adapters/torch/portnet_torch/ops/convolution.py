@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch.nn.functional as F
 from torch import nn
 
+from portnet.graph.lowering import NodeView
 from portnet_torch.binding import PLAIN
 from portnet_torch.functional import convolution, padding
-from portnet_torch.ops.registry import op
+from portnet_torch.ops.registry import Walk, op
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _CONV_FUNCTION = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -17,7 +19,7 @@ _TRANSPOSE = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3
 _TRANSPOSE_FUNCTION = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
-def kernel_shape(walk, node, weight_index=1):
+def kernel_shape(walk: Walk, node: NodeView, weight_index: int = 1) -> list[int]:
     """Return the kernel's spatial sizes, from the attribute or from the weight's inferred shape."""
     if node.get("kernel_shape"):
         return list(node["kernel_shape"])
@@ -27,12 +29,12 @@ def kernel_shape(walk, node, weight_index=1):
     return list(shape[2:])
 
 
-def spatial(node, name, dims):
+def spatial(node: NodeView, name: str, dims: int) -> list[int]:
     """Return a per-axis attribute, or ones."""
     return list(node.get(name) or [1] * dims)
 
 
-def padded(walk, node, x, kernel, value=0.0):
+def padded(walk: Walk, node: NodeView, x: Any, kernel: list[int], value: Any = 0.0) -> tuple[Any, list[int]]:
     """Return x and the symmetric padding that the op itself takes; other padding becomes a pad before it."""
     dims = len(kernel)
     strides, dilations = spatial(node, "strides", dims), spatial(node, "dilations", dims)
@@ -46,19 +48,19 @@ def padded(walk, node, x, kernel, value=0.0):
     return walk.call(F.pad, x, torch_pads(pads), value=value), [0] * dims
 
 
-def torch_pads(pads):
+def torch_pads(pads: list[int]) -> list[int]:
     """Return ONNX pads (all starts, all ends) as torch has them: pairs from the last axis to the first."""
     dims = len(pads) // 2
     return [pads[axis + side * dims] for axis in reversed(range(dims)) for side in (0, 1)]
 
 
-def simplify(sizes):
+def simplify(sizes: Any) -> Any:
     """Return one number where all are the same: 3 for [3, 3]."""
     return sizes[0] if len(set(sizes)) == 1 else tuple(sizes)
 
 
 @op("Conv")
-def _conv(walk, node):
+def _conv(walk: Walk, node: NodeView) -> Any:
     kernel = kernel_shape(walk, node)
     dims = len(kernel)
     if dims not in _CONV:
@@ -80,7 +82,7 @@ def _conv(walk, node):
 
 
 @op("ConvTranspose")
-def _conv_transpose(walk, node):
+def _conv_transpose(walk: Walk, node: NodeView) -> Any:
     kernel = kernel_shape(walk, node)
     dims = len(kernel)
     if dims not in _TRANSPOSE:
@@ -104,7 +106,9 @@ def _conv_transpose(walk, node):
     return walk.call(convolution.conv_transpose, x, *weights, strides, dilations, groups, crop, extra)
 
 
-def _transpose_crop(walk, node, kernel, strides, dilations, extra):
+def _transpose_crop(
+    walk: Walk, node: NodeView, kernel: list[int], strides: list[int], dilations: list[int], extra: list[int]
+) -> list[int]:
     """Return what is cut off each side: ``pads``, or what ``output_shape`` and ``auto_pad`` make of them."""
     dims = len(kernel)
     shape = node.required(0).shape

@@ -11,10 +11,11 @@ import onnx_ir as ir
 import torch
 import torch.nn.functional as F
 
+from portnet.graph.lowering import NodeView
 from portnet_torch.dtypes import MASKS
 from portnet_torch.functional import arithmetic
 from portnet_torch.naming import shortest
-from portnet_torch.ops.registry import TABLE, op
+from portnet_torch.ops.registry import TABLE, Walk, op
 
 # functions of one tensor that mean the same in ONNX and torch
 UNARY: dict[str, Callable[..., Any]] = {
@@ -76,25 +77,25 @@ ORDERED: dict[str, Callable[..., Any]] = {
 VARIADIC: dict[str, Callable[..., Any]] = {"Max": torch.maximum, "Min": torch.minimum, "Sum": operator.add}
 
 
-def _unary(walk, node):
+def _unary(walk: Walk, node: NodeView) -> Any:
     return walk.call(UNARY[node.op], walk.value(node.required(0)))
 
 
-def _binary(walk, node):
+def _binary(walk: Walk, node: NodeView) -> Any:
     return walk.call(BINARY[node.op], *walk.inputs(node))
 
 
-def _arithmetic(walk, node):
+def _arithmetic(walk: Walk, node: NodeView) -> Any:
     left, right = (_operand(walk, node, index) for index in (0, 1))
     return wrap(walk, node, walk.call(ARITHMETIC[node.op], left, right))
 
 
-def _ordered(walk, node):
+def _ordered(walk: Walk, node: NodeView) -> Any:
     left, right = (signed_order(walk, value) for value in node.inputs)
     return walk.call(ORDERED[node.op], left, right)
 
 
-def _variadic(walk, node):
+def _variadic(walk: Walk, node: NodeView) -> Any:
     values = [signed_order(walk, value) for value in node.inputs]
     result = reduce(lambda a, b: walk.call(VARIADIC[node.op], a, b), values)
     return signed_order(walk, node.outputs[0], result)
@@ -107,19 +108,19 @@ TABLE.update(dict.fromkeys(ORDERED, _ordered))
 TABLE.update(dict.fromkeys(VARIADIC, _variadic))
 
 
-def wrap(walk, node, result):
+def wrap(walk: Walk, node: NodeView, result: Any) -> Any:
     """Bring an integer result back into the unsigned type that its tensor carries."""
     mask = MASKS.get(node.outputs[0].dtype)
     return result if mask is None else walk.call(operator.and_, result, mask)
 
 
-def signed_order(walk, value: ir.Value, tensor=None):
+def signed_order(walk: Walk, value: ir.Value, tensor: Any = None) -> Any:
     """Return a tensor whose order as int64 is that of the value's type: uint64 has its top bit flipped."""
     tensor = walk.value(value) if tensor is None else tensor
     return walk.call(arithmetic.flip_top_bit, tensor) if value.dtype == ir.DataType.UINT64 else tensor
 
 
-def _operand(walk, node, index):
+def _operand(walk: Walk, node: NodeView, index: int) -> Any:
     """Return an operand: a plain number where it is a constant scalar that cannot widen the other's shape."""
     value, other = node.inputs[index], node.inputs[1 - index]
     known = walk.try_host(value)
@@ -139,7 +140,7 @@ def _operand(walk, node, index):
 
 
 @op("Div")
-def _div(walk, node):
+def _div(walk: Walk, node: NodeView) -> Any:
     if walk.dtype(node.required(0)).is_floating_point or walk.dtype(node.required(0)).is_complex:
         return walk.call(operator.truediv, *(_operand(walk, node, index) for index in (0, 1)))
     if node.required(0).dtype == ir.DataType.UINT64:
@@ -148,14 +149,14 @@ def _div(walk, node):
 
 
 @op("Mod")
-def _mod(walk, node):
+def _mod(walk: Walk, node: NodeView) -> Any:
     if node.required(0).dtype == ir.DataType.UINT64:
         return walk.call(arithmetic.unsigned_remainder, *walk.inputs(node))
     return walk.call(torch.fmod if node["fmod"] else torch.remainder, *walk.inputs(node))
 
 
 @op("Pow")
-def _pow(walk, node):
+def _pow(walk: Walk, node: NodeView) -> Any:
     base, exponent = node.required(0), node.required(1)
     known = walk.try_host(exponent)
     scalar = known is not None and known.array.size == 1 and len(known.array.shape) <= len(base.shape or ())
@@ -165,23 +166,23 @@ def _pow(walk, node):
 
 
 @op("Neg")
-def _neg(walk, node):
+def _neg(walk: Walk, node: NodeView) -> Any:
     return walk.call(operator.neg, walk.value(node.required(0)))
 
 
 @op("Mean")
-def _mean(walk, node):
+def _mean(walk: Walk, node: NodeView) -> Any:
     total = reduce(lambda a, b: walk.call(operator.add, a, b), walk.inputs(node))
     return walk.call(operator.truediv, total, len(node.inputs))
 
 
 @op("BitwiseNot")
-def _bitwise_not(walk, node):
+def _bitwise_not(walk: Walk, node: NodeView) -> Any:
     return wrap(walk, node, walk.call(torch.bitwise_not, walk.value(node.required(0))))
 
 
 @op("BitShift")
-def _bit_shift(walk, node):
+def _bit_shift(walk: Walk, node: NodeView) -> Any:
     left = node["direction"] == "LEFT"
     unsigned64 = node.required(0).dtype == ir.DataType.UINT64
     function = torch.bitwise_left_shift if left else torch.bitwise_right_shift
@@ -191,28 +192,12 @@ def _bit_shift(walk, node):
 
 
 @op("IsInf")
-def _is_inf(walk, node):
+def _is_inf(walk: Walk, node: NodeView) -> Any:
     signs = {(1, 1): torch.isinf, (1, 0): torch.isneginf, (0, 1): torch.isposinf}
     function = signs.get((node["detect_negative"], node["detect_positive"]), arithmetic.nowhere)
     return walk.call(function, walk.value(node.required(0)))
 
 
 @op("Where")
-def _where(walk, node):
+def _where(walk: Walk, node: NodeView) -> Any:
     return walk.call(torch.where, *walk.inputs(node))
-
-
-@op("Clip")
-def _clip(walk, node):
-    known = [None if v is None else walk.try_host(v) for v in (node.input(1), node.input(2))]
-    dtype = node.required(0).dtype
-    given = [v is not None for v in (node.input(1), node.input(2))]
-    if dtype == ir.DataType.FLOAT and all((k is not None) == g for k, g in zip(known, given, strict=True)):
-        low, high = (None if k is None else shortest(k.array.item()) for k in known)
-        return (
-            walk.call(F.relu6, walk.value(node.required(0)))
-            if (low, high) == (0.0, 6.0)
-            else walk.call(arithmetic.clip, walk.value(node.required(0)), low, high)
-        )
-    tensors = [None if v is None else signed_order(walk, v) for v in (node.required(0), node.input(1), node.input(2))]
-    return signed_order(walk, node.outputs[0], walk.call(arithmetic.clip, *tensors))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import onnx_ir as ir
 import torch
 from torch import nn
 
+from portnet.graph.lowering import NodeView
 from portnet_torch.binding import PLAIN, TRANSPOSED, Layout
 from portnet_torch.functional import linear
 from portnet_torch.naming import shortest
-from portnet_torch.ops.registry import op
+from portnet_torch.ops.registry import Walk, op
 
 
 @op("Gemm")
-def _gemm(walk, node):
+def _gemm(walk: Walk, node: NodeView) -> Any:
     a, weight, bias = node.required(0), node.required(1), node.input(2)
     alpha, beta = shortest(node["alpha"]), shortest(node["beta"])
     x = walk.value(a)
@@ -28,7 +32,7 @@ def _gemm(walk, node):
     return walk.call(linear.gemm, x, walk.method("t", matrix) if node["transB"] else matrix, addend, alpha, beta)
 
 
-def _is_row(walk, bias, shape, transposed):
+def _is_row(walk: Walk, bias: ir.Value | None, shape: Any, transposed: bool) -> bool:
     if bias is None:
         return True
     sizes = walk.static_shape(bias)
@@ -37,7 +41,7 @@ def _is_row(walk, bias, shape, transposed):
 
 
 @op("MatMul")
-def _matmul(walk, node):
+def _matmul(walk: Walk, node: NodeView) -> Any:
     a, b = node.required(0), node.required(1)
     shape = walk.static_shape(b)
     if shape is not None and len(shape) == 2 and a.shape is not None and len(a.shape) >= 1 and walk.adoptable(b):
@@ -47,5 +51,5 @@ def _matmul(walk, node):
 
 
 @op("Einsum")
-def _einsum(walk, node):
+def _einsum(walk: Walk, node: NodeView) -> Any:
     return walk.call(torch.einsum, node["equation"].replace(" ", ""), *walk.inputs(node))

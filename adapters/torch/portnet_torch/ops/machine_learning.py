@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from portnet.graph.lowering import NodeView
 from portnet_torch.functional import machine_learning
 from portnet_torch.naming import shortest
-from portnet_torch.ops.registry import op
+from portnet_torch.ops.registry import Walk, op
 
 _KINDS = {"strings": "default_string", "int64s": "default_int64", "floats": "default_float"}
 
 
 @op("ai.onnx.ml.LabelEncoder")
-def _label_encoder(walk, node):
+def _label_encoder(walk: Walk, node: NodeView) -> Any:
     keys, _ = _side(node, "keys")
     values, default = _side(node, "values")
     table = dict(zip(keys, values, strict=True))
@@ -20,7 +23,7 @@ def _label_encoder(walk, node):
     return walk.call(machine_learning.encode_labels, walk.value(node.required(0)), list(table.items()), default, dtype)
 
 
-def _side(node, side):
+def _side(node: NodeView, side: str) -> tuple[list[Any], Any]:
     """Return the keys or values of a label encoder, and the default that goes with their kind."""
     if node.get(f"{side}_tensor") is not None:
         default = node.get("default_tensor")
@@ -29,17 +32,17 @@ def _side(node, side):
     return list(node[f"{side}_{kind}"]), node.get(_KINDS[kind])
 
 
-def _plain(array):
+def _plain(array: Any) -> list[Any]:
     return [item.decode() if isinstance(item, bytes) else item for item in np.asarray(array).reshape(-1).tolist()]
 
 
 @op("ai.onnx.ml.Binarizer")
-def _binarizer(walk, node):
+def _binarizer(walk: Walk, node: NodeView) -> Any:
     return walk.call(machine_learning.binarize, walk.value(node.required(0)), shortest(node["threshold"]))
 
 
 @op("ai.onnx.ml.Scaler")
-def _scaler(walk, node):
+def _scaler(walk: Walk, node: NodeView) -> Any:
     numbers = [shortest(n) for n in node["offset"]], [shortest(n) for n in node["scale"]]
     return walk.call(machine_learning.scale, walk.value(node.required(0)), *numbers)
 
@@ -48,7 +51,7 @@ _NODE_LISTS = ("featureids", "modes", "truenodeids", "falsenodeids", "trueleafs"
 
 
 @op("ai.onnx.ml.TreeEnsemble")
-def _tree_ensemble(walk, node):
+def _tree_ensemble(walk: Walk, node: NodeView) -> Any:
     if node["post_transform"] != 0:
         raise walk.unsupported(f"post_transform {node['post_transform']}")
     modes = np.asarray(node["nodes_modes"]).tolist()
@@ -62,7 +65,7 @@ def _tree_ensemble(walk, node):
     return walk.call(machine_learning.tree_ensemble, x, lists, splits, missing, members, *leaves, *rest)
 
 
-def _members(node, modes):
+def _members(node: NodeView, modes: list[int]) -> list[list[float]]:
     """Return the set of each membership node, in order; NaN ends a set."""
     values = node.get("membership_values")
     sets = [[]]

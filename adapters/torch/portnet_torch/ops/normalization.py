@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from portnet.graph.lowering import NodeView
 from portnet_torch.binding import PLAIN
 from portnet_torch.functional import normalization
 from portnet_torch.naming import shortest
-from portnet_torch.ops.registry import op
+from portnet_torch.ops.registry import Walk, op
 
 _INSTANCE_NORM = {3: nn.InstanceNorm1d, 4: nn.InstanceNorm2d, 5: nn.InstanceNorm3d}
 _BATCH_NORM = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 
 
 @op("BatchNormalization")
-def _batch_normalization(walk, node):
+def _batch_normalization(walk: Walk, node: NodeView) -> Any:
     x, *state = (node.required(index) for index in range(5))
     eps, momentum = shortest(node["epsilon"]), round(1.0 - shortest(node["momentum"]), 7)
     if node["training_mode"] and len(node.outputs) > 1:
@@ -35,7 +38,7 @@ def _batch_normalization(walk, node):
 
 
 @op("InstanceNormalization")
-def _instance_normalization(walk, node):
+def _instance_normalization(walk: Walk, node: NodeView) -> Any:
     source, scale, bias = (node.required(index) for index in range(3))
     eps, rank, shape = shortest(node["epsilon"]), walk.rank(source), walk.static_shape(scale)
     if rank in _INSTANCE_NORM and shape and shape[0] and walk.adoptable(scale, bias):
@@ -45,7 +48,7 @@ def _instance_normalization(walk, node):
 
 
 @op("LayerNormalization")
-def _layer_normalization(walk, node):
+def _layer_normalization(walk: Walk, node: NodeView) -> Any:
     source, scale, bias = node.required(0), node.required(1), node.input(2)
     eps, shape, dims = shortest(node["epsilon"]), walk.static_shape(scale), _normal_dims(walk, node)
     single = len(node.outputs) == 1 and node["stash_type"] == 1
@@ -58,7 +61,7 @@ def _layer_normalization(walk, node):
 
 
 @op("RMSNormalization")
-def _rms_normalization(walk, node):
+def _rms_normalization(walk: Walk, node: NodeView) -> Any:
     source, scale = node.required(0), node.required(1)
     eps, shape, dims = shortest(node["epsilon"]), walk.static_shape(scale), _normal_dims(walk, node)
     same = source.dtype == scale.dtype and walk.dtype(source) == torch.float32
@@ -68,14 +71,14 @@ def _rms_normalization(walk, node):
     return walk.call(normalization.rms_norm, walk.value(source), walk.value(scale), dims, eps)
 
 
-def _normal_dims(walk, node):
+def _normal_dims(walk: Walk, node: NodeView) -> Any:
     """Return how many of the last axes are normalised."""
     axis = node["axis"]
     return -axis if axis < 0 else walk.rank(node.required(0)) - axis
 
 
 @op("GroupNormalization")
-def _group_normalization(walk, node):
+def _group_normalization(walk: Walk, node: NodeView) -> Any:
     source, scale, bias = (node.required(index) for index in range(3))
     groups, eps, shape = node["num_groups"], shortest(node["epsilon"]), walk.static_shape(scale)
     if shape and shape[0] and walk.adoptable(scale, bias) and node["stash_type"] == 1:
@@ -85,11 +88,11 @@ def _group_normalization(walk, node):
 
 
 @op("LRN")
-def _lrn(walk, node):
+def _lrn(walk: Walk, node: NodeView) -> Any:
     numbers = (shortest(node[name]) for name in ("alpha", "beta", "bias"))
     return walk.call(normalization.local_response_norm, walk.value(node.required(0)), node["size"], *numbers)
 
 
 @op("LpNormalization")
-def _lp_normalization(walk, node):
+def _lp_normalization(walk: Walk, node: NodeView) -> Any:
     return walk.call(normalization.lp_normalize, walk.value(node.required(0)), node["p"], node["axis"])

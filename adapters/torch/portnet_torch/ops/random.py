@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx_ir as ir
 
+from portnet.graph.lowering import NodeView
 from portnet_torch.dtypes import torch_dtype
 from portnet_torch.functional import random
 from portnet_torch.naming import shortest
-from portnet_torch.ops.registry import op
+from portnet_torch.ops.registry import Walk, op
 
 
-def _dtype(walk, node, default):
+def _dtype(walk: Walk, node: NodeView, default: Any) -> Any:
     return torch_dtype(ir.DataType(node["dtype"])) if node.get("dtype") else default
 
 
@@ -24,7 +27,7 @@ _DRAWS = {
 
 
 @op("RandomUniform", "RandomNormal")
-def _draw(walk, node):
+def _draw(walk: Walk, node: NodeView) -> Any:
     function, *numbers = _DRAWS[node.op]
     dtype = walk.dtype(node.outputs[0])
     numbers = [shortest(node[name]) for name in numbers]
@@ -32,7 +35,7 @@ def _draw(walk, node):
 
 
 @op("RandomUniformLike", "RandomNormalLike")
-def _draw_like(walk, node):
+def _draw_like(walk: Walk, node: NodeView) -> Any:
     function, *numbers = _DRAWS[node.op]
     dtype = walk.dtype(node.outputs[0])
     numbers = [shortest(node[name]) for name in numbers]
@@ -40,12 +43,12 @@ def _draw_like(walk, node):
 
 
 @op("Multinomial")
-def _multinomial(walk, node):
+def _multinomial(walk: Walk, node: NodeView) -> Any:
     dtype = _dtype(walk, node, torch_dtype(ir.DataType.INT32))
     return walk.call(random.multinomial, walk.value(node.required(0)), node["sample_size"], dtype, node.get("seed"))
 
 
 @op("Bernoulli")
-def _bernoulli(walk, node):
+def _bernoulli(walk: Walk, node: NodeView) -> Any:
     dtype = _dtype(walk, node, walk.dtype(node.required(0)))
     return walk.call(random.bernoulli, walk.value(node.required(0)), dtype, node.get("seed"))

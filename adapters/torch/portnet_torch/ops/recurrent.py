@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import onnx_ir as ir
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from portnet.graph.lowering import NodeView
 from portnet_torch.binding import Layout
 from portnet_torch.functional import recurrent
 from portnet_torch.naming import shortest
-from portnet_torch.ops.registry import TABLE
+from portnet_torch.ops.registry import TABLE, Walk
 
 # activation -> defaults of alpha and beta
 _DEFAULTS = {
@@ -52,7 +55,7 @@ KINDS = {
 _REVERSE = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}
 
 
-def _recurrent(walk, node):
+def _recurrent(walk: Walk, node: NodeView) -> Any:
     kind, reverse = KINDS[node.op], _REVERSE[node["direction"]]
     batch_first = bool(node["layout"])
     x, states = walk.value(node.required(0)), [walk.optional(node.input(5 + i)) for i in range(kind.states)]
@@ -70,7 +73,7 @@ def _recurrent(walk, node):
 TABLE.update(dict.fromkeys(KINDS, _recurrent))
 
 
-def _activations(node, kind, directions):
+def _activations(node: NodeView, kind: _Kind, directions: int) -> list[recurrent.Activation]:
     """Return (name, alpha, beta) for each activation of each direction."""
     names = [name.lower() for name in node.get("activations") or kind.activations * directions]
     alphas, betas = list(node.get("activation_alpha") or []), list(node.get("activation_beta") or [])
@@ -84,7 +87,7 @@ def _activations(node, kind, directions):
     return result
 
 
-def _is_usual(walk, node, kind):
+def _is_usual(walk: Walk, node: NodeView, kind: _Kind) -> bool:
     names = {name.lower() for name in node.get("activations") or []}
     usual = tuple(name.lower() for name in node.get("activations") or kind.activations)
     default = usual == kind.activations * (len(usual) // len(kind.activations))
@@ -94,7 +97,7 @@ def _is_usual(walk, node, kind):
     return (default or plain_rnn) and options and inputs and walk.adoptable(*(node.input(i) for i in (1, 2, 3)))
 
 
-def _native(walk, node, kind, x, states, reverse):
+def _native(walk: Walk, node: NodeView, kind: _Kind, x: Any, states: list[Any], reverse: list[bool]) -> list[Any]:
     w, r, b = node.required(1), node.required(2), node.input(3)
     directions, _, inputs = walk.static_shape(w)
     hidden = walk.static_shape(r)[2]
@@ -108,7 +111,9 @@ def _native(walk, node, kind, x, states, reverse):
     return [y, result[1]] if kind.states == 1 else [y, result[1][0], result[1][1]]
 
 
-def _weights(kind, directions, w, r, b):
+def _weights(
+    kind: _Kind, directions: int, w: ir.Value, r: ir.Value, b: ir.Value | None
+) -> dict[str, tuple[ir.Value | None, Layout]]:
     suffixes = ["_l0", "_l0_reverse"][:directions]
     gates = _gates(kind)
     weights = {" ".join(f"weight_ih{s}" for s in suffixes): (w, gates)}
@@ -118,23 +123,23 @@ def _weights(kind, directions, w, r, b):
     return weights
 
 
-def _gates(kind, parts=1):
+def _gates(kind: _Kind, parts: int = 1) -> Layout:
     """Return the layout of an ONNX array (directions, parts·gates·H, …) in torch's order of gates."""
     order = kind.gates
     back = [order.index(gate) for gate in range(len(order))]
 
-    def reorder(tensor, places):
+    def reorder(tensor: Any, places: Sequence[int]) -> Tensor:
         chunks = tensor.chunk(len(places))
         return torch.cat([chunks[place] for place in places])
 
-    def join(tensors):
+    def join(tensors: Sequence[Tensor]) -> Tensor:
         halves = [reorder(tensor, back) for tensor in tensors]
         return torch.stack([torch.cat(halves[i : i + parts]) for i in range(0, len(halves), parts)])
 
     return Layout(lambda array: [reorder(half, order) for one in array for half in one.chunk(parts)], join)
 
 
-def _initial(walk, kind, states):
+def _initial(walk: Walk, kind: _Kind, states: list[Any]) -> tuple[Any, ...]:
     known = next((state for state in states if state is not None), None)
     if known is None:
         return ()
@@ -142,7 +147,7 @@ def _initial(walk, kind, states):
     return (full[0],) if kind.states == 1 else (tuple(full),)
 
 
-def _general(walk, node, kind, x, states, reverse):
+def _general(walk: Walk, node: NodeView, kind: _Kind, x: Any, states: list[Any], reverse: list[bool]) -> Any:
     w, r, b, lengths = (walk.optional(node.input(i)) for i in (1, 2, 3, 4))
     clip = None if node.get("clip") is None else shortest(node["clip"])
     options = _activations(node, kind, len(reverse)), clip, reverse

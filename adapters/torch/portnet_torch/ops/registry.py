@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from portnet.graph.lowering import Builder
 
-__all__ = ["TABLE", "op"]
+if TYPE_CHECKING:
+    from portnet_torch.lower import TorchLowering
+
+    Walk: TypeAlias = TorchLowering
+else:
+    Walk = Any
+
+__all__ = ["TABLE", "Walk", "op"]
 
 # op name -> builder
 TABLE: dict[str, Builder] = {}

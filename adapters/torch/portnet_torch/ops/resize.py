@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 
-from portnet.graph.lowering import HostValueNeededError
+from portnet.graph.lowering import HostValueNeededError, NodeView
 from portnet_torch.functional import resize
 from portnet_torch.naming import shortest
-from portnet_torch.ops.registry import op
+from portnet_torch.ops.registry import Walk, op
 
 # (mode, coordinate transformation, nearest mode) -> what torch calls it
 _TORCH_MODES = {
@@ -25,7 +27,7 @@ _LINEAR = {3: "linear", 4: "bilinear", 5: "trilinear"}
 
 
 @op("Resize")
-def _resize(walk, node):
+def _resize(walk: Walk, node: NodeView) -> Any:
     source = node.required(0)
     x, rank = walk.value(source), walk.rank(source)
     axes = [axis % rank for axis in node.get("axes") or range(rank)]
@@ -41,7 +43,7 @@ def _resize(walk, node):
     return walk.call(resize.resize, x, axes, sizes, scales, node["mode"], *transform, *options, policy, roi)
 
 
-def _floats(walk, value):
+def _floats(walk: Walk, value: Any) -> Any:
     """Return a float tensor as a list, None where it is left out or empty, or a list made while running."""
     if value is None:
         return None
@@ -51,7 +53,9 @@ def _floats(walk, value):
         return walk.method("tolist", walk.value(value))
 
 
-def _torch_options(walk, node, rank, axes, scales, sizes):
+def _torch_options(
+    walk: Walk, node: NodeView, rank: int, axes: list[int], scales: Any, sizes: Any
+) -> dict[str, Any] | None:
     """Return the options of `F.interpolate`, or None where it means something else."""
     mode, coordinates = node["mode"], node["coordinate_transformation_mode"]
     key = (mode, coordinates, node["nearest_mode"]) if mode == "nearest" else (mode, coordinates)
@@ -71,7 +75,7 @@ def _torch_options(walk, node, rank, axes, scales, sizes):
     return {**target, **options}
 
 
-def _spatial(walk, node, rank, axes, scales, sizes):
+def _spatial(walk: Walk, node: NodeView, rank: int, axes: list[int], scales: Any, sizes: Any) -> dict[str, Any] | None:
     """Return size or scale_factor of the spatial axes, or None where batch or channels are resized."""
     by_axis = dict(zip(axes, scales if sizes is None else sizes, strict=True))
     spatial = range(2, rank)
@@ -87,7 +91,7 @@ def _spatial(walk, node, rank, axes, scales, sizes):
     return {"size": tuple(by_axis[axis] for axis in spatial)}
 
 
-def _is_same(walk, node, axis, size, shape):
+def _is_same(walk: Walk, node: NodeView, axis: int, size: Any, shape: Any) -> bool:
     dims = walk.host_dims(node.input(3))
     expected = shape[axis] if isinstance(shape[axis], int) else str(shape[axis].value)
     given = dims[(node.get("axes") or list(range(len(shape)))).index(axis)]

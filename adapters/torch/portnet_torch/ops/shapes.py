@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 import torch
 import torch.nn.functional as F
 
+from portnet.graph.lowering import NodeView
 from portnet_torch.dtypes import torch_dtype
 from portnet_torch.functional import shapes
-from portnet_torch.ops.registry import op
+from portnet_torch.ops.registry import Walk, op
 
 _PAD_MODES = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 
 
 @op("Identity")
-def _identity(walk, node):
+def _identity(walk: Walk, node: NodeView) -> Any:
     return walk.value(node.required(0))
 
 
 @op("Constant")
-def _constant(walk, node):
+def _constant(walk: Walk, node: NodeView) -> Any:
     name = next(name for name in ("value_string", "value_strings", "value") if name in node.attributes)
     dtype = object if name != "value" else None
     return walk.make_constant(node.outputs[0], np.array(node[name], dtype=dtype))
 
 
 @op("ConstantOfShape")
-def _constant_of_shape(walk, node):
+def _constant_of_shape(walk: Walk, node: NodeView) -> Any:
     fill = node.get("value")
     dtype = walk.dtype(node.outputs[0])
     number = 0.0 if fill is None else fill.reshape(-1)[0].item()
@@ -35,17 +38,17 @@ def _constant_of_shape(walk, node):
 
 
 @op("Shape")
-def _shape(walk, node):
+def _shape(walk: Walk, node: NodeView) -> Any:
     return walk.call(shapes.shape, walk.value(node.required(0)), node["start"], node.get("end"))
 
 
 @op("Size")
-def _size(walk, node):
+def _size(walk: Walk, node: NodeView) -> Any:
     return walk.call(shapes.size, walk.value(node.required(0)))
 
 
 @op("Reshape")
-def _reshape(walk, node):
+def _reshape(walk: Walk, node: NodeView) -> Any:
     x = walk.value(node.required(0))
     known = walk.try_host(node.required(1))
     if known is None:
@@ -57,7 +60,7 @@ def _reshape(walk, node):
 
 
 @op("Flatten")
-def _flatten(walk, node):
+def _flatten(walk: Walk, node: NodeView) -> Any:
     x, axis = node.required(0), node["axis"]
     if axis == 1 and x.shape is not None and len(x.shape) > 1:
         return walk.call(torch.flatten, walk.value(x), 1)
@@ -65,14 +68,14 @@ def _flatten(walk, node):
 
 
 @op("Transpose")
-def _transpose(walk, node):
+def _transpose(walk: Walk, node: NodeView) -> Any:
     x = node.required(0)
     perm = node.get("perm") or list(reversed(range(walk.rank(x))))
     return walk.method("permute", walk.value(x), *perm) if perm else walk.value(x)
 
 
 @op("Squeeze")
-def _squeeze(walk, node):
+def _squeeze(walk: Walk, node: NodeView) -> Any:
     x = walk.value(node.required(0))
     return (
         walk.method("squeeze", x) if node.input(1) is None else walk.call(shapes.squeeze, x, walk.ints(node.input(1)))
@@ -80,7 +83,7 @@ def _squeeze(walk, node):
 
 
 @op("Unsqueeze")
-def _unsqueeze(walk, node):
+def _unsqueeze(walk: Walk, node: NodeView) -> Any:
     x, axes = walk.value(node.required(0)), walk.ints(node.required(1))
     if isinstance(axes, list) and len(axes) == 1:
         return walk.method("unsqueeze", x, axes[0])
@@ -88,12 +91,12 @@ def _unsqueeze(walk, node):
 
 
 @op("Concat")
-def _concat(walk, node):
+def _concat(walk: Walk, node: NodeView) -> Any:
     return walk.call(torch.cat, walk.inputs(node), node["axis"])
 
 
 @op("Split")
-def _split(walk, node):
+def _split(walk: Walk, node: NodeView) -> Any:
     x, axis, count = walk.value(node.required(0)), node["axis"], len(node.outputs)
     if node.input(1) is None:
         parts = walk.call(shapes.split_evenly, x, count, axis)
@@ -103,7 +106,7 @@ def _split(walk, node):
 
 
 @op("Slice")
-def _slice(walk, node):
+def _slice(walk: Walk, node: NodeView) -> Any:
     starts, ends = walk.ints(node.required(1)), walk.ints(node.required(2))
     axes = None if node.input(3) is None else walk.ints(node.input(3))
     steps = None if node.input(4) is None else walk.ints(node.input(4))
@@ -111,17 +114,17 @@ def _slice(walk, node):
 
 
 @op("Expand")
-def _expand(walk, node):
+def _expand(walk: Walk, node: NodeView) -> Any:
     return walk.call(shapes.expand, walk.value(node.required(0)), walk.ints(node.required(1)))
 
 
 @op("Tile")
-def _tile(walk, node):
+def _tile(walk: Walk, node: NodeView) -> Any:
     return walk.call(torch.tile, walk.value(node.required(0)), walk.ints(node.required(1)))
 
 
 @op("Pad")
-def _pad(walk, node):
+def _pad(walk: Walk, node: NodeView) -> Any:
     x = walk.value(node.required(0))
     pads = walk.ints(node.required(1))
     axes = None if node.input(3) is None else walk.ints(node.input(3))
@@ -134,7 +137,7 @@ def _pad(walk, node):
 
 
 @op("DepthToSpace")
-def _depth_to_space(walk, node):
+def _depth_to_space(walk: Walk, node: NodeView) -> Any:
     column_first = node["mode"] == "CRD"
     if column_first:
         return walk.call(F.pixel_shuffle, walk.value(node.required(0)), node["blocksize"])
@@ -142,37 +145,37 @@ def _depth_to_space(walk, node):
 
 
 @op("SpaceToDepth")
-def _space_to_depth(walk, node):
+def _space_to_depth(walk: Walk, node: NodeView) -> Any:
     function = F.pixel_unshuffle if node.get("mode") == "CRD" else shapes.space_to_depth
     return walk.call(function, walk.value(node.required(0)), node["blocksize"])
 
 
 @op("EyeLike")
-def _eye_like(walk, node):
+def _eye_like(walk: Walk, node: NodeView) -> Any:
     dtype = torch_dtype(ir.DataType(node["dtype"])) if node.get("dtype") else walk.dtype(node.required(0))
     return walk.call(shapes.eye_like, walk.value(node.required(0)), node["k"], dtype)
 
 
 @op("Trilu")
-def _trilu(walk, node):
+def _trilu(walk: Walk, node: NodeView) -> Any:
     k = 0 if node.input(1) is None else walk.item(node.input(1))
     return walk.call(torch.triu if node["upper"] else torch.tril, walk.value(node.required(0)), k)
 
 
 @op("Range")
-def _range(walk, node):
+def _range(walk: Walk, node: NodeView) -> Any:
     start, limit, delta = (walk.item(value) for value in node.inputs)
     dtype = walk.dtype(node.outputs[0])
     return walk.call(torch.arange, start, limit, delta, dtype=dtype, device=walk.shared.device)
 
 
 @op("CenterCropPad")
-def _center_crop_pad(walk, node):
+def _center_crop_pad(walk: Walk, node: NodeView) -> Any:
     axes = node.get("axes")
     return walk.call(shapes.center_crop_pad, walk.value(node.required(0)), walk.ints(node.required(1)), axes)
 
 
 @op("ReverseSequence")
-def _reverse_sequence(walk, node):
+def _reverse_sequence(walk: Walk, node: NodeView) -> Any:
     axes = node["time_axis"], node["batch_axis"]
     return walk.call(shapes.reverse_sequence, walk.value(node.required(0)), walk.value(node.required(1)), *axes)
