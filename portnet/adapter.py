@@ -15,6 +15,9 @@ What an adapter promises:
   The count of trainable scalars equals `Model.parameter_count`; `Lowered` asserts it.
 * Arrays cross the border in **ONNX's layout** (NCHW, OIHW, ...) under **ONNX's names**. What the engine does inside
   (channels last, transposed kernels) nobody outside sees, but in `Lowered.native`.
+* `Adapter.write` puts a lowered network into files that the framework's own loader reads, and `Adapter.reload` reads
+  them with it. Nothing of PortNet's graph takes part in what a `Reloaded` computes: so a check of it is a check of the
+  files.
 * `Trainer` does arithmetic, the core decides: order of data, schedule, freezing and metrics come from
   `portnet.finetune`. Two engines given the same `TrainPlan` and the same batches give the same losses.
 
@@ -38,14 +41,26 @@ import abc
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from portnet.errors import ModelError, UnsupportedError
 from portnet.graph.model import Model
 
-__all__ = ["Adapter", "Lowered", "OptimizerSpec", "ParameterPlan", "StepResult", "TrainPlan", "Trainer", "lowered_of"]
+__all__ = [
+    "Adapter",
+    "FileFormat",
+    "Lowered",
+    "OptimizerSpec",
+    "ParameterPlan",
+    "Reloaded",
+    "StepResult",
+    "TrainPlan",
+    "Trainer",
+    "lowered_of",
+]
 
 
 @dataclass(frozen=True)
@@ -224,6 +239,37 @@ def lowered_of(native: Any) -> Lowered | None:
     return lowered if lowered is not None and lowered.native is native else None
 
 
+@dataclass(frozen=True)
+class FileFormat:
+    """A form in which a framework's community keeps networks in files.
+
+    Attributes:
+        suffixes: endings that an output path of this form may have; "" for a path without one, which names a folder
+            or the beginning of several files' names.
+        description: what it is, and what loads it.
+    """
+
+    suffixes: tuple[str, ...]
+    description: str
+
+
+class Reloaded(abc.ABC):
+    """A network as its framework read it from files.
+
+    Attributes:
+        notes: what whoever loads the files must know: an order of axes that is not ONNX's, code that must be installed.
+    """
+
+    notes: tuple[str, ...] = ()
+
+    @abc.abstractmethod
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run in inference mode: arrays by ONNX input name in, arrays by output name out, in ONNX's layout and dtypes.
+
+        Whatever the framework raises may pass; the caller turns it into a failed check.
+        """
+
+
 class Adapter(abc.ABC):
     """An engine. Stateless; creating one imports no framework, its methods may.
 
@@ -232,10 +278,12 @@ class Adapter(abc.ABC):
         framework: what people call it, e.g. "PyTorch".
         ops: names of the ops ("Relu", "com.microsoft.Gelu") that it lowers itself; what is not here is expanded
             into the standard's function body, or refused.
+        formats: forms of file that it writes, by the name that users type.
     """
 
     name: str
     framework: str
+    formats: ClassVar[Mapping[str, FileFormat]] = {}
 
     @property
     @abc.abstractmethod
@@ -283,6 +331,34 @@ class Adapter(abc.ABC):
                 f"engine {self.name}: got device {device!r}, expected one of {', '.join(self.devices())}",
                 engine=self.name,
             )
+
+    def write(self, lowered: Lowered, path: Path, form: str) -> list[Path]:
+        """Write a network that this engine lowered, with the weights that it has now.
+
+        Args:
+            lowered: the network; it is not changed.
+            path: what the user asked for, ending as ``formats[form]`` says. Nothing is there yet, and nothing else is
+                written in its folder but what belongs to the network.
+            form: a name in `formats`.
+
+        Returns:
+            The files and folders written, the one to open first.
+
+        Raises:
+            UnsupportedError: the form cannot express the network.
+        """
+        raise UnsupportedError(f"engine {self.name}: it writes no files", engine=self.name)
+
+    def reload(self, lowered: Lowered, path: Path, form: str) -> Reloaded:
+        """Read what `write` wrote, with the framework's own loader.
+
+        Args:
+            lowered: tells the border: names, dtypes and order of axes. A form that holds weights alone is read into a
+                network of its architecture; no number is taken from it.
+            path: as in `write`.
+            form: as in `write`.
+        """
+        raise UnsupportedError(f"engine {self.name}: it reads no files", engine=self.name)
 
     def limit_threads(self, count: int) -> None:
         """Use at most ``count`` threads for arithmetic, where the framework lets itself be told."""

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from portnet.adapter import Adapter, Lowered
 from portnet.engines import engine
-from portnet.errors import InputError
+from portnet.errors import InputError, OutputError, PortNetError, UnknownNameError
+from portnet.files import staged
 from portnet.graph.model import Model
 from portnet.parity.check import check
+from portnet.parity.inputs import random_inputs
+from portnet.parity.report import Report
+from portnet.parity.sides import FileSide, OnnxruntimeSide
 
-__all__ = ["convert", "load_model"]
+__all__ = ["Conversion", "convert", "convert_to_file", "load_model"]
+
+# batch sizes that are compared where the batch is free
+BATCH_SIZES = (1, 3)
 
 
 def convert(source: str | os.PathLike[str] | Model, *, to: str, device: str = "cpu") -> Any:
@@ -35,8 +48,138 @@ def convert(source: str | os.PathLike[str] | Model, *, to: str, device: str = "c
     """
     model = load_model(source)
     lowered = engine(to).lower(model, device=device)
-    check(lowered, model).raise_if_failed()
+    _prove(lowered, OnnxruntimeSide(model))
     return lowered.native
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `convert_to_file` wrote, and how it was proved.
+
+    Attributes:
+        engine: whose format it is.
+        form: the format's name.
+        files: what was written, files and folders, the one to open first.
+        size: bytes of them all.
+        notes: what whoever loads the files must know.
+        network: comparison of the native network with onnxruntime.
+        reloaded: comparison with onnxruntime of what the framework read back from the files.
+    """
+
+    engine: str
+    form: str
+    files: tuple[Path, ...]
+    size: int
+    notes: tuple[str, ...]
+    network: Report
+    reloaded: Report
+
+    def __str__(self) -> str:
+        names = ", ".join(map(str, self.files))
+        return "\n".join([f"{names}: {self.size / 1e6:.1f} MB", *self.notes, str(self.reloaded)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data for JSON."""
+        return {
+            "engine": self.engine,
+            "format": self.form,
+            "files": [str(path) for path in self.files],
+            "bytes": self.size,
+            "notes": list(self.notes),
+            "network": self.network.to_dict(),
+            "reloaded": self.reloaded.to_dict(),
+        }
+
+
+def convert_to_file(
+    source: str | os.PathLike[str] | Model,
+    *,
+    to: str,
+    output: str | os.PathLike[str],
+    form: str | None = None,
+    inputs: Mapping[str, np.ndarray] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Conversion:
+    """Write a network in a framework's own format, once the framework has read it back and it is proved.
+
+    Both the native network and what the framework itself reads from the files are compared with onnxruntime, at batch
+    sizes 1 and 3 where the batch is free. Files appear under their names when all of that has passed; before, and if
+    anything fails, there is nothing of them, and what was there stays.
+
+    >>> convert_to_file("model.onnx", to="keras", output="model.keras").files  # doctest: +SKIP
+    (PosixPath('model.keras'),)
+
+    Args:
+        source: path of an .onnx file or of a run's folder, name in the zoo, or a `Model`.
+        to: engine: "torch", "keras" or "gluon".
+        output: file or folder to write; its suffix says the format.
+        form: format, one of ``engine(to).formats``; None for what the suffix says.
+        inputs: arrays by input name to compare on; None for seeded random ones.
+        progress: called with a few words as each step begins.
+
+    Raises:
+        ModelError: the source is not ONNX, broken or hostile.
+        UnsupportedError: the engine or the format cannot express the network.
+        ParityError: the network, or what was read back, differs from onnxruntime.
+        OutputError: ``output`` cannot be written, is a folder that is not empty, or has no suffix of the format.
+    """
+    adapter, output = engine(to), Path(output)
+    form = _form(adapter, output, form)
+    say = progress or (lambda step: None)
+    with staged(output) as path:
+        say(f"read {source.name if isinstance(source, Model) else os.fspath(source)}")
+        model = load_model(source)
+        say(f"lower onto {adapter.framework}")
+        lowered = adapter.lower(model)
+        say("compare with onnxruntime")
+        reference = OnnxruntimeSide(model)
+        network = _prove(lowered, reference, inputs)
+        say(f"write {output.name}")
+        written = adapter.write(lowered, path, form)
+        say(f"load it with {adapter.framework} and compare again")
+        loaded = adapter.reload(lowered, path, form)
+        reloaded = _prove(FileSide(loaded, lowered.model, output.name), reference, inputs)
+        files = tuple(output.parent / file.relative_to(path.parent) for file in written)
+        size = sum(map(_size, written))
+    return Conversion(adapter.name, form, files, size, loaded.notes, network, reloaded)
+
+
+def _form(adapter: Adapter, output: Path, form: str | None) -> str:
+    """Return the format that is asked for, or that the output's suffix says."""
+    if form is not None and form not in adapter.formats:
+        raise UnknownNameError(f"format of {adapter.name}", form, adapter.formats)
+    every = [suffix for known in adapter.formats.values() for suffix in known.suffixes]
+    ending = max((suffix for suffix in every if output.name.endswith(suffix)), key=len, default="")
+    named = bool(ending or form or not output.suffix)  # a suffix that nobody knows is no folder's name
+    for candidate in [form] if form else adapter.formats:
+        if named and ending in adapter.formats[candidate].suffixes:
+            return candidate
+    suffixes = adapter.formats[form].suffixes if form else every
+    expected = ", ".join(suffix or "none" for suffix in suffixes)
+    raise OutputError(f"format of {output}: got suffix {output.suffix or 'none'}, expected one of {expected}")
+
+
+def _prove(
+    network: Lowered | FileSide, reference: OnnxruntimeSide, inputs: Mapping[str, np.ndarray] | None = None
+) -> Report:
+    sizes = BATCH_SIZES if inputs is not None else _batch_sizes(reference)
+    report = check(network, reference, inputs=inputs, batch_sizes=sizes, find_layer=isinstance(network, Lowered))
+    report.raise_if_failed()
+    return report
+
+
+def _batch_sizes(reference: OnnxruntimeSide) -> tuple[int, ...]:
+    """Batch sizes that onnxruntime itself runs: a file may call its batch free and fix it inside."""
+    *first, last = BATCH_SIZES
+    try:
+        reference.run(random_inputs(reference.model, last))
+    except PortNetError:
+        return tuple(first)
+    return BATCH_SIZES
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
 
 
 def load_model(

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from portnet.adapter import Lowered, lowered_of
+from portnet.adapter import Lowered, Reloaded, lowered_of
 from portnet.engines import KNOWN, engine
-from portnet.errors import InputError
+from portnet.errors import InputError, ParityError, PortNetError, UnsupportedError
 from portnet.graph.cut import cut
 from portnet.graph.model import Model
 from portnet.runtime.session import Session
 
-__all__ = ["EngineSide", "OnnxruntimeSide", "Side", "side_of"]
+__all__ = ["EngineSide", "FileSide", "OnnxruntimeSide", "Side", "side_of"]
 
 
 class Side(Protocol):
@@ -71,6 +71,31 @@ class EngineSide:
         return EngineSide(engine(self.lowered.engine).lower(part, device=self.lowered.device))
 
 
+class FileSide:
+    """A network that its framework read from files: it has no inside that could be cut."""
+
+    def __init__(self, reloaded: Reloaded, model: Model, label: str) -> None:
+        self.reloaded, self.model, self.label = reloaded, model, label
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run on arrays by input name.
+
+        Raises:
+            ParityError: the framework raises, whatever it is.
+        """
+        try:
+            return self.reloaded.run(inputs)
+        except PortNetError:
+            raise
+        except Exception as error:
+            text = " ".join(str(error).split())
+            raise ParityError(f"{self.label} does not run: {type(error).__name__}: {text}") from error
+
+    def at(self, tensor: str) -> FileSide:
+        """Refuse: files hold whole networks."""
+        raise UnsupportedError(f"{self.label} cannot be cut at {tensor!r}")
+
+
 def side_of(thing: Any, other: Any = None, provider: str = "cpu") -> Side:
     """Return the side that ``thing`` is.
 
@@ -83,7 +108,7 @@ def side_of(thing: Any, other: Any = None, provider: str = "cpu") -> Side:
     Raises:
         InputError: nothing of these.
     """
-    if isinstance(thing, (OnnxruntimeSide, EngineSide)):
+    if isinstance(thing, (OnnxruntimeSide, EngineSide, FileSide)):
         return thing
     if isinstance(thing, Lowered):
         return EngineSide(thing)

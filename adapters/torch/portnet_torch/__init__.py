@@ -5,12 +5,13 @@ torch is imported when a method first needs it, not with this package.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portnet.adapter import Adapter
+from portnet.adapter import Adapter, FileFormat
 
 if TYPE_CHECKING:
-    from portnet.adapter import Lowered
+    from portnet.adapter import Lowered, Reloaded
     from portnet.graph.model import Model
 
 __all__ = ["Engine"]
@@ -21,6 +22,11 @@ class Engine(Adapter):
 
     name = "torch"
     framework = "PyTorch"
+    formats = {  # noqa: RUF012 - declared by the base class
+        "pt2": FileFormat((".pt2",), "a program of torch.export, for inference"),
+        "safetensors": FileFormat((".safetensors",), "a state_dict"),
+        "code": FileFormat(("", ".py"), "a folder with model.py, which needs torch alone, and weights.safetensors"),
+    }
 
     @property
     def ops(self) -> frozenset[str]:
@@ -46,6 +52,18 @@ class Engine(Adapter):
         from portnet_torch.lower import lower
 
         return lower(model, device)
+
+    def write(self, lowered: Lowered, path: Path, form: str) -> list[Path]:
+        """Write a network in one of `formats`; see `portnet_torch.save`."""
+        from portnet_torch.save import write
+
+        return write(lowered, path, form)  # type: ignore[arg-type]
+
+    def reload(self, lowered: Lowered, path: Path, form: str) -> Reloaded:
+        """Read with torch what `write` wrote; see `portnet_torch.save`."""
+        from portnet_torch.save import reload
+
+        return reload(lowered, path, form)  # type: ignore[arg-type]
 
     def limit_threads(self, count: int) -> None:
         """Use at most ``count`` threads within one operation."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import keyword
 import re
+import unicodedata
+from collections.abc import Container
 
 import numpy as np
 import torch.fx
 
-__all__ = ["LayerPaths", "identifier", "shortest", "weight_owner"]
+__all__ = ["LayerPaths", "free", "identifier", "shortest", "weight_owner"]
 
 # how the framework that made a file calls a layer's weight
 _WEIGHT_SUFFIX = re.compile(r"[._/](weight|kernel|gamma|W)$")
@@ -16,9 +18,17 @@ _WEIGHT_SUFFIX = re.compile(r"[._/](weight|kernel|gamma|W)$")
 
 def identifier(name: str) -> str:
     """Return a name as a Python identifier: ``/features/conv.1`` becomes ``features_conv_1``."""
-    text = re.sub(r"\W+", "_", name).strip("_") or "value"
+    text = re.sub(r"\W+", "_", unicodedata.normalize("NFKC", name)).strip("_") or "value"
+    text = "".join(letter if f"_{letter}".isidentifier() else "_" for letter in text)
     text = f"_{text}" if text[0].isdigit() else text
     return f"{text}_" if keyword.iskeyword(text) else text
+
+
+def free(name: str, taken: Container[object]) -> str:
+    """Return a name that is not taken: itself, or with underscores behind it."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 def weight_owner(weight: str) -> str | None:
@@ -66,4 +76,5 @@ def _prefixes(parts: list[str]) -> list[str]:
 
 
 def _attribute(part: str) -> str:
-    return f"{part}_" if hasattr(torch.fx.GraphModule, part) or part in ("training", "graph") else part
+    taken = hasattr(torch.fx.GraphModule, part) or hasattr(torch.nn.ModuleDict, part) or part in ("training", "graph")
+    return f"{part}_" if taken else part
