@@ -9,6 +9,7 @@ folding are constants wherever they are used.
 from __future__ import annotations
 
 import enum
+import re
 
 import onnx_ir as ir
 
@@ -83,6 +84,8 @@ LAYOUT_OPS = frozenset(
     }
 )
 _MAX_LAYOUT_VALUES = 64
+# names that exporters give to what they computed: torch's two exporters, tf2onnx, onnxruntime's and onnx's tools
+_MADE_UP = re.compile(r"^_|^val_\d|^onnx::|^/|^\d+$|_output_\d+$|const|lifted|scalar", re.IGNORECASE)
 _ELEMENTWISE = {"Add": Role.BIAS, "Sub": Role.BIAS, "Mul": Role.WEIGHT, "Div": Role.WEIGHT}
 _FLOATS = {
     ir.DataType.FLOAT,
@@ -111,26 +114,35 @@ def _role(value: ir.Value) -> Role:
     if CONSTANT_MARK in value.metadata_props:
         return Role.CONSTANT
     tensor = value.const_value
-    is_scalar = tensor is None or len(tensor.shape) == 0 or tensor.size <= 1
-    return _role_of_uses(value, is_scalar, set())
+    return _role_of_uses(value, tensor is None or not _is_learned_elementwise(value.name or "", tensor), set())
 
 
-def _role_of_uses(value: ir.Value, is_scalar: bool, seen: set[ir.Value]) -> Role:
+def _is_learned_elementwise(name: str, tensor: ir.TensorProtocol) -> bool:
+    """Whether an operand of Add, Sub, Mul or Div is a parameter: a bias, a scale, a position embedding.
+
+    No number is one. A vector is. An array of more axes is one unless an exporter made its name up: then it is a grid
+    of anchors or the like, which the exporter folded, and training must not move it.
+    """
+    long_axes = sum(int(n) > 1 for n in tensor.shape)
+    return long_axes == 1 or (long_axes > 1 and _MADE_UP.search(name) is None)
+
+
+def _role_of_uses(value: ir.Value, is_fixed: bool, seen: set[ir.Value]) -> Role:
     seen.add(value)
-    found = (_place(use.node, use.idx, is_scalar, seen) for use in value.uses())
+    found = (_place(use.node, use.idx, is_fixed, seen) for use in value.uses())
     return next((role for role in found if role is not Role.CONSTANT), Role.CONSTANT)
 
 
-def _place(node: ir.Node, index: int, is_scalar: bool, seen: set[ir.Value]) -> Role:
+def _place(node: ir.Node, index: int, is_fixed: bool, seen: set[ir.Value]) -> Role:
     if node.domain not in ("", "ai.onnx"):
         return Role.CONSTANT
     role = PLACES.get(node.op_type, {}).get(index)
     if role is not None:
         return role
-    if node.op_type in _ELEMENTWISE and not is_scalar:
+    if node.op_type in _ELEMENTWISE and not is_fixed:
         return _ELEMENTWISE[node.op_type]
     if _moves_floats(node, index) and len(seen) < _MAX_LAYOUT_VALUES:
-        found = (_role_of_uses(output, is_scalar, seen) for output in node.outputs if output not in seen)
+        found = (_role_of_uses(output, is_fixed, seen) for output in node.outputs if output not in seen)
         return next((role for role in found if role is not Role.CONSTANT), Role.CONSTANT)
     return Role.CONSTANT
 
