@@ -11,14 +11,13 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from portnet.errors import ModelError, PortNetError
-from portnet.graph.storage import External, byte_size, map_file, mapped_tensor, roots_of
+from portnet.graph.storage import Buffer, External, byte_size, map_file, mapped_tensor, roots_of
 from portnet.graph.validate import check_model, check_tensor
 from portnet.graph.wire import outline
 from portnet.graph.write import save, serialize
@@ -37,10 +36,10 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
         raise ModelError(f"model: no such file: {path}")
     try:
         with open(path, "rb") as file:
-            data = map_file(file)
+            buffer = map_file(file)
     except OSError as error:
         raise ModelError(f"model: cannot read {path}: {error.strerror}") from error
-    return _read(data, External(roots_of(path)), str(path))
+    return _read(buffer, External(roots_of(path)), str(path))
 
 
 def parse(data: bytes) -> ir.Model:
@@ -49,17 +48,17 @@ def parse(data: bytes) -> ir.Model:
     Raises:
         ModelError: not ONNX, truncated, inconsistent, or weights that lie in another file.
     """
-    return _read(data, External(), "model")
+    return _read(Buffer(data), External(), "model")
 
 
-def _read(data: Any, external: External, where: str) -> ir.Model:
-    if not len(data):
+def _read(buffer: Buffer, external: External, where: str) -> ir.Model:
+    if not len(buffer):
         raise ModelError(f"{where}: the file is empty")
     try:
-        parts = outline(data)
+        parts = outline(buffer.data)
         proto = onnx.ModelProto.FromString(parts.light)
         check_model(proto)
-        weights = dict(_weights(proto.graph, data, parts.regions, external))
+        weights = dict(_weights(proto.graph, buffer, parts.regions, external))
         for node in (*proto.graph.node, *(node for function in proto.functions for node in function.node)):
             _check_attributes(node, external)
         model = _deserialize(proto)
@@ -98,7 +97,7 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
 
 
 def _weights(
-    graph: onnx.GraphProto, data: Any, regions: dict[int, tuple[int, int]], external: External
+    graph: onnx.GraphProto, file: Buffer, regions: dict[int, tuple[int, int]], external: External
 ) -> Iterator[tuple[str, ir.TensorProtocol]]:
     """Yield name and tensor of each initializer of the main graph whose data lies outside the parsed message."""
     for index, tensor in enumerate(graph.initializer):
@@ -107,17 +106,17 @@ def _weights(
         elif index in regions:
             offset, length = regions[index]
             dtype = check_tensor(tensor, length)
-            buffer = data
+            buffer = file
         else:
             check_tensor(tensor)
             continue
         if dtype.bitwidth < 8:
-            tensor.raw_data = bytes(buffer[offset : offset + byte_size(tensor.dims, dtype)])
+            tensor.raw_data = bytes(buffer.data[offset : offset + byte_size(tensor.dims, dtype)])
         else:
             yield tensor.name, mapped_tensor(buffer, offset, dtype, tuple(tensor.dims), tensor.name)
 
 
-def _external(tensor: onnx.TensorProto, external: External) -> tuple[ir.DataType, Any, int]:
+def _external(tensor: onnx.TensorProto, external: External) -> tuple[ir.DataType, Buffer, int]:
     """Find a tensor's external data, and let the tensor forget that it was external."""
     if tensor.data_type == onnx.TensorProto.STRING:
         raise ModelError(f"tensor {tensor.name!r}: strings cannot be external data")
@@ -144,7 +143,7 @@ def _check_attributes(node: onnx.NodeProto, external: External) -> None:
         for tensor in (*held, *(tensor for graph in graphs for tensor in graph.initializer)):
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 dtype, buffer, offset = _external(tensor, external)
-                tensor.raw_data = bytes(buffer[offset : offset + byte_size(tensor.dims, dtype)])
+                tensor.raw_data = bytes(buffer.data[offset : offset + byte_size(tensor.dims, dtype)])
             check_tensor(tensor)
         for graph in graphs:
             for inner in graph.node:

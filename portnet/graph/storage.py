@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import stat
@@ -15,7 +14,7 @@ import onnx_ir as ir
 
 from portnet.errors import ModelError
 
-__all__ = ["External", "byte_size", "map_file", "mapped_tensor", "open_contained", "roots_of"]
+__all__ = ["Buffer", "External", "byte_size", "map_file", "mapped_tensor", "open_contained", "roots_of"]
 
 
 def roots_of(path: Path) -> tuple[Path, ...]:
@@ -62,15 +61,38 @@ def _open_regular(target: Path, location: str) -> IO[bytes]:
     return os.fdopen(descriptor, "rb")
 
 
-def map_file(file: IO[bytes]) -> Any:
+class Buffer:
+    """Bytes that tensors are views of: those of a file, memory-mapped, or given ones.
+
+    Of a mapped file, about one tensor at a time takes memory: when the next is read, the pages of the one before
+    are given back. A view of them stays valid, and reads them from the file again.
+
+    Args:
+        data: bytes, or a memory map.
+    """
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+        self._last = (0, 0)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def read(self, offset: int, size: int) -> Any:
+        """Return ``data``, of which ``size`` bytes from ``offset`` are about to be read."""
+        if isinstance(self.data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            start, length = self._last
+            begin = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+            if start + length > begin:
+                self.data.madvise(mmap.MADV_DONTNEED, begin, start + length - begin)
+            self._last = (offset, size)
+        return self.data
+
+
+def map_file(file: IO[bytes]) -> Buffer:
     """Return the contents of an open file as a read-only memory map (empty bytes for an empty file)."""
     size = os.fstat(file.fileno()).st_size
-    if not size:
-        return b""
-    mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
-    with contextlib.suppress(AttributeError, OSError):
-        mapping.madvise(mmap.MADV_SEQUENTIAL)
-    return mapping
+    return Buffer(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b"")
 
 
 def byte_size(dims: Iterable[int], dtype: ir.DataType) -> int:
@@ -81,11 +103,11 @@ def byte_size(dims: Iterable[int], dtype: ir.DataType) -> int:
     return -(-count * dtype.bitwidth // 8)
 
 
-def mapped_tensor(buffer: Any, offset: int, dtype: ir.DataType, dims: tuple[int, ...], name: str) -> ir.LazyTensor:
+def mapped_tensor(buffer: Buffer, offset: int, dtype: ir.DataType, dims: tuple[int, ...], name: str) -> ir.LazyTensor:
     """Return a tensor that reads ``buffer`` when it is asked, without keeping what it read.
 
     Args:
-        buffer: bytes or a memory map that holds the tensor's little-endian raw data.
+        buffer: holds the tensor's little-endian raw data.
         offset: where it begins, in bytes.
         dtype: element type, one byte or more an entry.
         dims: shape.
@@ -93,9 +115,9 @@ def mapped_tensor(buffer: Any, offset: int, dtype: ir.DataType, dims: tuple[int,
     """
 
     def read() -> ir.Tensor:
-        kind = dtype.numpy()
-        count = byte_size(dims, dtype) // kind.itemsize
-        array = np.frombuffer(buffer, kind.newbyteorder("<") if kind.kind in "iuf" else kind, count, offset)
+        kind, size = dtype.numpy(), byte_size(dims, dtype)
+        little = kind.newbyteorder("<") if kind.kind in "iuf" else kind
+        array = np.frombuffer(buffer.read(offset, size), little, size // kind.itemsize, offset)
         return ir.Tensor(np.require(array, requirements="A").reshape(dims), dtype=dtype, name=name)
 
     return ir.LazyTensor(read, dtype, ir.Shape(dims), name=name)
@@ -109,9 +131,10 @@ class External:
     """
 
     def __init__(self, roots: tuple[Path, ...] = ()) -> None:
-        self._roots, self._maps = roots, {}  # type: tuple[Path, ...], dict[str, Any]
+        self._roots = roots
+        self._maps: dict[str, Buffer] = {}
 
-    def region(self, entries: dict[str, str], size: int, name: str) -> tuple[Any, int]:
+    def region(self, entries: dict[str, str], size: int, name: str) -> tuple[Buffer, int]:
         """Return the buffer and offset of one tensor's data.
 
         Args:

@@ -6,8 +6,6 @@ import math
 import warnings
 
 import numpy as np
-import onnx
-import onnx.reference
 import onnx_ir as ir
 
 from portnet.graph.parameters import Role, roles
@@ -115,12 +113,14 @@ def _bytes(value: ir.Value) -> float:
 
 def _run(node: ir.Node, opset: int) -> list[np.ndarray] | None:
     """Run one node; None where the reference cannot, or gives another type than the standard says."""
+    from onnx.reference import ReferenceEvaluator  # takes a quarter of a second, and most networks fold nothing
+
     proto = ir.serde.serialize_node(node)
     feeds = {value.name: value.const_value.numpy() for value in node.inputs if value is not None}  # type: ignore[union-attr]
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            results = onnx.reference.ReferenceEvaluator(proto, opsets={"": opset}).run(None, feeds)
+            results = ReferenceEvaluator(proto, opsets={"": opset}).run(None, feeds)
     except Exception:  # the reference raises whatever numpy raises; the node then stays as it is
         return None
     arrays = [np.asarray(result) for result in results]
