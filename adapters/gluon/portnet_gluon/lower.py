@@ -123,7 +123,7 @@ class GluonLowering(Lowering[Symbol]):
     def _lower_node(self, node: ir.Node, index: int) -> None:
         if node.outputs and all(map(_is_empty, node.outputs)):
             # nothing to compute, and several operators fail on empty results
-            self.values.update({value: _empty(value) for value in node.outputs})
+            self.values.update({value: _zeros(tuple(self.sizes(value)), self.dtype(value)) for value in node.outputs})
             return
         with _NodeNames(node.name or f"{node.op_type}_{index}"):
             super()._lower_node(node, index)
@@ -257,10 +257,6 @@ def _zeros(shape: tuple[int, ...], dtype: str) -> Symbol:
 def _is_empty(value: ir.Value) -> bool:
     shape = Lowering.static_shape(value)
     return value.dtype is not None and shape is not None and None not in shape and 0 in shape
-
-
-def _empty(value: ir.Value) -> Symbol:
-    return _zeros(tuple(value.shape), carried(_numpy_name(value)))  # type: ignore[arg-type]
 
 
 def _numpy_name(value: ir.Value) -> str:

@@ -4,6 +4,7 @@ from portnet_gluon.ops import (
     activation,
     convolution,
     elementwise,
+    fourier,
     index,
     linear,
     normalization,
@@ -12,6 +13,7 @@ from portnet_gluon.ops import (
     recurrent,
     reduction,
     resize,
+    sampling,
     shape,
 )
 from portnet_gluon.ops.registry import TABLE
@@ -21,6 +23,7 @@ __all__ = [
     "activation",
     "convolution",
     "elementwise",
+    "fourier",
     "index",
     "linear",
     "normalization",
@@ -29,5 +32,6 @@ __all__ = [
     "recurrent",
     "reduction",
     "resize",
+    "sampling",
     "shape",
 ]

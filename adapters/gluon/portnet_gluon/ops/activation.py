@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from portnet.graph.lowering import NodeView
@@ -88,7 +89,16 @@ def hard_sigmoid(walk: Any, node: NodeView) -> Symbol:
 def softmax(walk: Any, node: NodeView) -> Symbol:
     """Softmax or its logarithm over one axis."""
     function = mx.sym.softmax if node.op == "Softmax" else mx.sym.log_softmax
-    return function(walk.value(node.required(0)), axis=node["axis"], name=node.name)
+    x, value = walk.value(node.required(0)), node.required(0)
+    if walk.rank(value) <= _MOST_AXES:
+        return function(x, axis=node["axis"], name=node.name)
+    sizes, axis = walk.sizes(value), walk.axis(node, walk.rank(value))
+    folded = mx.sym.reshape(x, shape=(math.prod(sizes[:axis]), sizes[axis], -1))
+    return mx.sym.reshape(function(folded, axis=1), shape=sizes, name=node.name)
+
+
+# of oneDNN's softmax
+_MOST_AXES = 5
 
 
 @op("Clip")

@@ -36,6 +36,11 @@ class Axis:
     roi: tuple[float, float] = (0.0, 1.0)
 
     @property
+    def length(self) -> float:
+        """The new size before it is rounded down, which the standard's formulas take."""
+        return self.scale * self.size
+
+    @property
     def is_identity(self) -> bool:
         """Whether nothing changes."""
         return self.size == self.target and self.scale == 1 and self.roi == (0.0, 1.0)
@@ -44,13 +49,13 @@ class Axis:
 # coordinate_transformation_mode -> coordinate in the input of each new place
 _COORDINATES: dict[str, Callable[[Axis, np.ndarray], np.ndarray]] = {
     "half_pixel": lambda a, x: (x + 0.5) / a.scale - 0.5,
-    "half_pixel_symmetric": lambda a, x: a.size / 2 * (1 - a.target / (a.scale * a.size)) + (x + 0.5) / a.scale - 0.5,
-    "pytorch_half_pixel": lambda a, x: (x + 0.5) / a.scale - 0.5 if a.target > 1 else 0 * x,
-    "align_corners": lambda a, x: x * (a.size - 1) / max(a.target - 1, 1),
+    "half_pixel_symmetric": lambda a, x: a.size / 2 * (1 - a.target / a.length) + (x + 0.5) / a.scale - 0.5,
+    "pytorch_half_pixel": lambda a, x: (x + 0.5) / a.scale - 0.5 if a.length > 1 else 0 * x,
+    "align_corners": lambda a, x: x * (a.size - 1) / (a.length - 1) if a.length != 1 else 0 * x,
     "asymmetric": lambda a, x: x / a.scale,
     "tf_crop_and_resize": lambda a, x: (
-        a.roi[0] * (a.size - 1) + x * (a.roi[1] - a.roi[0]) * (a.size - 1) / (a.target - 1)
-        if a.target > 1
+        a.roi[0] * (a.size - 1) + x * (a.roi[1] - a.roi[0]) * (a.size - 1) / (a.length - 1)
+        if a.length > 1
         else 0 * x + 0.5 * sum(a.roi) * (a.size - 1)
     ),
 }

@@ -103,17 +103,27 @@ def split(walk: Any, node: NodeView) -> list[Symbol]:
     """Slices along one axis; sizes given, or equal with a smaller last one."""
     value = node.required(0)
     axis = walk.axis(node, walk.rank(value))
-    if node.input(1) is not None:
-        sizes = walk.host_ints(node.required(1))
-    else:
-        total, count = walk.static_shape(value)[axis], len(node.outputs)
-        if total is None:
-            raise walk.unsupported(f"axis: got {axis}, whose size is free")
-        chunk = -(-total // count)
-        sizes = [min(chunk, total - chunk * i) for i in range(count)]
+    sizes = _equal_parts(walk, node, axis) if node.input(1) is None else walk.host_ints(node.required(1))
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
     x = walk.value(value)
-    return [mx.sym.slice_axis(x, axis=axis, begin=end - size, end=end) for end, size in zip(ends, sizes, strict=True)]
+    return [
+        mx.sym.slice_axis(x, axis=axis, begin=end - size, end=end) if size else _nothing(walk, value, axis)
+        for end, size in zip(ends, sizes, strict=True)
+    ]
+
+
+def _equal_parts(walk: Any, node: NodeView, axis: int) -> list[int]:
+    total, count = walk.static_shape(node.required(0))[axis], len(node.outputs)
+    if total is None:
+        raise walk.unsupported(f"axis: got {axis}, whose size is free")
+    chunk = -(-total // count)
+    return [min(chunk, total - chunk * i) for i in range(count)]
+
+
+def _nothing(walk: Any, value: Any, axis: int) -> Symbol:
+    """Return no elements of ``value`` along an axis."""
+    sizes = walk.sizes(value)
+    return numpy_op("zeros", shape=[*sizes[:axis], 0, *sizes[axis + 1 :]], dtype=walk.dtype(value))
 
 
 @op("Slice")
@@ -148,8 +158,8 @@ def expand(walk: Any, node: NodeView) -> Symbol:
     if sizes is None:
         raise walk.unsupported("shape: its length is unknown")
     added = len(sizes) - rank
-    if added:
-        x = mx.sym.reshape(x, shape=[1] * added + [-2] if rank else [1] * added)
+    for _ in range(added):
+        x = mx.sym.expand_dims(x, axis=0)
     if None in sizes:
         wanted = walk.host_dims(node.required(1))
         own = [1] * added + list(walk.static_shape(node.required(0)))
@@ -201,9 +211,12 @@ def _padded(walk: Any, node: NodeView, x: Symbol, width: tuple[tuple[int, int], 
 
 @op("Tile")
 def tile(walk: Any, node: NodeView) -> Symbol:
-    """numpy's tile."""
-    reps = walk.host_ints(node.required(1))
-    return numpy_op("tile", walk.value(node.required(0)), reps=reps, name=node.name)
+    """numpy's tile, one axis after the other: its kernel takes few axes at once."""
+    reps, x = walk.host_ints(node.required(1)), walk.value(node.required(0))
+    for axis, count in enumerate(reps):
+        if count != 1:
+            x = numpy_op("tile", x, reps=[1] * axis + [count] + [1] * (len(reps) - axis - 1))
+    return mx.sym.identity(x, name=node.name)
 
 
 @op("ConstantOfShape")

@@ -104,7 +104,7 @@ def pad(x: Symbol, begin: list[int], end: list[int], value: float = 0.0) -> Symb
         width = [0, 0, 0, 0, *(n for pair in zip(before, after, strict=True) for n in pair)]
         return mx.sym.Pad(x, mode="constant", pad_width=width, constant_value=value)
     pairs = ((0, 0), (0, 0), *zip(before, after, strict=True))
-    return numpy_op("pad", x, pad_width=pairs, mode="constant", constant_values=value)
+    return numpy_op("pad", x, pad_width=pairs, mode="constant", constant_value=value)
 
 
 def lowest(dtype: str) -> float:
