@@ -1,8 +1,8 @@
 """Canonical form: the small trainable form that every engine lowers.
 
 Any valid graph, of any opset, becomes one whose nodes mean what the newest version of their op means, without
-model-local functions, Constant nodes, Identities, foldable arithmetic or ops that an engine lacks and the standard
-can express in others. Weights keep their names and are shared with the original, not copied.
+model-local functions, Constant nodes, Identities, foldable arithmetic, onnxruntime's own ops, or ops that an engine
+lacks and the standard can express in others. Weights keep their names and are shared with the original, not copied.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from portnet.errors import ModelError, PortNetError
+from portnet.graph.contrib import expand_contrib
 from portnet.graph.functions import expand_functions
 from portnet.graph.passes.bias import remove_zero_biases
 from portnet.graph.passes.branches import inline_ifs, unroll_loops
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["canonical"]
 
-# an If inside a Loop inside an If unfolds one level a round
+# an If inside a Loop inside an If unfolds one level a round; so does an op whose rule needs the rank of another's
 MAX_ROUNDS = 8
 # upgrading nodes older than this takes their ranks or types into account
 RANKLESS_OPSET = 13
@@ -71,6 +72,10 @@ def _rewrite(model: ir.Model, supports: frozenset[str] | None, keep: frozenset[s
     unroll = supports is not None and "Loop" not in supports
     _flatten(model)
     _modernise(model)
+    for _ in range(MAX_ROUNDS):
+        if not expand_contrib(model, supports or frozenset()):
+            break
+        infer_shapes(model)
     _simplify(model, keep, unroll)
     if supports is not None and expand_functions(model, supports):
         infer_shapes(model)

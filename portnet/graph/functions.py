@@ -36,25 +36,28 @@ def expand_functions(model: ir.Model, supports: frozenset[str]) -> int:
     Ensures: no op outside ``supports`` is left that has a body.
 
     Returns:
-        How many nodes were expanded.
+        How many nodes took the place of others.
 
     Raises:
         ModelError: more nodes than `MAX_NODES`.
     """
     editor, pending, count = Editor(model), list(every_node(model.graph)), 0
     for _ in range(MAX_DEPTH):
-        bodies = [(node, function_body(node, model)) for node in pending if op_name(node) not in supports]
-        found = [(node, body) for node, body in bodies if body is not None]
-        if not found:
+        lacking = [node for node in pending if op_name(node) not in supports]
+        pending = [new for node in lacking for new in _expand(node, editor)]
+        if not pending:
             return count
-        if sum(len(body) for _, body in found) > MAX_NODES:
+        count += len(pending)
+        if count > MAX_NODES:
             raise ModelError(f"the standard's function bodies unfold to more than {MAX_NODES:,} nodes")
-        pending = [new for node, body in found for new in _expand(node, body, editor)]
-        count += len(found)
     return count
 
 
-def _expand(node: ir.Node, body: ir.Function, editor: Editor) -> list[ir.Node]:
+def _expand(node: ir.Node, editor: Editor) -> list[ir.Node]:
+    """Replace a node by its body and return the nodes of that, or nothing where it has none."""
+    body = function_body(node, editor.model)
+    if body is None:
+        return []
     model = editor.model
     version = body.opset_imports.get("", model.opset_imports[""])
     model.graph.opset_imports[""] = max(version, model.opset_imports[""])

@@ -64,7 +64,17 @@ PLACES: dict[str, dict[int, Role]] = {
     "RNN": {1: Role.WEIGHT, 2: Role.WEIGHT, 3: Role.BIAS},
     "GRU": {1: Role.WEIGHT, 2: Role.WEIGHT, 3: Role.BIAS},
     "LSTM": _RECURRENT,
+    # onnxruntime's own
+    "FusedConv": {1: Role.WEIGHT, 2: Role.BIAS},
+    "FusedGemm": {0: Role.WEIGHT, 1: Role.WEIGHT, 2: Role.BIAS},
+    "FusedMatMul": {0: Role.WEIGHT, 1: Role.WEIGHT},
+    "BiasGelu": {1: Role.BIAS},
+    "FastGelu": {1: Role.BIAS},
+    "SkipLayerNormalization": {2: Role.NORM_SCALE, 3: Role.NORM_BIAS, 4: Role.BIAS},
+    "SimplifiedLayerNormalization": {1: Role.NORM_SCALE},
+    "SkipSimplifiedLayerNormalization": {2: Role.NORM_SCALE, 3: Role.BIAS},
 }
+_DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
 
 # ops whose output holds the same numbers in another place, shape or float type
 LAYOUT_OPS = frozenset(
@@ -134,7 +144,7 @@ def _role_of_uses(value: ir.Value, is_fixed: bool, seen: set[ir.Value]) -> Role:
 
 
 def _place(node: ir.Node, index: int, is_fixed: bool, seen: set[ir.Value]) -> Role:
-    if node.domain not in ("", "ai.onnx"):
+    if node.domain not in _DOMAINS:
         return Role.CONSTANT
     role = PLACES.get(node.op_type, {}).get(index)
     if role is not None:

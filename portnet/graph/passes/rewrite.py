@@ -139,11 +139,15 @@ class Site:
     Args:
         node: the node to rewrite.
         editor: the editor of its model.
+
+    Attributes:
+        added: the nodes added so far, in order.
     """
 
     def __init__(self, node: ir.Node, editor: Editor) -> None:
         self.node, self.editor = node, editor
         self.name = node.name or node.op_type
+        self.added: list[ir.Node] = []
         self._unnamed: set[ir.Value] = set()
 
     @property
@@ -165,6 +169,7 @@ class Site:
     def insert(self, nodes: Sequence[ir.Node]) -> None:
         """Add nodes before the node; their outputs may take the names of the node's."""
         self.graph.insert_before(self.node, nodes)
+        self.added.extend(nodes)
         self._unnamed.update(output for node in nodes for output in node.outputs)
 
     def constant(self, array: Any, hint: str) -> ir.Value:

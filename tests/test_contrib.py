@@ -1,0 +1,128 @@
+"""onnxruntime's own ops, said in standard ops: onnxruntime itself is the oracle."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnxruntime
+import pytest
+
+from portnet.graph.model import Model
+
+SCALES = "float sa = {0.1}, float sb = {0.2}, float sy = {0.3}, uint8 za = {3}, uint8 zb = {5}, uint8 zy = {7}"
+# name: inputs, initializers, body
+CASES = {
+    "Gelu": ("float[2,4] x", "", "y = com.microsoft.Gelu(x)"),
+    "BiasGelu": ("float[2,4] x", "float[4] b = {1,2,3,4}", "y = com.microsoft.BiasGelu(x, b)"),
+    "FastGelu": ("float[2,4] x", "float[4] b = {1,2,3,4}", "y = com.microsoft.FastGelu(x, b)"),
+    "QuickGelu": ("float[2,4] x", "", "y = com.microsoft.QuickGelu<alpha = 1.5>(x)"),
+    "FusedConv": (
+        "float[1,1,4,4] x",
+        "float[1,1,2,2] w = {1,2,3,4}, float[1] b = {-1}",
+        'y = com.microsoft.FusedConv<activation = "LeakyRelu", activation_params = [0.3], pads = [1,0,0,1]>(x, w, b)',
+    ),
+    "FusedGemm": (
+        "float[2,4] x",
+        "float[3,4] w = {1,2,3,4,5,6,7,8,9,1,2,3}, float[3] b = {1,2,3}",
+        'y = com.microsoft.FusedGemm<activation = "Relu", transB = 1>(x, w, b)',
+    ),
+    "FusedMatMul": (
+        "float[2,3,4] x",
+        "",
+        "y = com.microsoft.FusedMatMul<alpha = 0.5, transB = 1>(x, x)",
+    ),
+    "SkipLayerNormalization": (
+        "float[1,2,4] x, float[1,2,4] s",
+        "float[4] g = {1,2,3,4}, float[4] b = {4,3,2,1}",
+        "y, , , z = com.microsoft.SkipLayerNormalization<epsilon = 0.001>(x, s, g, b)",
+    ),
+    "SkipSimplifiedLayerNormalization": (
+        "float[1,2,4] x, float[1,2,4] s",
+        "float[4] g = {1,2,3,4}",
+        "y = com.microsoft.SkipSimplifiedLayerNormalization<epsilon = 0.001>(x, s, g)",
+    ),
+    "SimplifiedLayerNormalization": (
+        "float[2,4] x",
+        "float[4] g = {1,2,3,4}",
+        "y = SimplifiedLayerNormalization<epsilon = 0.001, axis = -1>(x, g)",
+    ),
+    "QLinearAdd": ("uint8[2,4] x", SCALES, "y = com.microsoft.QLinearAdd(x, sa, za, x, sb, zb, sy, zy)"),
+    "QLinearMul": ("uint8[2,4] x", SCALES, "y = com.microsoft.QLinearMul(x, sa, za, x, sb, zb, sy, zy)"),
+    "QLinearSigmoid": ("uint8[2,4] x", SCALES, "y = com.microsoft.QLinearSigmoid(x, sa, za, sy, zy)"),
+    "QLinearGlobalAveragePool": (
+        "uint8[1,2,3,3] x",
+        SCALES,
+        "y = com.microsoft.QLinearGlobalAveragePool(x, sa, za, sy, zy)",
+    ),
+    "QLinearConcat": (
+        "uint8[2,4] x",
+        SCALES,
+        "y = com.microsoft.QLinearConcat<axis = 1>(sy, zy, x, sa, za, x, sb, zb)",
+    ),
+    "DynamicQuantizeMatMul": (
+        "float[2,4] x",
+        "uint8[4,2] w = {1,2,3,4,5,6,7,8}, float s = {0.1}, uint8 z = {3}",
+        "y = com.microsoft.DynamicQuantizeMatMul(x, w, s, z)",
+    ),
+    "MatMulIntegerToFloat": (
+        "uint8[2,4] x",
+        "uint8[4,2] w = {1,2,3,4,5,6,7,8}, float s = {0.1}, float t = {0.2}, uint8 z = {3}, float[2] b = {1,2}",
+        "y = com.microsoft.MatMulIntegerToFloat(x, w, s, t, z, z, b)",
+    ),
+    "ExpandDims": ("float[2,4] x", "int32 a = {1}", "y = com.microsoft.ExpandDims(x, a)"),
+}
+
+
+def run(proto: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, feeds)
+
+
+def parse(inputs: str, initializers: str, body: str) -> onnx.ModelProto:
+    imports = 'ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]'
+    outputs = "float y, float z" if " z =" in body else "float y"
+    proto = onnx.parser.parse_model(f"<{imports}> g ({inputs}) => ({outputs}) <{initializers}> {{ {body} }}")
+    for output in proto.graph.output:
+        output.ClearField("type")
+    return proto
+
+
+def random_inputs(proto: onnx.ModelProto) -> dict[str, np.ndarray]:
+    rng, feeds = np.random.default_rng(0), {}
+    for value in proto.graph.input:
+        tensor = value.type.tensor_type
+        array = rng.uniform(-2, 2, [dim.dim_value for dim in tensor.shape.dim])
+        feeds[value.name] = (array * 60 + 128 if tensor.elem_type == onnx.TensorProto.UINT8 else array).astype(
+            onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        )
+    return feeds
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_standard_ops_compute_the_same(name):
+    proto = parse(*CASES[name])
+    model = Model.from_bytes(proto.SerializeToString()).canonical()
+    assert all(node.domain == "" and node.op_type != "SimplifiedLayerNormalization" for node in model.ir.graph)
+    feeds = random_inputs(proto)
+    for before, after in zip(run(proto, feeds), run(onnx.ModelProto.FromString(model.to_bytes()), feeds), strict=True):
+        assert before.dtype == after.dtype
+        # a quantized result may be rounded to its neighbour
+        np.testing.assert_allclose(after, before, rtol=1e-4, atol=1 if before.dtype == np.uint8 else 1e-5)
+
+
+def test_fused_weights_are_parameters():
+    model = Model.from_bytes(parse(*CASES["FusedConv"]).SerializeToString())
+    assert model.parameter_count == model.canonical().parameter_count == 5
+
+
+def test_what_the_engine_has_stays():
+    proto = parse(*CASES["Gelu"])
+    model = Model.from_bytes(proto.SerializeToString()).canonical(frozenset({"com.microsoft.Gelu"}))
+    assert [node.domain for node in model.ir.graph] == ["com.microsoft"]
+
+
+def test_what_standard_ops_cannot_say_stays():
+    proto = parse("float[2,3,4] x", "", "y = com.microsoft.FusedMatMul<transBatchA = 1>(x, x)")
+    model = Model.from_bytes(proto.SerializeToString()).canonical()
+    assert [node.op_type for node in model.ir.graph] == ["FusedMatMul"]
