@@ -106,12 +106,12 @@ def _lift(model: ir.Model) -> None:
 
 def _modernise(model: ir.Model) -> None:
     """Bring every node to the newest semantics, and know every shape."""
-    check_signatures(model)
+    check_signatures(model, upgraded=False)
     if model.opset_imports.get("", 1) < RANKLESS_OPSET:
         infer_shapes(model)
     upgrade(model)
     stamp(model)
-    check_signatures(model)
+    check_signatures(model, upgraded=True)
     infer_shapes(model)
 
 

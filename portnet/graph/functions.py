@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import onnx
 import onnx.defs
@@ -76,6 +77,10 @@ def _inside(node: ir.Node) -> list[ir.Node]:
     return [inner for graph in subgraphs(node) for inner in every_node(graph)]
 
 
+# onnx's type stubs lack what a schema says of its body
+_Schema = Any
+
+
 def function_body(node: ir.Node, model: ir.Model) -> ir.Function | None:
     """Return the standard's function body for a node, or None where it has none.
 
@@ -86,15 +91,15 @@ def function_body(node: ir.Node, model: ir.Model) -> ir.Function | None:
     opset = model.opset_imports.get(node.domain, 1)
     for schema in _schemas(node.domain, node.op_type, opset):
         if schema.has_function:
-            return _defaults_filled(node, schema, _plain_body(node.domain, node.op_type, schema.since_version))
+            return _instantiable(node, schema, _plain_body(node.domain, node.op_type, schema.since_version))
         if schema.has_context_dependent_function:
             proto = _contextual_body(node, schema)
             if proto is not None:
-                return _defaults_filled(node, schema, proto)
+                return _instantiable(node, schema, proto)
     return None
 
 
-def _schemas(domain: str, op_type: str, opset: int) -> list[onnx.defs.OpSchema]:
+def _schemas(domain: str, op_type: str, opset: int) -> list[_Schema]:
     """Return the op's schema as of ``opset``, and the newest one, which may have gained a body since."""
     newest = onnx.defs.onnx_opset_version() if domain == "" else opset
     return [
@@ -106,13 +111,13 @@ def _schemas(domain: str, op_type: str, opset: int) -> list[onnx.defs.OpSchema]:
 
 @functools.cache
 def _plain_body(domain: str, op_type: str, since: int) -> onnx.FunctionProto:
-    schema = onnx.defs.get_schema(op_type, since, domain)
+    schema: _Schema = onnx.defs.get_schema(op_type, since, domain)
     proto = onnx.FunctionProto()
     proto.ParseFromString(schema.get_function_with_opset_version(max(schema.function_opset_versions)))
     return proto
 
 
-def _contextual_body(node: ir.Node, schema: onnx.defs.OpSchema) -> onnx.FunctionProto | None:
+def _contextual_body(node: ir.Node, schema: _Schema) -> onnx.FunctionProto | None:
     version = max(schema.context_dependent_function_opset_versions)
     types = [proto.SerializeToString() for proto in input_types(node)]
     data = schema.get_context_dependent_function_with_opset_version(
@@ -123,7 +128,7 @@ def _contextual_body(node: ir.Node, schema: onnx.defs.OpSchema) -> onnx.Function
     return proto if proto.node else None
 
 
-def _defaults_filled(node: ir.Node, schema: onnx.defs.OpSchema, proto: onnx.FunctionProto) -> ir.Function:
+def _instantiable(node: ir.Node, schema: _Schema, proto: onnx.FunctionProto) -> ir.Function:
     """Return the body, with the schema's defaults written on the node for the body's references to find.
 
     A body may leave out outputs that the node does not ask for: they become inputs that nobody gives.

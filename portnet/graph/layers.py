@@ -6,9 +6,10 @@ Layer 1 is the input, then comes one layer a node, in the order they run: the nu
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import onnx_ir as ir
 
 from portnet.graph.parameters import Role
 
@@ -58,21 +59,21 @@ def layers(model: Model) -> list[Layer]:
     result = [Layer(1, first, "Input", "", (), first)]
     seen: set[str] = set()
     for node in model.ir.graph:
-        own = []
-        for value in node.inputs:
-            if value is None or value.name not in initializers or value.name in seen:
-                continue
-            seen.add(value.name)
-            shape = initializers[value.name].shape
-            own.append((value.name, roles[value.name], math.prod(int(n) for n in shape or ())))
+        names = [value.name or "" for value in node.inputs if value is not None]
+        own = [name for name in dict.fromkeys(names) if name in initializers and name not in seen]
+        seen.update(own)
         result.append(
             Layer(
                 index=len(result) + 1,
                 name=node.name or f"{node.op_type}_{len(result)}",
                 op=node.op_type,
                 stage=node.metadata_props.get(STAGE_MARK, ""),
-                initializers=tuple(own),
+                initializers=tuple((name, roles[name], _size(initializers[name])) for name in own),
                 output=(node.outputs[0].name or "") if node.outputs else "",
             )
         )
     return result
+
+
+def _size(value: ir.Value) -> int:
+    return 0 if value.const_value is None else value.const_value.size

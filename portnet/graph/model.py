@@ -172,11 +172,9 @@ class Model:
     @property
     def parameter_count(self) -> int:
         """Count of trainable scalars: weights and biases, without statistics and constants."""
-        return sum(
-            self.ir.graph.initializers[name].const_value.size  # type: ignore[union-attr]
-            for name, role in self.roles.items()
-            if role.trainable
-        )
+        initializers = self.ir.graph.initializers
+        tensors = [initializers[name].const_value for name, role in self.roles.items() if role.trainable]
+        return sum(tensor.size for tensor in tensors if tensor is not None)
 
     @property
     def layers(self) -> list[Layer]:
@@ -219,16 +217,18 @@ class Model:
             if name not in initializers:
                 raise WeightsError(f"weights: the network {self.name!r} has no initializer named {name!r}")
             old = initializers[name].const_value
-            expected = tuple(int(n) for n in old.shape)  # type: ignore[union-attr]
+            if old is None:
+                raise ModelError(f"initializer {name!r} has no data")
+            expected = old.shape.numpy()
             if tuple(array.shape) != expected:
                 raise WeightsError(
                     f"weights: {name!r} got shape {tuple(array.shape)}, expected {expected} for network {self.name!r}"
                 )
-            dtype = old.dtype.numpy()  # type: ignore[union-attr]
+            dtype = old.dtype.numpy()
             initializers[name].const_value = ir.Tensor(
                 np.asarray(array, dtype=dtype, order="C"),
                 name=name,
-                dtype=old.dtype,  # type: ignore[union-attr]
+                dtype=old.dtype,
             )
         return copy
 

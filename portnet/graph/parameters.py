@@ -116,7 +116,7 @@ def roles(model: ir.Model) -> dict[str, Role]:
 
 
 def _role(value: ir.Value) -> Role:
-    pinned = value.metadata_props.get(ROLE_MARK)
+    pinned = value.metadata_props.get(ROLE_MARK, "")
     if pinned in Role.__members__:
         return Role[pinned]
     if value.dtype not in _FLOATS and (value.const_value is None or value.const_value.dtype not in _FLOATS):
@@ -133,7 +133,7 @@ def _is_learned_elementwise(name: str, tensor: ir.TensorProtocol) -> bool:
     No number is one. A vector is. An array of more axes is one unless an exporter made its name up: then it is a grid
     of anchors or the like, which the exporter folded, and training must not move it.
     """
-    long_axes = sum(int(n) > 1 for n in tensor.shape)
+    long_axes = sum(n > 1 for n in tensor.shape.numpy())
     return long_axes == 1 or (long_axes > 1 and _MADE_UP.search(name) is None)
 
 
@@ -160,4 +160,4 @@ def _place(node: ir.Node, index: int, is_fixed: bool, seen: set[ir.Value]) -> Ro
 def _moves_floats(node: ir.Node, index: int) -> bool:
     if node.op_type not in LAYOUT_OPS or (index > 0 and node.op_type != "Concat"):
         return False
-    return node.op_type != "Cast" or node.attributes.get_int("to", 0) in {int(dtype) for dtype in _FLOATS}
+    return node.op_type != "Cast" or node.attributes.get_int("to", 0) in {dtype.value for dtype in _FLOATS}

@@ -87,7 +87,9 @@ def _check_unique(names: Sequence[str], what: str) -> None:
         seen.add(name)
 
 
-def _check_outputs(names: Sequence[str], nodes: Sequence[onnx.NodeProto], given: set[str] | frozenset[str], where: str):
+def _check_outputs(
+    names: Sequence[str], nodes: Sequence[onnx.NodeProto], given: set[str] | frozenset[str], where: str
+) -> None:
     written = {output for node in nodes for output in node.output}
     for name in names:
         if not name or (name not in written and name not in given):
@@ -112,7 +114,7 @@ def _check_nodes(nodes: Sequence[onnx.NodeProto], given: set[str], outer: frozen
     _check_order(nodes, writers, inside, where)
 
 
-def _check_order(nodes: Sequence[onnx.NodeProto], writers: dict[str, int], known: Sequence[str], where: str) -> None:
+def _check_order(nodes: Sequence[onnx.NodeProto], writers: dict[str, int], known: frozenset[str], where: str) -> None:
     needed: list[set[int]] = []
     for index, node in enumerate(nodes):
         needed.append(set())

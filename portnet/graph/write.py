@@ -153,12 +153,16 @@ def _moved(value: ir.Value, data: IO[bytes], location: str) -> _Entry:
 def _plain(proto: onnx.TensorProto, value: ir.Value) -> _Entry:
     proto.name = value.name or ""
     message = proto.SerializeToString()
-    return len(message), lambda file: file.write(message) and None
+
+    def write(file: IO[bytes]) -> None:
+        file.write(message)
+
+    return len(message), write
 
 
 def _head(value: ir.Value) -> onnx.TensorProto:
     tensor = _tensor_of(value)
-    return onnx.TensorProto(name=value.name, data_type=int(tensor.dtype), dims=[int(n) for n in tensor.shape])
+    return onnx.TensorProto(name=value.name, data_type=int(tensor.dtype), dims=list(tensor.shape.numpy()))
 
 
 def _data(tensor: ir.TensorProtocol) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir as ir
 
@@ -82,6 +84,10 @@ def _stays_true(body: ir.Graph) -> bool:
     return condition is body.inputs[1] or (array is not None and bool(np.all(array)))
 
 
+def _namer(editor: Editor, prefix: str) -> Callable[[str], str]:
+    return lambda name: editor.fresh(f"{prefix}/{name}")
+
+
 def _unroll(node: ir.Node, steps: int, editor: Editor) -> None:
     body, site = node.attributes["body"].as_graph(), Site(node, editor)
     carried, condition = list(node.inputs[2:]), editor.constant(np.array(True), f"{site.name}/condition")
@@ -89,11 +95,8 @@ def _unroll(node: ir.Node, steps: int, editor: Editor) -> None:
     axis = site.ints([0], "axis")
     for step in range(steps):
         index = site.constant(np.int64(step), "step")
-        copier = Copier(
-            dict(zip(body.inputs, [index, condition, *carried], strict=True)),
-            {},
-            lambda name, step=step: editor.fresh(f"{site.name}/{step}/{name}"),
-        )
+        given = dict(zip(body.inputs, [index, condition, *carried], strict=True))
+        copier = Copier(given, {}, _namer(editor, f"{site.name}/{step}"))
         site.insert(copier.nodes(body))
         results = [copier.value(output) for output in body.outputs[1:]]
         carried = results[: len(carried)]

@@ -83,40 +83,45 @@ def _filled(node: ir.Node) -> list[np.ndarray] | None:
 
 
 def _evaluate(node: ir.Node, opset: int, trained: set[str]) -> list[np.ndarray] | None:
-    inputs = [value for value in node.inputs if value is not None]
-    if not all(_is_constant(value, trained) for value in inputs) or not all(out.name for out in node.outputs):
+    tensors = {value.name or "": _constant(value, trained) for value in node.inputs if value is not None}
+    known = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    if len(known) < len(tensors) or not all(output.name for output in node.outputs):
         return None
-    if sum(value.const_value.nbytes for value in inputs) > MAX_BYTES or not _is_bounded(node, opset):  # type: ignore[union-attr]
+    if sum(tensor.nbytes for tensor in known.values()) > MAX_BYTES or not _is_bounded(node, opset):
         return None
-    return _run(node, opset)
+    return _run(node, opset, {name: tensor.numpy() for name, tensor in known.items()})
 
 
-def _is_constant(value: ir.Value, trained: set[str]) -> bool:
-    return value.is_initializer() and value.const_value is not None and value.name not in trained
+def _constant(value: ir.Value, trained: set[str]) -> ir.TensorProtocol | None:
+    return value.const_value if value.is_initializer() and value.name not in trained else None
 
 
 def _is_bounded(node: ir.Node, opset: int) -> bool:
-    """Whether the results are known to be small before they are computed."""
+    """Whether the results are known to be small before they are computed; recorded shapes are not believed."""
     if node.op_type in _SHRINKING:
         return True
+    recorded = [output.shape for output in node.outputs]
     for output in node.outputs:
         output.shape = None
     infer_node(node, opset)
-    return all(_bytes(output) <= MAX_BYTES for output in node.outputs)
+    bounded = all(_bytes(output) <= MAX_BYTES for output in node.outputs)
+    for output, shape in zip(node.outputs, recorded, strict=True):
+        output.shape = output.shape if output.shape is not None else shape
+    return bounded
 
 
 def _bytes(value: ir.Value) -> float:
-    if value.shape is None or value.dtype is None or not all(isinstance(size, int) for size in value.shape):
+    if value.shape is None or value.dtype is None:
         return math.inf
-    return math.prod(value.shape) * max(value.dtype.itemsize, 1)  # type: ignore[arg-type]
+    sizes = [size if isinstance(size, int) else math.inf for size in value.shape]
+    return math.prod(sizes) * max(value.dtype.itemsize, 1)
 
 
-def _run(node: ir.Node, opset: int) -> list[np.ndarray] | None:
+def _run(node: ir.Node, opset: int, feeds: dict[str, np.ndarray]) -> list[np.ndarray] | None:
     """Run one node; None where the reference cannot, or gives another type than the standard says."""
     from onnx.reference import ReferenceEvaluator  # takes a quarter of a second, and most networks fold nothing
 
     proto = ir.serde.serialize_node(node)
-    feeds = {value.name: value.const_value.numpy() for value in node.inputs if value is not None}  # type: ignore[union-attr]
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")

@@ -46,9 +46,8 @@ def _solved(before: ir.Shape | None, after: ir.Shape | None) -> ir.Shape | None:
     left = list((symbols - others).elements())
     if left and count != known:
         return None
-    sizes = list(after)
-    sizes[unknown[0]] = left[0] if left else count // known
-    return ir.Shape(sizes)
+    solved: int | str = left[0] if left else count // known
+    return ir.Shape([solved if index == unknown[0] else size for index, size in enumerate(after)])
 
 
 def _product(sizes: list[int | ir.SymbolicDim]) -> tuple[int, Counter[str]]:

@@ -124,7 +124,7 @@ class Editor:
         """Add a tensor to the main graph as an initializer that is no parameter, and return it."""
         value = ir.Value(
             name=self.fresh(base),
-            shape=ir.Shape(tensor.shape),
+            shape=ir.Shape(tensor.shape.numpy()),
             type=ir.TensorType(tensor.dtype),
             const_value=tensor,
         )

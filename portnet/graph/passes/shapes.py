@@ -123,7 +123,7 @@ def _add_initializer(graph: onnx.GraphProto, value: ir.Value) -> None:
         ir.serde.serialize_tensor_into(graph.initializer.add(), tensor)
         graph.initializer[-1].name = value.name or ""
     elif tensor is not None:
-        value.shape, value.type = ir.Shape(tensor.shape), ir.TensorType(tensor.dtype)
+        value.shape, value.type = ir.Shape(tensor.shape.numpy()), ir.TensorType(tensor.dtype)
     if not value.is_graph_input() and value.type is not None:
         _add_input(graph, value)
 
@@ -181,16 +181,15 @@ def infer_node(node: ir.Node, opset: int) -> None:
     if node.domain != "" or subgraphs(node) or not onnx.defs.has(node.op_type, opset, ""):
         return
     proto = ir.serde.serialize_node(node)
-    types = {v.name: _type_proto(v) for v in node.inputs if v is not None}
-    data = {
-        v.name: ir.serde.serialize_tensor(v.const_value) for v in node.inputs if v is not None and _is_small_constant(v)
-    }
+    known = {value.name or "": value for value in node.inputs if value is not None}
+    types = {name: _type_proto(value) for name, value in known.items()}
+    data = {name: _small_data(value) for name, value in known.items()}
     try:
         found = onnx.shape_inference.infer_node_outputs(
             onnx.defs.get_schema(node.op_type, opset, ""),
             proto,
             types,
-            data,
+            {name: tensor for name, tensor in data.items() if tensor is not None},
             opset_imports=[onnx.helper.make_opsetid("", opset)],
         )
     except _FAILURES:
@@ -211,6 +210,9 @@ def _type_proto(value: ir.Value) -> onnx.TypeProto:
     return ir.serde.serialize_value(value).type
 
 
-def _is_small_constant(value: ir.Value) -> bool:
+def _small_data(value: ir.Value) -> onnx.TensorProto | None:
+    """Return the data of a small constant, or None."""
     tensor = value.const_value
-    return value.is_initializer() and tensor is not None and tensor.nbytes <= SMALL_BYTES
+    if not value.is_initializer() or tensor is None or tensor.nbytes > SMALL_BYTES:
+        return None
+    return ir.serde.serialize_tensor(tensor)

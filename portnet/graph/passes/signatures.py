@@ -41,11 +41,11 @@ _ZERO_IS_UNSET = frozenset({"block_size", "kv_num_heads", "num_heads", "q_num_he
 _SINGLE = onnx.defs.OpSchema.FormalParameterOption.Single
 
 
-def check_signatures(model: ir.Model) -> None:
+def check_signatures(model: ir.Model, *, upgraded: bool) -> None:
     """Check count of inputs and outputs, required attributes, their types and bounds, of nodes the standard knows.
 
-    A node with an attribute that its schema lacks is of another opset than the model says; how many inputs it should
-    have is known once it is upgraded.
+    Before the upgrade, a node with an attribute that its schema lacks is of another opset than the model says, and how
+    many inputs it should have is not known yet.
 
     Requires: pinned versions, or the stamped opset.
     Ensures: what the standard's shape inference and function bodies take for granted.
@@ -57,7 +57,7 @@ def check_signatures(model: ir.Model) -> None:
     for node in every_node(model.graph):
         version = opset if node.version in (None, NEWEST) else node.version
         expected = _expected(node.op_type, version) if node.domain == "" else None  # type: ignore[arg-type]
-        problem = "" if expected is None else _problem(node, expected)
+        problem = "" if expected is None else _problem(node, expected, upgraded)
         if problem:
             raise ModelError(f"node {node.name!r}: {node.op_type} (opset {version}) {problem}")
 
@@ -88,7 +88,7 @@ def _expected(op_type: str, version: int) -> _Expected | None:
     )
 
 
-def _problem(node: ir.Node, expected: _Expected) -> str:
+def _problem(node: ir.Node, expected: _Expected, upgraded: bool) -> str:
     for name, attribute in node.attributes.items():
         if expected.types.get(name, attribute.type) != attribute.type:
             wanted = ir.AttributeType(expected.types[name])
@@ -96,7 +96,7 @@ def _problem(node: ir.Node, expected: _Expected) -> str:
         problem = _bounds_problem(name, attribute)
         if problem:
             return problem
-    if not all(name in expected.types for name in node.attributes):
+    if not upgraded and not all(name in expected.types for name in node.attributes):
         return ""
     lacking = [name for name in expected.required if name not in node.attributes]
     return f"lacks attribute {lacking[0]!r}" if lacking else _arity_problem(node, expected)

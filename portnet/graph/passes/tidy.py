@@ -117,8 +117,9 @@ def _takes_all(node: ir.Node, source: ir.Value) -> bool:
     starts = constant_array(node.inputs[1])
     steps = constant_array(node.inputs[4]) if len(node.inputs) > 4 else np.ones(1)
     dims = static_dims(source)
-    known = dims is not None and None not in dims
-    return known and starts is not None and steps is not None and np.all(steps == 1) and _same_shape(node, source)
+    if dims is None or None in dims or starts is None or steps is None:
+        return False
+    return bool(np.all(steps == 1)) and _same_shape(node, source)
 
 
 _IDENTITIES: dict[str, Callable[[ir.Node, ir.Value], bool]] = {
