@@ -48,7 +48,7 @@ class NumpyLowered(Lowered):
     trainer_class = NumpyTrainer
 
     def __init__(self, model):
-        self.model, self.engine = model, "numpy"
+        self.model, self.engine, self.native = model, "numpy", self
         self.arrays = {name: array.astype(np.float64) for name, array in model.weights().items()}
 
     def run(self, inputs):
