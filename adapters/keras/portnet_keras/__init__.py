@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
-from portnet.adapter import Adapter, Lowered
+from portnet.adapter import Adapter, FileFormat, Lowered, Reloaded
 from portnet.graph.model import Model
 
 __all__ = ["Engine"]
@@ -15,6 +16,11 @@ class Engine(Adapter):
 
     name = "keras"
     framework = "Keras"
+    formats = {  # noqa: RUF012 - declared by the base class
+        "keras": FileFormat((".keras",), "Keras's own file, for training and inference"),
+        "saved_model": FileFormat(("",), "a folder that TensorFlow loads, for inference"),
+        "tflite": FileFormat((".tflite",), "TensorFlow Lite's file, for inference on phones and boards"),
+    }
 
     @property
     def ops(self) -> frozenset[str]:
@@ -41,6 +47,18 @@ class Engine(Adapter):
         from portnet_keras.network import lower
 
         return lower(model, device)
+
+    def write(self, lowered: Lowered, path: Path, form: str) -> list[Path]:
+        """Write a network in one of `formats`; see `portnet_keras.save`."""
+        from portnet_keras.save import write
+
+        return write(lowered, path, form)  # type: ignore[arg-type]
+
+    def reload(self, lowered: Lowered, path: Path, form: str) -> Reloaded:
+        """Read with Keras or TensorFlow what `write` wrote; see `portnet_keras.save`."""
+        from portnet_keras.save import reload
+
+        return reload(lowered, path, form)  # type: ignore[arg-type]
 
     def limit_threads(self, count: int) -> None:
         """Use at most ``count`` threads; TensorFlow accepts it before its first operation only."""

@@ -13,8 +13,9 @@ from portnet.graph.model import Model, Signature
 from portnet_keras.framework import BACKEND, keras, ops, share_gpu_memory
 from portnet_keras.layout import KValue, identity
 from portnet_keras.lower import Binding, KerasLowering
+from portnet_keras.narrow import to_stored
 
-__all__ = ["KerasLowered", "lower"]
+__all__ = ["KerasLowered", "fed", "lower", "read"]
 
 
 def lower(model: Model, device: str) -> KerasLowered:
@@ -53,14 +54,14 @@ class KerasLowered(Lowered):
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Run in inference mode; see `Lowered.run`. The first call compiles, for every batch size."""
-        arrays = [_fed(inputs, port) for port in self.model.inputs] or [np.zeros((), np.float32)]
+        arrays = [fed(inputs, port) for port in self.model.inputs] or [np.zeros((), np.float32)]
         if self._forward is None:
             self._forward = compiled(self.native, self.input_orders)
         with keras.device(self.device.replace("cuda", "gpu")):
             results = self._forward(*arrays)
-        names = [port.name for port in self.model.outputs]
         return {
-            name: _read(result, order) for name, result, order in zip(names, results, self.output_orders, strict=True)
+            port.name: read(result, order, port.dtype)
+            for port, result, order in zip(self.model.outputs, results, self.output_orders, strict=True)
         }
 
     def weights(self) -> dict[str, np.ndarray]:
@@ -135,7 +136,7 @@ def _output(walk: KerasLowering, value: KValue) -> KValue:
     if not isinstance(data, keras.KerasTensor):
         return KValue(walk.symbolic(data), value.order)
     if any(data is made.data for made in walk.inputs_made):
-        data = keras.layers.Identity(name=walk.name("identity"), dtype=data.dtype)(data)
+        data = ops.copy(data)
     return KValue(data, value.order)
 
 
@@ -143,18 +144,26 @@ def _unwrapped(tensors: list[Any]) -> Any:
     return tensors[0] if len(tensors) == 1 else tensors
 
 
-def _fed(inputs: Mapping[str, Any], port: Signature) -> np.ndarray:
+def fed(inputs: Mapping[str, Any], port: Signature) -> np.ndarray:
+    """Return the array for one input, in ONNX's layout.
+
+    Raises:
+        InputError: it is missing, or has another shape.
+    """
     if port.name not in inputs:
         raise InputError(f"run: got inputs {', '.join(inputs)}, expected {port.name!r} among them")
     array = np.asarray(inputs[port.name], np.dtype(port.dtype))
     shape = port.shape or ()
     if array.ndim != len(shape) or any(isinstance(n, int) and n != m for n, m in zip(shape, array.shape, strict=True)):
         raise InputError(f"run: input {port.name!r} got shape {array.shape}, expected {port}")
-    return array
+    return to_stored(array)
 
 
-def _read(result: Any, order: tuple[int, ...]) -> np.ndarray:
+def read(result: Any, order: tuple[int, ...], dtype: str = "unknown") -> np.ndarray:
+    """Return a result whose axes lie in ``order`` as ONNX has it, in the type that the graph says."""
     array = ops.convert_to_numpy(result)
+    if dtype != "unknown" and array.dtype != np.dtype(dtype):
+        array = array.astype(np.dtype(dtype))
     return array.transpose(np.argsort(order)) if order != identity(len(order)) else array
 
 
