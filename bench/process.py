@@ -55,8 +55,10 @@ def measure(
 
 
 def _environment(threads: int | None, paths: Sequence[Path]) -> dict[str, str]:
-    searched = [str(ROOT), *map(str, paths)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(searched), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    searched = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")]), *map(str, paths)]
+    # idle threads sleep, for both sides, as PortNet has it (`portnet.engines`): spinning ones ruin a shared machine
+    quiet = {"OMP_WAIT_POLICY": "PASSIVE", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(searched), **quiet}
     if threads is not None:
         names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
         environment |= dict.fromkeys(names, str(threads))
