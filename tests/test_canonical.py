@@ -154,6 +154,17 @@ def test_a_free_batch_stays_free_through_shape_arithmetic():
     assert run(canonical, np.zeros((5, 2, 3), np.float32))[0].shape == (5, 6)
 
 
+def test_recorded_shapes_are_not_believed():
+    """Exporters leave a batch of 1 behind a free batch, and one symbol on sizes that differ."""
+    model = parse("""<ir_version: 8, opset_import: ["" : 13]> g (float[N,2] x) => (float[1,2] y, float[K,K] z)
+        <float[2,2] h> { h = Relu(x) y = Exp(h) axes = Constant<value = int64[1] {0}>() t = Unsqueeze(h, axes)
+        s = Shape(t) u = Expand(x, s) flat = Constant<value = int64[2] {-1, 1}>() z = Reshape(u, flat) }""")
+    y, z = model.canonical().outputs
+    assert y.shape == ("N", 2)
+    assert z.shape is not None
+    assert "K" not in z.shape
+
+
 def test_shape_arithmetic_of_known_sizes_is_folded():
     model = parse("""<ir_version: 8, opset_import: ["" : 13]> g (float[2,2,3] x) => (float[2,6] y) {
         s = Shape(x) zero = Constant<value = int64[1] {0}>() n = Gather(s, zero)

@@ -34,9 +34,11 @@ def infer_shapes(model: ir.Model) -> None:
     Requires: nothing.
     Ensures: ``type`` and ``shape`` are set where the standard's rules can tell.
     """
-    is_static = all(isinstance(size, int) for value in model.graph.inputs for size in value.shape or ())
+    sizes = [size for value in model.graph.inputs for size in value.shape or ()]
+    is_static = all(isinstance(size, int) for size in sizes)
+    symbols = {size.value for size in sizes if not isinstance(size, int)} - {None}
     recorded = {
-        output: _recorded(output.shape, is_static or node.domain != "")
+        output: _recorded(output, symbols, is_static or node.domain != "")
         for graph in model.graphs()
         for node in graph
         for output in node.outputs
@@ -83,17 +85,21 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
                 yield from _graphs(attribute.g)
 
 
-def _recorded(shape: ir.Shape | None, is_static: bool) -> ir.Shape | None:
-    """Return what is worth keeping of a recorded shape: numbers only where no input has a free size."""
-    if shape is None:
+def _recorded(value: ir.Value, symbols: set[str | None], is_static: bool) -> ir.Shape | None:
+    """Return what is worth keeping of a recorded shape: numbers where no input has a free size, else the rank.
+
+    Symbols are kept on outputs, and only those of the inputs: exporters also write one symbol for sizes that differ.
+    """
+    if value.shape is None:
         return None
-    return ir.Shape([_recorded_size(size, is_static) for size in shape])
+    kept = symbols if value.is_graph_output() else set()
+    return ir.Shape([_recorded_size(size, kept, is_static) for size in value.shape])
 
 
-def _recorded_size(size: int | ir.SymbolicDim, is_static: bool) -> int | str | None:
+def _recorded_size(size: int | ir.SymbolicDim, symbols: set[str | None], is_static: bool) -> int | str | None:
     if isinstance(size, int):
         return size if is_static else None
-    return None if is_invented(size) else size.value
+    return size.value if size.value in symbols else None
 
 
 def _without_weights(model: ir.Model) -> onnx.ModelProto:
