@@ -5,12 +5,13 @@ Creating `Engine` imports nothing of MXNet; its methods do.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portnet.adapter import Adapter
+from portnet.adapter import Adapter, FileFormat
 
 if TYPE_CHECKING:
-    from portnet.adapter import Lowered
+    from portnet.adapter import Lowered, Reloaded
     from portnet.graph.model import Model
 
 __all__ = ["Engine"]
@@ -21,6 +22,11 @@ class Engine(Adapter):
 
     name = "gluon"
     framework = "MXNet Gluon"
+    formats = {  # noqa: RUF012 - declared by the base class
+        "symbol": FileFormat(
+            ("", "-symbol.json"), "PREFIX-symbol.json and PREFIX-0000.params, for SymbolBlock.imports"
+        ),
+    }
 
     @property
     def ops(self) -> frozenset[str]:
@@ -46,6 +52,18 @@ class Engine(Adapter):
         from portnet_gluon.network import GluonLowered
 
         return GluonLowered(model, device)
+
+    def write(self, lowered: Lowered, path: Path, form: str) -> list[Path]:
+        """Write symbol and parameters; see `portnet_gluon.save`."""
+        from portnet_gluon.save import write
+
+        return write(lowered, path, form)  # type: ignore[arg-type]
+
+    def reload(self, lowered: Lowered, path: Path, form: str) -> Reloaded:
+        """Read with MXNet what `write` wrote; see `portnet_gluon.save`."""
+        from portnet_gluon.save import reload
+
+        return reload(lowered, path, form)  # type: ignore[arg-type]
 
     def limit_threads(self, count: int) -> None:
         """Use at most ``count`` OpenMP threads in MXNet's operators."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import copy
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,6 +69,16 @@ class GluonLowering(Lowering[Symbol]):
         self.arrays: dict[str, np.ndarray] = {}
         self.trainable: set[str] = set()
         self.batch_moments: list[tuple[str, Symbol, float]] = []
+        self._variables: dict[str, Symbol] = {}
+        self._shapes: dict[ir.Value, tuple[int, ...] | None] = {}
+
+    def branch(self, graph: ir.Graph, inputs: Sequence[Symbol]) -> list[Symbol]:
+        """Write out a subgraph in place, its inputs bound to symbols; return the symbols of its outputs."""
+        child = copy.copy(self)
+        child.graph, child._shapes = graph, {}
+        child.values = {**self.values, **dict(zip(graph.inputs, inputs, strict=True))}
+        child.host_values = {key: host for key, host in self.host_values.items() if key not in set(graph.inputs)}
+        return child.walk()
 
     # ---- hooks
 
@@ -91,15 +103,19 @@ class GluonLowering(Lowering[Symbol]):
         return self.variable(value.name or "constant", array)
 
     def variable(self, name: str, array: np.ndarray) -> Symbol:
-        """Return a variable that holds ``array``; ``name`` must be no other's."""
+        """Return the variable that holds ``array``, called ``name`` unless another array has that name."""
         array = np.asarray(array)
         array = array.astype(CARRIERS.get(array.dtype.name, array.dtype), copy=False)
         check_size(name, array)
         if not array.size:
             # Gluon has no empty parameters
             return _zeros(array.shape, array.dtype.name)
-        self.arrays[name] = array
-        return mx.sym.var(name, shape=array.shape, dtype=array.dtype)
+        while name in self.arrays and not _same(self.arrays[name], array):
+            name += "_"
+        if name not in self.arrays:
+            self.arrays[name] = array
+            self._variables[name] = mx.sym.var(name, shape=array.shape, dtype=array.dtype)
+        return self._variables[name]
 
     def make_symbolic(self, value: ir.Value, host: HostValue) -> Symbol:
         """Return an integer tensor computed from the sizes of the tensors that the symbols stand for."""
@@ -136,20 +152,32 @@ class GluonLowering(Lowering[Symbol]):
 
     def static_shape(self, value: ir.Value) -> tuple[int | None, ...] | None:  # type: ignore[override]
         """Inferred shape; where ONNX's inference gave up, MXNet's."""
-        if value.shape is None and value in self.values:
-            value.shape = self._mxnet_shape(self.values[value])
-        return super().static_shape(value)
+        if value in self.host_values:
+            return tuple(self.host_values[value].array.shape)
+        shape = super().static_shape(value)
+        gave_up = shape is None or (None in shape and self._is_fixed)
+        if not gave_up or value not in self.values:
+            return shape
+        if value not in self._shapes:
+            self._shapes[value] = self._mxnet_shape(self.values[value])
+        return self._shapes[value] or shape
 
-    def _mxnet_shape(self, symbol: Symbol) -> ir.Shape | None:
+    @functools.cached_property
+    def _is_fixed(self) -> bool:
+        """Whether the sizes of all inputs are numbers."""
+        shapes = [Lowering.static_shape(value) for value in self.model.ir.graph.inputs]
+        return all(shape is not None and None not in shape for shape in shapes)
+
+    def _mxnet_shape(self, symbol: Symbol) -> tuple[int, ...] | None:
         read = set(symbol.list_inputs())
         known = {
             each.name: tuple(size if isinstance(size, int) else -1 for size in each.shape)
-            for each in self.graph.inputs
+            for each in self.model.ir.graph.inputs
             if each.name in read and each.shape is not None
         }
         shapes = symbol.infer_shape_partial(**known)[1]
         found = shapes[0] if shapes else None
-        return None if not found or -1 in found else ir.Shape(found)
+        return None if found is None or -1 in found else tuple(found)
 
     # ---- what builders ask
 
@@ -177,13 +205,22 @@ class GluonLowering(Lowering[Symbol]):
         Raises:
             UnsupportedError: it is unknown.
         """
-        if value is None or value.dtype is None:
-            raise self.unsupported(f"the element type of {'an input' if value is None else value.name!r} is unknown")
-        return carried(_numpy_name(value))
+        if value is None:
+            raise self.unsupported("an input that this op needs is missing")
+        return carried(self.onnx_dtype(value))
 
     def onnx_dtype(self, value: ir.Value) -> str:
-        """Return the name of the element type that a tensor has in ONNX."""
-        return _numpy_name(value)
+        """Return the name of the element type that a tensor has in ONNX; where that is unknown, in MXNet.
+
+        Raises:
+            UnsupportedError: neither is known.
+        """
+        if value.dtype is not None:
+            return _numpy_name(value)
+        types = self.values[value].infer_type()[1] if value in self.values else None
+        if not types:
+            raise self.unsupported(f"the element type of {value.name!r} is unknown")
+        return np.dtype(types[0]).name
 
     def rank(self, value: ir.Value | None) -> int:
         """Return a tensor's rank.
@@ -191,9 +228,10 @@ class GluonLowering(Lowering[Symbol]):
         Raises:
             UnsupportedError: it is unknown.
         """
-        if value is None or self.static_shape(value) is None:
+        shape = None if value is None else self.static_shape(value)
+        if shape is None:
             raise self.unsupported(f"the rank of {'an input' if value is None else repr(value.name)} is unknown")
-        return len(value.shape)
+        return len(shape)
 
     def sizes(self, value: ir.Value | None) -> list[int]:
         """Return a tensor's sizes, all of which must be numbers.
@@ -252,6 +290,10 @@ def _with(binary: Any, symbol: Symbol, other: Any, scalar: Any) -> Symbol:
 
 def _zeros(shape: tuple[int, ...], dtype: str) -> Symbol:
     return numpy_op("zeros", shape=shape, dtype=dtype)
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return a is b or (a.dtype == b.dtype and np.array_equal(a, b))
 
 
 def _is_empty(value: ir.Value) -> bool:

@@ -2,6 +2,7 @@
 
 from portnet_gluon.ops import (
     activation,
+    control,
     convolution,
     elementwise,
     fourier,
@@ -21,6 +22,7 @@ from portnet_gluon.ops.registry import TABLE
 __all__ = [
     "TABLE",
     "activation",
+    "control",
     "convolution",
     "elementwise",
     "fourier",

@@ -199,11 +199,19 @@ def is_inf(walk: Any, node: NodeView) -> Symbol:
 
 @op("Cast")
 def cast(walk: Any, node: NodeView) -> Symbol:
-    """Conversion between the element types that MXNet has."""
+    """Conversion between the element types that MXNet has or that it can carry."""
     target = ir.DataType(node["to"])
-    name = "string" if target == ir.DataType.STRING else carried(str(target.numpy()))
-    if name not in DTYPES:
-        raise walk.unsupported(f"to: got {target.name}, which MXNet has no arrays of")
-    x = mx.sym.cast(walk.value(node.required(0)), dtype=name, name=node.name)
-    narrow = str(target.numpy())
-    return rounded(x, narrow, saturate=bool(node["saturate"])) if narrow in FLOATS else x
+    return _converted(walk, node, "string" if target == ir.DataType.STRING else str(target.numpy()))
+
+
+@op("CastLike")
+def cast_like(walk: Any, node: NodeView) -> Symbol:
+    """Conversion to another tensor's element type."""
+    return _converted(walk, node, walk.onnx_dtype(node.required(1)))
+
+
+def _converted(walk: Any, node: NodeView, target: str) -> Symbol:
+    if carried(target) not in DTYPES:
+        raise walk.unsupported(f"to: got {target}, which MXNet has no arrays of")
+    x = mx.sym.cast(walk.value(node.required(0)), dtype=carried(target), name=node.name)
+    return rounded(x, target, saturate=bool(node["saturate"])) if target in FLOATS else x

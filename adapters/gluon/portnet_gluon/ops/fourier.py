@@ -9,6 +9,7 @@ import numpy as np
 from portnet.graph.lowering import NodeView
 from portnet_gluon.compat import mx
 from portnet_gluon.ops.registry import Symbol, op
+from portnet_gluon.ops.shape import dropped
 
 
 @op("DFT")
@@ -47,7 +48,7 @@ def _parts(x: Symbol, count: int, axis: int, rank: int, taken: int) -> list[Symb
     """Return the real and maybe the imaginary part, the first ``taken`` samples of ``axis`` moved to the end."""
     arrays = []
     for i in range(count):
-        part = mx.sym.squeeze(mx.sym.slice_axis(x, axis=-1, begin=i, end=i + 1), axis=(rank - 1,))
+        part = dropped(mx.sym.slice_axis(x, axis=-1, begin=i, end=i + 1), (rank - 1,))
         along = mx.sym.swapaxes(part, dim1=axis, dim2=rank - 2)
         arrays.append(mx.sym.slice_axis(along, axis=-1, begin=0, end=taken))
     return arrays

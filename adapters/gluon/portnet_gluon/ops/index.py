@@ -11,6 +11,7 @@ from portnet.graph.lowering import NodeView
 from portnet_gluon.carriers import IntegerFormat
 from portnet_gluon.compat import mx
 from portnet_gluon.ops.registry import BOOL_AS_BYTES, Symbol, cast, numpy_op, op
+from portnet_gluon.ops.shape import dropped
 from portnet_gluon.ops.wrap import wrapped
 
 # scattering has no kernel for these
@@ -63,7 +64,7 @@ def _tuple_coordinates(walk: Any, node: NodeView, batch_dims: int = 0) -> Symbol
     grid = np.indices(sizes[:-1])
     rows = [walk.constant(node, f"grid{i}", grid[i].astype(np.int64)) for i in range(batch_dims)]
     for i in range(count):
-        column = mx.sym.squeeze(mx.sym.slice_axis(tuples, axis=-1, begin=i, end=i + 1), axis=(len(sizes) - 1,))
+        column = dropped(mx.sym.slice_axis(tuples, axis=-1, begin=i, end=i + 1), (len(sizes) - 1,))
         rows.append(_counted_from_front(column, bounds[batch_dims + i]))
     return mx.sym.stack(*rows, axis=0)
 

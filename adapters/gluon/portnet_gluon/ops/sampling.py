@@ -11,6 +11,7 @@ import numpy as np
 from portnet.graph.lowering import NodeView
 from portnet_gluon.compat import mx
 from portnet_gluon.ops.registry import Symbol, cast, op
+from portnet_gluon.ops.shape import dropped
 from portnet_gluon.ops.wrap import half_even
 
 # one axis's taps: index (int64) and weight of each, of the shape of the output's places
@@ -37,7 +38,7 @@ def grid_sample(walk: Any, node: NodeView) -> Symbol:
 
 def _component(grid: Symbol, index: int, rank: int) -> Symbol:
     one = mx.sym.slice_axis(grid, axis=-1, begin=index, end=index + 1)
-    return mx.sym.squeeze(one, axis=(rank + 1,))
+    return dropped(one, (rank + 1,))
 
 
 def _term(x: Symbol, batch: Symbol, chosen: tuple[tuple[Symbol, Symbol], ...]) -> Symbol:

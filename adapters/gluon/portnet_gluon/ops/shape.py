@@ -78,7 +78,12 @@ def transpose(walk: Any, node: NodeView) -> Symbol:
 def squeeze(walk: Any, node: NodeView) -> Symbol:
     """Drop axes of size 1."""
     axes = None if node.input(1) is None else tuple(walk.host_ints(node.required(1)))
-    return mx.sym.squeeze(walk.value(node.required(0)), axis=axes, name=node.name)
+    return dropped(walk.value(node.required(0)), axes, node.name)
+
+
+def dropped(x: Symbol, axes: tuple[int, ...] | None, name: str | None = None) -> Symbol:
+    """Return x without axes of size 1; the classic operator would keep the last one of them."""
+    return mx.sym.np.squeeze(x.as_np_ndarray(), axis=axes, name=name).as_nd_ndarray()
 
 
 @op("Unsqueeze")
@@ -152,19 +157,22 @@ def _bounds(walk: Any, size: int | None, start: int, stop: int, step: int) -> tu
 
 @op("Expand")
 def expand(walk: Any, node: NodeView) -> Symbol:
-    """``mx.sym.broadcast_to`` the broadcast of both shapes; a free size is copied from the input."""
+    """numpy's broadcast_to; axis by axis where a size is free."""
+    x, own = walk.value(node.required(0)), list(_shape(walk, node.required(0)))
     sizes = walk.static_shape(node.outputs[0])
-    x, rank = walk.value(node.required(0)), walk.rank(node.required(0))
-    if sizes is None:
-        raise walk.unsupported("shape: its length is unknown")
-    added = len(sizes) - rank
-    for _ in range(added):
-        x = mx.sym.expand_dims(x, axis=0)
-    if None in sizes:
-        wanted = walk.host_dims(node.required(1))
-        own = [1] * added + list(walk.static_shape(node.required(0)))
-        return broadcast_free(walk, x, own, [1] * (len(sizes) - len(wanted)) + wanted)
-    return numpy_op("broadcast_to", x, shape=tuple(sizes), name=node.name)
+    wanted = list(sizes) if sizes is not None and None not in sizes else walk.host_dims(node.required(1))
+    for _ in range(len(wanted) - len(own)):
+        x, own = mx.sym.expand_dims(x, axis=0), [1, *own]
+    if all(isinstance(size, int) for size in (*own, *wanted)):
+        shape = np.broadcast_shapes(tuple(own), tuple(wanted))
+        return numpy_op("broadcast_to", x, shape=shape, name=node.name)
+    return broadcast_free(walk, x, own, [1] * (len(own) - len(wanted)) + wanted)
+
+
+def _shape(walk: Any, value: Any) -> tuple[int | None, ...]:
+    """Return a shape of known rank."""
+    walk.rank(value)
+    return tuple(walk.static_shape(value))
 
 
 def broadcast_free(walk: Any, x: Symbol, own: list[int | None], wanted: list[Any]) -> Symbol:
@@ -227,6 +235,18 @@ def constant_of_shape(walk: Any, node: NodeView) -> Symbol:
     known = [size if isinstance(size, int) else 1 for size in dims]
     x = walk.constant(node, "value", np.full(known, fill.reshape(-1)[0]))
     return broadcast_free(walk, x, known, dims) if known != dims else mx.sym.identity(x, name=node.name)
+
+
+@op("Shape")
+def shape(walk: Any, node: NodeView) -> Symbol:
+    """The sizes of a tensor whose shape ONNX's inference does not know, but MXNet's may."""
+    value, part = node.required(0), slice(node["start"], node.get("end"))
+    known = walk.static_shape(value)
+    if known is None or None in known:
+        sizes = mx.sym.shape_array(walk.value(value))
+        return mx.sym.slice_axis(sizes, axis=0, begin=part.start, end=part.stop)
+    host = walk.host_values[node.outputs[0]] = HostValue(np.array(known[part], np.int64))
+    return walk.constant(node, "sizes", host.array)
 
 
 @op("Size")
