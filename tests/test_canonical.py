@@ -182,6 +182,7 @@ BRANCHES = """<ir_version: 8, opset_import: ["" : 13]> g (float[2] x, bool c) =>
 def test_a_decided_if_is_inlined_and_an_open_one_stays():
     decided, free = (parse(BRANCHES.format(condition=name)).canonical() for name in ("yes", "c"))
     assert ops(decided) == ["Add"]
+    assert len(decided.weights()) == 1
     assert ops(free) == ["If"]
     for condition, expected in ((True, 1), (False, 2)):
         assert run(free, np.zeros(2, np.float32), np.array(condition))[0].tolist() == [expected] * 2

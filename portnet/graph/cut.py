@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
-import onnx_ir.passes.common as passes
 
 from portnet.errors import ModelError, UnknownNameError
+from portnet.graph.passes.rewrite import drop, every_node
+from portnet.graph.passes.shapes import infer_shapes
 
 if TYPE_CHECKING:
     from portnet.graph.model import Model
@@ -38,7 +39,7 @@ def cut(model: Model, *, outputs: Sequence[str] | None = None, inputs: Sequence[
     wanted = [_find(values, name) for name in outputs] if outputs is not None else list(graph.outputs)
     begins = [_find(values, name) for name in inputs] if inputs is not None else []
     if any(value.dtype is None or value.shape is None for value in [*wanted, *begins]):
-        passes.ShapeInferencePass()(copy.ir)
+        infer_shapes(copy.ir)
     graph.outputs[:] = wanted
     if inputs is not None:
         graph.inputs[:] = [_begin(graph, value) for value in begins]
@@ -74,7 +75,7 @@ def _begin(graph: ir.Graph, value: ir.Value) -> ir.Value:
 def _keep_only_needed(graph: ir.Graph) -> None:
     for node in reversed(list(graph)):
         if not any(output.is_graph_output() or list(output.uses()) for output in node.outputs):
-            graph.remove(node, safe=True)
+            drop(node)
     for name, value in list(graph.initializers.items()):
         if not list(value.uses()) and not value.is_graph_output():
             del graph.initializers[name]
@@ -84,9 +85,9 @@ def _keep_only_needed(graph: ir.Graph) -> None:
 def _check_closed(model: Model, inputs: Sequence[str]) -> None:
     graph = model.ir.graph
     known = {*graph.inputs, *graph.initializers.values()}
-    for node in graph:
+    for node in every_node(graph):
         for value in node.inputs:
-            if value is not None and value.producer() is None and value not in known and value.graph is graph:
+            if value is not None and value.producer() is None and value not in known and value.graph in (None, graph):
                 raise ModelError(
                     f"cut: the part from {', '.join(inputs)} on also needs the input {value.name!r}. Name it as well."
                 )

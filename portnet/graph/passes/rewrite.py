@@ -15,6 +15,7 @@ __all__ = [
     "Editor",
     "Site",
     "constant_array",
+    "drop",
     "every_node",
     "python_attribute",
     "rank",
@@ -51,6 +52,15 @@ def subgraphs(node: ir.Node) -> list[ir.Graph]:
         elif attribute.type == ir.AttributeType.GRAPHS:
             found.extend(attribute.as_graphs())
     return found
+
+
+def drop(node: ir.Node) -> None:
+    """Remove a node whose outputs nobody reads, and what its subgraphs read."""
+    for graph in subgraphs(node):
+        graph.outputs.clear()
+        for inner in every_node(graph):
+            inner.resize_inputs(0)
+    node.graph.remove(node, safe=True)  # type: ignore[union-attr]
 
 
 def python_attribute(node: ir.Node, name: str, default: Any = None) -> Any:
@@ -201,7 +211,7 @@ class Site:
             if new is not None:
                 fits = new in self._unnamed or not old.is_graph_output()
                 self._take_place(old, new if fits else self.op("Identity", new))
-        self.graph.remove(self.node, safe=True)
+        drop(self.node)
 
     def _node(self, op_type: str, inputs: Sequence[ir.Value | None], attributes: dict[str, Any], count: int) -> ir.Node:
         base = f"{self.name}/{op_type}"

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from portnet.graph.passes.rewrite import (
     Editor,
     constant_array,
+    drop,
     every_node,
     python_attribute,
     rank,
@@ -159,7 +160,7 @@ def remove_unused(model: ir.Model) -> None:
 def _prune(graph: ir.Graph, opset: int) -> None:
     for node in reversed(tuple(graph)):
         if not any(_is_read(output) for output in node.outputs):
-            graph.remove(node, safe=True)
+            drop(node)
             continue
         for subgraph in subgraphs(node):
             _prune(subgraph, opset)
