@@ -14,6 +14,7 @@ class KerasFunction(keras.Operation):
     """A function of tensors as a node of a functional model; attributes are plain Python and are saved with it."""
 
     function: ClassVar[Callable[..., Any]]
+    spec: ClassVar[Callable[..., Any] | None] = None
 
     def __init__(self, *, name: str | None = None, **attributes: Any) -> None:
         super().__init__(name=name)
@@ -23,14 +24,23 @@ class KerasFunction(keras.Operation):
         """Compute it."""
         return type(self).function(*tensors, **self.attributes)
 
+    def compute_output_spec(self, *tensors: Any) -> Any:
+        """Return shapes and dtypes: what ``spec`` says, or else what Keras finds by tracing."""
+        if self.spec is None:
+            return super().compute_output_spec(*tensors)
+        return type(self).spec(*tensors, **self.attributes)  # type: ignore[misc]
 
-def operation(function: Callable[..., Any]) -> type[KerasFunction]:
+
+def operation(function: Callable[..., Any], spec: Callable[..., Any] | None = None) -> type[KerasFunction]:
     """Make a function ``f(*tensors, **attributes)`` an operation class, registered by its name in CamelCase.
 
     The function sees real tensors of the backend, so it may read sizes that are free while the network is built.
+    ``spec`` takes the same arguments and gives KerasTensors, for a function that cannot be traced with free sizes.
     """
     name = function.__name__.title().replace("_", "")
     members = {"function": staticmethod(function), "__doc__": function.__doc__, "__module__": function.__module__}
+    if spec is not None:
+        members["spec"] = staticmethod(spec)
     return keras.saving.register_keras_serializable("portnet")(type(name, (KerasFunction,), members))
 
 

@@ -6,11 +6,12 @@ weights of their own and the steps run in one loop of the backend.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 from portnet.graph.lowering import NodeView
-from portnet_keras.framework import ops
+from portnet_keras.framework import BACKEND, keras, ops
 from portnet_keras.operation import operation
 from portnet_keras.ops.registry import op
 
@@ -91,7 +92,14 @@ def recurrent(walk: Any, node: NodeView) -> list[Any]:
     return [ops.transpose(y, (2, 0, 1, 3)), *(ops.transpose(state, (1, 0, 2)) for state in states)]
 
 
-@operation
+def _steps_spec(x: Any, *tensors: Any, op: str, hidden: int, **attributes: Any) -> Any:
+    """Shapes of `scan_steps`: every output, then the last states."""
+    steps, batch = x.shape[:2]
+    states = [keras.KerasTensor((batch, hidden), dtype=x.dtype) for _ in range(2 if op == "LSTM" else 1)]
+    return [keras.KerasTensor((steps, batch, hidden), dtype=x.dtype), *states]
+
+
+@functools.partial(operation, spec=_steps_spec)
 def scan_steps(
     x: Any,
     w: Any,
@@ -130,8 +138,18 @@ def scan_steps(
         # Keras wants outputs of the same structure as the state
         return kept, [ops.where(alive, new[0], zeros), *kept[1:]]
 
-    state, (outputs, *_) = ops.scan(step, state, (projected, times))
+    state, (outputs, *_) = _scan(step, state, (projected, times))
     return [ops.flip(outputs, axis=0) if backwards else outputs, *state]
+
+
+def _scan(step: Callable[..., Any], state: list[Any], entries: tuple[Any, ...]) -> tuple[Any, Any]:
+    """Run ``step`` over the first axis; Keras's own scan needs to know its length, TensorFlow's does not."""
+    if BACKEND != "tensorflow" or entries[0].shape[0] is not None:
+        return ops.scan(step, state, entries)
+    import tensorflow as tf
+
+    states, outputs = tf.scan(lambda carried, entry: step(carried[0], entry), entries, (state, state))
+    return [each[-1] for each in states], outputs
 
 
 def _clipped(clip: float | None) -> Callable[[Any], Any]:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import sympy
 
 from portnet.graph.lowering import NodeView
@@ -167,10 +166,13 @@ def _reshape_data(walk: Any, node: NodeView, x: Any, dims: list[Any]) -> Any:
 def _reshape_layer(walk: Any, node: NodeView, x: Any, sizes: list[int]) -> Any:
     keeps_batch = len(sizes) > 1 and len(x.shape) > 0 and sizes[0] == (-1 if x.shape[0] is None else x.shape[0])
     if keeps_batch and sizes[0] == -1 and None not in x.shape[1:]:
+        # both are free, but not the same size: heads may have moved into the batch
+        keeps_batch = math.prod(sizes[1:]) == math.prod(x.shape[1:])
+    if keeps_batch and sizes[0] == -1 and None not in x.shape[1:]:
         cls, arguments = (
             (keras.layers.Flatten, ()) if len(sizes) == 2 and len(x.shape) > 2 else (keras.layers.Reshape, (sizes[1:],))
         )
-        return cls(*arguments, name=walk.name(node.name), dtype=x.dtype)(x)
+        return walk.layer(node, cls, *arguments)(x)
     return ops.reshape(x, sizes)
 
 
@@ -244,13 +246,29 @@ def _cut(data: Any, axis: int, start: int, stop: int, step: int = 1) -> Any:
 def slice_(walk: Any, node: NodeView) -> KValue:
     """Cut out a strided box."""
     x = walk.value(node.required(0))
-    starts, ends = walk.host_ints(node.input(1)), walk.host_ints(node.input(2))
+    starts, ends = walk.host_dims(node.required(1)), walk.host_dims(node.required(2))
     axes = walk.host_ints(node.input(3)) if node.input(3) is not None else list(range(len(starts)))
     steps = walk.host_ints(node.input(4)) if node.input(4) is not None else [1] * len(starts)
     data = x.data
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        data = _sliced(walk, data, x.axis(axis), start, end, step)
+        if isinstance(start, sympy.Expr) or isinstance(end, sympy.Expr):
+            data = _sliced_between(walk, node, data, x.axis(axis), (start, end), step)
+        else:
+            data = _sliced(walk, data, x.axis(axis), int(start), int(end), step)
     return replace(x, data=data)
+
+
+@operation
+def slice_free(x: Any, start: Any, end: Any, *, axis: int, step: int) -> Any:
+    """Cut a box out along one axis between bounds that are tensors."""
+    return _cut(x, axis, start, end, step)
+
+
+def _sliced_between(walk: Any, node: NodeView, data: Any, axis: int, bounds: tuple[Any, Any], step: int) -> Any:
+    if step < 0:
+        raise walk.unsupported("a negative step between free bounds")
+    start, end = (ops.convert_to_tensor(walk.size(bound), dtype="int64") for bound in bounds)
+    return walk.apply(slice_free, node, data, start, end, axis=axis, step=step)
 
 
 def _sliced(walk: Any, data: Any, axis: int, start: int, end: int, step: int) -> Any:
@@ -301,15 +319,6 @@ def broadcast_to_dims(walk: Any, node: NodeView, x: Any, dims: list[Any]) -> Any
         return ops.broadcast_to(x, shape)
     free = [ops.cast(walk.size(n), "int32") for n in target if not n.is_Integer]
     return walk.apply(broadcast_free, node, x, *free, shape=shape)
-
-
-@op("Cast", transparent=True)
-def cast(walk: Any, node: NodeView) -> KValue:
-    """Change the element type; the walk does it."""
-    from portnet_keras.lower import dtype_name
-
-    x = walk.value(node.required(0))
-    return replace(x, data=ops.cast(x.data, dtype_name(ir.DataType(node["to"]))))
 
 
 @op("Pad", transparent=True)
