@@ -63,7 +63,9 @@ def reload(lowered: GluonLowered, path: Path, form: str) -> GluonReloaded:
         # about inputs whose types it finds out later
         warnings.simplefilter("ignore", UserWarning)
         stored = {name.partition(":")[2] for name in mx.nd.load(params)}
-        reads = [name for name in mx.sym.load(symbol).list_inputs() if name not in stored]
+        free = [name for name in mx.sym.load(symbol).list_inputs() if name not in stored]
+        names = [port.name for port in lowered.model.inputs]
+        reads = sorted(free, key=lambda name: names.index(name) if name in names else len(names))
         network = mx.gluon.SymbolBlock.imports(symbol, reads, params)
     return GluonReloaded(lowered, network, reads)
 
@@ -75,8 +77,8 @@ def _files(path: Path) -> list[Path]:
 
 
 def _notes(lowered: GluonLowered, reads: list[str], scalars: bool) -> Iterator[str]:
-    if len(reads) > 1:
-        yield f"order of the inputs: {', '.join(reads)}"
+    if reads != [port.name for port in lowered.model.inputs]:
+        yield f"its inputs: {', '.join(reads)}"
     if scalars:
         yield "has scalars inside: load and run it under mx.util.np_shape(True)"
     for port in (*lowered.model.inputs, *lowered.model.outputs):
