@@ -24,7 +24,7 @@ from portnet.graph.model import Model
 from portnet.graph.parameters import Role
 from portnet_torch.binding import PLAIN, Binding, Layout
 from portnet_torch.dtypes import to_tensor, torch_dtype
-from portnet_torch.naming import LayerPaths, free, identifier, weight_owner
+from portnet_torch.naming import LayerPaths, free, identifier, layer_name, weight_owner
 from portnet_torch.network import TorchLowered
 from portnet_torch.ops import TABLE
 
@@ -71,6 +71,7 @@ class TorchLowering(Lowering[fx.Proxy]):
 
     Attributes:
         shared: state common to parent and children.
+        absorbed: Add nodes whose bias the layer before them has taken over.
     """
 
     engine: ClassVar[str] = "torch"
@@ -89,11 +90,13 @@ class TorchLowering(Lowering[fx.Proxy]):
         self.parent = parent
         self.prefix = prefix
         self.shared = parent.shared if parent else _Shared(device, memory_format(model))
+        self.absorbed: set[ir.Node] = set()
         self._root = nn.Module()
         self._graph = fx.Graph()
         self._tracer = fx.proxy.GraphAppendingTracer(self._graph)
         self._paths = LayerPaths()
         self._named: set[fx.Node] = set()
+        self._adopted: dict[tuple[Any, ...], str] = {}
         self._constants: list[str] = []
         self._sizes: dict[Any, fx.Proxy] = {}
         self._captured: dict[ir.Value, fx.Proxy] = {}
@@ -106,6 +109,7 @@ class TorchLowering(Lowering[fx.Proxy]):
         outputs = self.walk()
         single = len(outputs) == 1 and self.parent is None
         self._graph.output(self._tracer.create_arg(outputs[0] if single else tuple(outputs)))
+        self._erase_unread()
         self._graph.lint()
         module = fx.GraphModule(self._root, self._graph, identifier(self.graph.name or "Network"))
         for path in self._constants:
@@ -194,18 +198,33 @@ class TorchLowering(Lowering[fx.Proxy]):
                 initializer and its layout.
             args: what the layer is called on.
         """
-        owner = next((weight_owner(v.name or "") for v, _ in weights.values() if v is not None), None)
-        path = self._paths.new(owner or node.name)
+        key = (node.op, *(value for value, _ in weights.values()))
+        if key in self._adopted:
+            return self._tracer.create_proxy("call_module", self._adopted[key], args, {})
+        owners = [weight_owner(value.name or "") for value, _ in weights.values() if value is not None]
+        path = self._paths.new(next(filter(None, owners), layer_name(node.name, node.op)))
         for names, (value, layout) in weights.items():
             if value is not None and value.const_value is not None:
                 self._fill(module, path, names.split(), value, layout)
         self._set(path, module)
+        self._adopted[key] = path
         return self._tracer.create_proxy("call_module", path, args, {})
 
     def adoptable(self, *values: ir.Value | None) -> bool:
-        """Whether a native layer may take over all of these initializers (those left out aside)."""
+        """Whether a native layer may take over all of these initializers (those left out aside).
+
+        It may where one node reads them, or several nodes that differ in their data alone, as a head that detectors
+        apply at every scale: these become several calls of one layer.
+        """
         present = [value for value in values if value is not None]
-        return all(self.weight(value) is not None and self.is_exclusive(value) for value in present)
+        return all(self.weight(value) is not None and self._is_of_one_layer(value) for value in present)
+
+    def _is_of_one_layer(self, value: ir.Value) -> bool:
+        uses = value.uses()
+        same_graph = all(node.graph is self.graph for node, _ in uses)
+        return self.is_exclusive(value) or (
+            not value.is_graph_output() and same_graph and len({_layer_of(node) for node, _ in uses}) == 1
+        )
 
     def size(self, size: Any) -> Any:
         """Return a host size as an integer, or as arithmetic on ``x.size(axis)`` where it is symbolic."""
@@ -274,6 +293,12 @@ class TorchLowering(Lowering[fx.Proxy]):
 
     # ---- inside
 
+    def _erase_unread(self) -> None:
+        """Erase calls whose result nobody reads; layers stay, for they hold weights."""
+        for node in reversed(list(self._graph.nodes)):
+            if node.op in ("call_function", "call_method") and not node.users:
+                self._graph.erase_node(node)
+
     def _leaf(self, symbol: Any) -> fx.Proxy:
         if symbol not in self._sizes:
             source, axis = self.symbols[symbol]
@@ -331,6 +356,14 @@ def memory_format(model: Model) -> torch.memory_format:
     """Return channels_last for a network that reads images (a 4-D float input), else contiguous."""
     images = any(port.shape is not None and len(port.shape) == 4 and "float" in port.dtype for port in model.inputs)
     return torch.channels_last if images else torch.contiguous_format
+
+
+def _layer_of(node: ir.Node) -> tuple[Any, ...]:
+    """Return what makes two nodes the same layer: op, attributes, ranks, and initializers by place."""
+    weights = tuple(value if value is not None and value.const_value is not None else None for value in node.inputs)
+    attributes = tuple(sorted((name, repr(attribute.value)) for name, attribute in node.attributes.items()))
+    ranks = tuple(None if value is None or value.shape is None else len(value.shape) for value in node.inputs)
+    return (node.op_type, node.domain, attributes, ranks, weights, len(node.outputs))
 
 
 def _forget(owner: nn.Module, leaf: str) -> None:

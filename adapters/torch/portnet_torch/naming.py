@@ -10,10 +10,10 @@ from collections.abc import Container
 import numpy as np
 import torch.fx
 
-__all__ = ["LayerPaths", "free", "identifier", "shortest", "weight_owner"]
+__all__ = ["LayerPaths", "free", "identifier", "layer_name", "shortest", "weight_owner"]
 
-# how the framework that made a file calls a layer's weight
-_WEIGHT_SUFFIX = re.compile(r"[._/](weight|kernel|gamma|W)$")
+# how the framework that made a file calls a layer's weight and bias
+_WEIGHT_SUFFIX = re.compile(r"[._/](weight|kernel|gamma|W|bias|beta)$")
 
 
 def identifier(name: str) -> str:
@@ -35,6 +35,18 @@ def weight_owner(weight: str) -> str | None:
     """Return the name of the layer that a weight's name tells: ``fc`` for ``fc.weight``, or None."""
     owner = _WEIGHT_SUFFIX.sub("", weight)
     return owner if owner != weight else None
+
+
+def layer_name(node: str, op: str) -> str:
+    """Return the name of the module that a node was exported from: ``body.0.conv`` for ``/body/body.0/conv/Conv``.
+
+    torch's exporter writes the path of the module, each part with all that is above it, and the op last.
+    """
+    parts = [part for part in node.split("/") if part]
+    if len(parts) > 1 and re.fullmatch(rf"{op}(_\d+)?", parts[-1]):
+        parts.pop()
+    kept = [part for part, after in zip(parts, [*parts[1:], ""], strict=True) if not after.startswith(f"{part}.")]
+    return ".".join(kept) or node
 
 
 def shortest(number: float) -> float:

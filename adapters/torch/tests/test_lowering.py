@@ -168,15 +168,41 @@ def test_matmul_and_gemm_become_linear_whatever_their_layout(engine, build):
     assert lowered.native.a.weight.shape == (4, 3)
 
 
-def test_a_shared_weight_is_one_parameter(engine, build):
+def test_a_head_at_two_scales_is_one_layer_called_twice(engine, build):
     nodes = [
-        helper.make_node("MatMul", ["x", "w"], ["a"]),
-        helper.make_node("MatMul", ["a", "w"], ["logits"]),
+        helper.make_node("MaxPool", ["x"], ["half"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Conv", ["x", "head.weight", "head.bias"], ["a"], "a", pads=[1] * 4),
+        helper.make_node("Conv", ["half", "head.weight", "head.bias"], ["b"], "b", pads=[1] * 4),
     ]
-    model = build(nodes, {"x": ["N", 4]}, {"w": normal(4, 4)})
+    arrays = {"head.weight": normal(4, 3, 3, 3), "head.bias": normal(4)}
+    model = build(nodes, {"x": ["N", 3, 8, 8]}, arrays, outputs=["a", "b"])
     lowered = engine.lower(model)
-    assert lowered.trainable_count == 16
-    agree(lowered, model, normal(3, 4))
+    assert [node.target for node in lowered.native.graph.nodes if node.op == "call_module"] == ["head", "head"]
+    agree(lowered, model, normal(2, 3, 8, 8))
+
+
+def test_a_weight_of_two_layers_is_one_parameter(engine, build):
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], pads=[1] * 4),
+        helper.make_node("Conv", ["a", "w"], ["logits"]),
+    ]
+    model = build(nodes, {"x": ["N", 3, 8, 8]}, {"w": normal(3, 3, 3, 3)})
+    lowered = engine.lower(model)
+    assert lowered.trainable_count == 81
+    agree(lowered, model, normal(2, 3, 8, 8), atol=1e-4)
+
+
+def test_a_bias_after_a_matmul_is_the_linear_layers(engine, build):
+    nodes = [
+        helper.make_node("MatMul", ["x", "fc.weight"], ["h"], "fc"),
+        helper.make_node("Add", ["fc.bias", "h"], ["logits"], "add"),
+    ]
+    arrays = {"fc.weight": normal(4, 5), "fc.bias": normal(5)}
+    model = build(nodes, {"x": ["N", 3, 4]}, arrays)
+    lowered = engine.lower(model)
+    assert [node.op for node in lowered.native.graph.nodes] == ["placeholder", "call_module", "output"]
+    assert lowered.native.fc.bias is not None
+    agree(lowered, model, normal(2, 3, 4))
 
 
 RECURRENT = {

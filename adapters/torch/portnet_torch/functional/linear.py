@@ -1,14 +1,9 @@
-"""Matrix products of every element type."""
+"""Matrix products with factors."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-
-def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """Return a @ b; numpy's rules for ranks."""
-    return torch.matmul(a, b)
 
 
 def gemm(a: Tensor, b: Tensor, c: Tensor | None, alpha: float, beta: float) -> Tensor:

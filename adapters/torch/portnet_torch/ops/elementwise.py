@@ -57,7 +57,6 @@ BINARY: dict[str, Callable[..., Any]] = {
     "BitwiseAnd": torch.bitwise_and,
     "BitwiseOr": torch.bitwise_or,
     "BitwiseXor": torch.bitwise_xor,
-    "Equal": arithmetic.equal,
     "Or": torch.logical_or,
     "Xor": torch.logical_xor,
 }
@@ -86,6 +85,8 @@ def _binary(walk: Walk, node: NodeView) -> Any:
 
 
 def _arithmetic(walk: Walk, node: NodeView) -> Any:
+    if node.ir in walk.absorbed:
+        return next(walk.value(value) for value in node.inputs if value in walk.values)
     left, right = (_operand(walk, node, index) for index in (0, 1))
     return wrap(walk, node, walk.call(ARITHMETIC[node.op], left, right))
 
@@ -163,6 +164,12 @@ def _pow(walk: Walk, node: NodeView) -> Any:
     if scalar and walk.dtype(base).is_floating_point:
         return walk.call(operator.pow, walk.value(base), shortest(known.array.item()))
     return wrap(walk, node, walk.call(arithmetic.power, walk.value(base), walk.value(exponent)))
+
+
+@op("Equal")
+def _equal(walk: Walk, node: NodeView) -> Any:
+    strings = node.required(0).dtype in (ir.DataType.STRING, None)
+    return walk.call(arithmetic.equal if strings else operator.eq, *walk.inputs(node))
 
 
 @op("Neg")

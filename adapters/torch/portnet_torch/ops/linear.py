@@ -25,8 +25,7 @@ def _gemm(walk: Walk, node: NodeView) -> Any:
     if (alpha, beta) == (1.0, 1.0) and walk.adoptable(weight, bias) and _is_row(walk, bias, shape, node["transB"]):
         outs, ins = shape if node["transB"] else reversed(shape)
         layer = nn.Linear(ins, outs, bias=bias is not None, device="meta")
-        rows = Layout(lambda b: [b.reshape(-1)], lambda t: t[0].reshape(walk.static_shape(bias)))
-        weights = {"weight": (weight, PLAIN if node["transB"] else TRANSPOSED), "bias": (bias, rows)}
+        weights = {"weight": (weight, PLAIN if node["transB"] else TRANSPOSED), "bias": (bias, _rows(walk, bias))}
         return walk.adopt(layer, node, weights, x)
     matrix, addend = walk.value(weight), walk.optional(bias)
     return walk.call(linear.gemm, x, walk.method("t", matrix) if node["transB"] else matrix, addend, alpha, beta)
@@ -44,10 +43,33 @@ def _is_row(walk: Walk, bias: ir.Value | None, shape: Any, transposed: bool) -> 
 def _matmul(walk: Walk, node: NodeView) -> Any:
     a, b = node.required(0), node.required(1)
     shape = walk.static_shape(b)
-    if shape is not None and len(shape) == 2 and a.shape is not None and len(a.shape) >= 1 and walk.adoptable(b):
-        layer = nn.Linear(*shape, bias=False, device="meta")
-        return walk.adopt(layer, node, {"weight": (b, TRANSPOSED)}, walk.value(a))
-    return walk.call(linear.matmul, walk.value(a), walk.value(b))
+    if shape is None or len(shape) != 2 or not a.shape or not walk.adoptable(b):
+        return walk.call(torch.matmul, walk.value(a), walk.value(b))
+    bias = _bias_after(walk, node, len(a.shape), shape)
+    layer = nn.Linear(shape[0], shape[1], bias=bias is not None, device="meta")
+    return walk.adopt(layer, node, {"weight": (b, TRANSPOSED), "bias": (bias, _rows(walk, bias))}, walk.value(a))
+
+
+def _bias_after(walk: Walk, node: NodeView, rank: int, shape: Any) -> ir.Value | None:
+    """Return the bias that the one reader of a MatMul adds, now absorbed, or None where there is no such thing."""
+    product = node.outputs[0]
+    if not walk.is_exclusive(product) or not walk.is_exclusive(node.required(1)):
+        return None
+    [(add, place)] = product.uses()
+    if add.op_type != "Add" or add.graph is not node.ir.graph:
+        return None
+    bias = add.inputs[1 - place]
+    if bias is None or not walk.is_exclusive(bias) or not walk.adoptable(bias) or not _is_row(walk, bias, shape, False):
+        return None
+    if len(walk.static_shape(bias) or ()) > rank or not walk.roles[bias.name or ""].trainable:
+        return None
+    walk.absorbed.add(add)
+    return bias
+
+
+def _rows(walk: Walk, bias: ir.Value | None) -> Layout:
+    """Return the layout of a bias that may have leading axes of size 1."""
+    return Layout(lambda array: [array.reshape(-1)], lambda tensors: tensors[0].reshape(walk.static_shape(bias)))
 
 
 @op("Einsum")

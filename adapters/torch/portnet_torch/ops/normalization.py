@@ -28,7 +28,7 @@ def _batch_normalization(walk: Walk, node: NodeView) -> Any:
         )
         return [results[0], results[1], results[2]]
     rank, shape = walk.rank(x), walk.static_shape(state[0])
-    if rank in _BATCH_NORM and walk.adoptable(*state) and shape and shape[0]:
+    if rank in _BATCH_NORM and walk.adoptable(*state) and walk.is_exclusive(state[2]) and shape:
         layer = _BATCH_NORM[rank](shape[0], eps, momentum, device="meta")
         layer.num_batches_tracked = layer.num_batches_tracked.new_zeros((), device="cpu")
         names = ("weight", "bias", "running_mean", "running_var")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import getitem
 from typing import Any
 
 import numpy as np
@@ -77,9 +78,12 @@ def _transpose(walk: Walk, node: NodeView) -> Any:
 @op("Squeeze")
 def _squeeze(walk: Walk, node: NodeView) -> Any:
     x = walk.value(node.required(0))
-    return (
-        walk.method("squeeze", x) if node.input(1) is None else walk.call(shapes.squeeze, x, walk.ints(node.input(1)))
-    )
+    if node.input(1) is None:
+        return walk.method("squeeze", x)
+    axes = walk.ints(node.input(1))
+    if isinstance(axes, list) and len(axes) == 1:
+        return walk.method("squeeze", x, axes[0])
+    return walk.call(shapes.squeeze, x, axes)
 
 
 @op("Unsqueeze")
@@ -107,10 +111,37 @@ def _split(walk: Walk, node: NodeView) -> Any:
 
 @op("Slice")
 def _slice(walk: Walk, node: NodeView) -> Any:
-    starts, ends = walk.ints(node.required(1)), walk.ints(node.required(2))
+    x, starts, ends = walk.value(node.required(0)), walk.ints(node.required(1)), walk.ints(node.required(2))
     axes = None if node.input(3) is None else walk.ints(node.input(3))
     steps = None if node.input(4) is None else walk.ints(node.input(4))
-    return walk.call(shapes.slice_, walk.value(node.required(0)), starts, ends, axes, steps)
+    index = _index(node, starts, ends, axes, steps)
+    return walk.call(shapes.slice_, x, starts, ends, axes, steps) if index is None else walk.call(getitem, x, index)
+
+
+def _index(node: NodeView, starts: Any, ends: Any, axes: Any, steps: Any) -> tuple[slice, ...] | None:
+    """Return what to write between brackets, or None where torch has no such slice (a negative step)."""
+    if not isinstance(starts, list) or not isinstance(ends, list):
+        return None
+    axes = list(range(len(starts))) if axes is None else axes
+    steps = [1] * len(starts) if steps is None else steps
+    known = isinstance(axes, list) and isinstance(steps, list) and all(isinstance(n, int) for n in axes + steps)
+    if not known or min(steps, default=1) < 1:
+        return None
+    rank = None if node.required(0).shape is None else len(node.required(0).shape)
+    if min(axes, default=0) < 0 and rank is None:
+        return None
+    places = [axis if axis >= 0 else axis + rank for axis in axes]
+    parts = {
+        axis: slice(*(None if trivial else n for n, trivial in _trivial(start, end, step)))
+        for axis, start, end, step in zip(places, starts, ends, steps, strict=True)
+    }
+    return tuple(parts.get(axis, slice(None)) for axis in range(max(places, default=-1) + 1))
+
+
+def _trivial(start: Any, end: Any, step: int) -> list[tuple[Any, bool]]:
+    """Return the parts of a slice, each with whether it says nothing: from 0, to beyond any size, step 1."""
+    beyond = isinstance(end, int) and end >= 2**31 - 1
+    return [(start, isinstance(start, int) and start == 0), (end, beyond), (step, step == 1)]
 
 
 @op("Expand")
