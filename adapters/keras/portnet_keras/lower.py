@@ -21,10 +21,11 @@ from portnet.graph.model import Model
 from portnet.graph.parameters import Role
 from portnet_keras.framework import keras, ops
 from portnet_keras.layout import KValue, Layout, channels_last, identity
+from portnet_keras.narrow import stored_as, to_stored
 from portnet_keras.operation import KerasFunction, Weight, operation
 from portnet_keras.ops import SPATIAL, TABLE, TRANSPARENT
 
-__all__ = ["Binding", "KerasLowering", "dtype_name"]
+__all__ = ["Binding", "KerasLowering", "dtype_name", "policy"]
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,22 @@ def dtype_name(dtype: ir.DataType | None) -> str | None:
     if dtype is None or dtype == ir.DataType.UNDEFINED:
         return None
     if dtype == ir.DataType.STRING:
-        raise UnsupportedError("keras: strings are not numbers, and the engine has no lowering for them", engine="keras")
+        raise UnsupportedError(
+            "keras: strings are not numbers, and the engine has no lowering for them", engine="keras"
+        )
+    stored = stored_as(dtype)
+    if stored is not None:
+        return stored
     name = str(dtype.numpy())
     try:
         return keras.backend.standardize_dtype(name)
     except ValueError as error:
         raise UnsupportedError(f"Keras has no element type {dtype.name.lower()}", engine="keras") from error
+
+
+def policy(dtype: str) -> str:
+    """Return the dtype to give to a layer; a layer that only moves integers has no use for theirs."""
+    return dtype if "float" in dtype else "float32"
 
 
 @operation
@@ -83,7 +94,9 @@ class KerasLowering(Lowering[KValue]):
         """Return a `keras.Input`; channels last where the network goes on to treat it as an image."""
         shape = self.static_shape(value)
         if not isinstance(value.type, ir.TensorType):
-            raise UnsupportedError(f"keras: input {value.name!r} is a sequence or optional, not a tensor", engine="keras")
+            raise UnsupportedError(
+                f"keras: input {value.name!r} is a sequence or optional, not a tensor", engine="keras"
+            )
         if shape is None:
             raise UnsupportedError(f"keras: input {value.name!r} has no rank", engine="keras")
         order = channels_last(len(shape)) if wants_channels_last(value) else identity(len(shape))
@@ -100,8 +113,8 @@ class KerasLowering(Lowering[KValue]):
 
     def make_constant(self, value: ir.Value, array: np.ndarray) -> KValue:
         """Return numbers that the builders may still fold or lay out otherwise."""
-        dtype_name(ir.DataType.from_numpy(array.dtype) if array.dtype != object else None)
-        return KValue(array, identity(array.ndim))
+        dtype_name(value.dtype)
+        return KValue(to_stored(array), identity(array.ndim))
 
     def make_symbolic(self, value: ir.Value, host: HostValue) -> KValue:
         """Return a tensor that reads free sizes when it runs."""
@@ -137,6 +150,8 @@ class KerasLowering(Lowering[KValue]):
         self.values[value] = known
         if known.is_constant:
             self.host_values[value] = HostValue(known.data)
+
+    dtype_name = staticmethod(dtype_name)
 
     @staticmethod
     def known(data: Any) -> Any:
@@ -174,7 +189,7 @@ class KerasLowering(Lowering[KValue]):
 
     def layer(self, node: NodeView, cls: type, *arguments: Any, **keywords: Any) -> Any:
         """Return a new Keras layer that bears the node's name and computes in the node's element type."""
-        dtype = dtype_name(node.outputs[0].dtype) or "float32"
+        dtype = policy(dtype_name(node.outputs[0].dtype) or "float32")
         return cls(*arguments, name=self.name(node.name), dtype=dtype, **keywords)
 
     def apply(self, cls: type[KerasFunction], node: NodeView, *tensors: Any, **attributes: Any) -> Any:
@@ -258,7 +273,7 @@ class KerasLowering(Lowering[KValue]):
         if real == sorted(real) and shape.count(None) <= 1:
             return ops.reshape(data, [-1 if n is None else n for n in shape])
         if perm[0] == 0:
-            return keras.layers.Permute(perm[1:], dtype=data.dtype, name=self.name("permute"))(data)
+            return keras.layers.Permute(perm[1:], dtype=policy(data.dtype), name=self.name("permute"))(data)
         return ops.transpose(data, perm)
 
 

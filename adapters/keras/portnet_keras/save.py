@@ -43,9 +43,8 @@ class KerasReloaded(Reloaded):
         ports, orders = self._lowered.model.inputs, self._lowered.input_orders
         arrays = [fed(inputs, port).transpose(order) for port, order in zip(ports, orders, strict=False)]
         results = self._call(*(arrays or [np.zeros((), np.float32)]))
-        names = [port.name for port in self._lowered.model.outputs]
-        found = zip(names, results, self._lowered.output_orders, strict=True)
-        return {name: read(result, order) for name, result, order in found}
+        found = zip(self._lowered.model.outputs, results, self._lowered.output_orders, strict=True)
+        return {port.name: read(result, order, port.dtype) for port, result, order in found}
 
 
 def write(lowered: KerasLowered, path: Path, form: str) -> list[Path]:

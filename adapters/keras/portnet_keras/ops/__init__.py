@@ -9,6 +9,7 @@ __all__ = ["SPATIAL", "TABLE", "TRANSPARENT"]
 FAMILIES = (
     "activation",
     "arithmetic",
+    "casting",
     "control",
     "convolution",
     "dense",

@@ -155,8 +155,13 @@ def _slope_layout(walk: Any, x: KValue, slope: Any) -> Layout | None:
 
 @op("Softmax")
 def softmax(walk: Any, node: NodeView) -> KValue:
-    """Softmax along one axis."""
+    """Softmax along one axis; halves are rounded step by step, as the standard's reference does."""
     x = walk.value(node.required(0))
+    if keras.backend.standardize_dtype(x.data.dtype) == "float16":
+        axis = x.axis(node["axis"])
+        powers = ops.exp(ops.subtract(x.data, ops.max(x.data, axis=axis, keepdims=True)))
+        total = ops.cast(ops.sum(ops.cast(powers, "float32"), axis=axis, keepdims=True), "float16")
+        return replace(x, data=ops.divide(powers, total))
     return replace(x, data=walk.layer(node, keras.layers.Softmax, axis=x.axis(node["axis"]))(x.data))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import sympy
 
 from portnet.graph.host import HostValue
@@ -134,7 +133,7 @@ def range_(walk: Any, node: NodeView) -> Any:
     """Numbers in steps."""
     known = [walk.try_host(value) for value in node.inputs]
     if any(value is None or value.is_symbolic for value in known):
-        return walk.apply(steps, node, *(walk.plain(value) for value in node.inputs))
+        return walk.apply(steps, node, *(ops.reshape(walk.plain(value), ()) for value in node.inputs))
     start, limit, delta = (value.array.item() for value in known)  # type: ignore[union-attr]
     count = max(int(np.ceil((limit - start) / delta)), 0)
     return (start + np.arange(count) * delta).astype(known[0].array.dtype)  # type: ignore[union-attr]
@@ -170,17 +169,6 @@ def matmul_integer(walk: Any, node: NodeView) -> Any:
     if b_zero is not None:
         b = ops.subtract(b, ops.cast(b_zero, "int32"))
     return ops.matmul(a, b)
-
-
-@op("BitCast")
-def bit_cast(walk: Any, node: NodeView) -> Any:
-    """Read the bits as another type of the same width."""
-    from portnet_keras.lower import dtype_name
-
-    x, target = walk.plain(node.required(0)), dtype_name(ir.DataType(node["to"]))
-    if keras.backend.standardize_dtype(x.dtype) == "bool":
-        x = ops.cast(x, "uint8")
-    return ops.not_equal(ops.view(x, dtype="uint8"), 0) if target == "bool" else ops.view(x, dtype=target)
 
 
 @op("Shape")

@@ -87,7 +87,7 @@ def _gemm_function(walk: Any, node: NodeView) -> Any:
     a, b = walk.plain(node.required(0)), walk.plain(node.required(1))
     a = ops.transpose(a) if node["transA"] else a
     b = ops.transpose(b) if node["transB"] else b
-    return _plus(walk, _scaled(ops.matmul(a, b), node["alpha"]), node.input(2), node["beta"])
+    return _plus(walk, _scaled(_product(a, b), node["alpha"]), node.input(2), node["beta"])
 
 
 def _plus(walk: Any, y: Any, bias: ir.Value | None, beta: float) -> Any:
@@ -105,4 +105,11 @@ def matmul(walk: Any, node: NodeView) -> Any:
     is_matrix = walk.claimable(kernel) and len(kernel.const_value.shape) == 2 and kernel.dtype in _LAYER_TYPES  # type: ignore[union-attr]
     if is_matrix and x.rank >= 2:
         return _dense(walk, node, x, False, None)
-    return ops.matmul(walk.plain(node.required(0)), walk.plain(kernel))
+    return _product(walk.plain(node.required(0)), walk.plain(kernel))
+
+
+def _product(a: Any, b: Any) -> Any:
+    """Multiply matrices; halves are summed in float32, as the standard's reference does."""
+    if keras.backend.standardize_dtype(a.dtype) != "float16":
+        return ops.matmul(a, b)
+    return ops.cast(ops.matmul(ops.cast(a, "float32"), ops.cast(b, "float32")), "float16")

@@ -5,15 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from portnet.graph.lowering import NodeView
 from portnet_keras.framework import keras, ops
 from portnet_keras.layout import KValue, channels_last
+from portnet_keras.narrow import FLOATS, narrowed
 from portnet_keras.ops.registry import op
 
 __all__: list[str] = []
 
-_RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-(2**15), 2**15 - 1), "uint16": (0, 2**16 - 1)}
+_RANGES = {
+    "INT8": (-128, 127),
+    "UINT8": (0, 255),
+    "INT16": (-(2**15), 2**15 - 1),
+    "UINT16": (0, 2**16 - 1),
+    "INT4": (-8, 7),
+    "UINT4": (0, 15),
+    "INT2": (-2, 1),
+    "UINT2": (0, 3),
+}
 
 
 def _spread(walk: Any, parameter: Any, x: Any, axis: int, block: int) -> Any:
@@ -44,25 +55,19 @@ def quantize(walk: Any, node: NodeView) -> Any:
     """Divide by the scale, round half to even, add the zero point, saturate."""
     x = walk.plain(node.required(0))
     scale, zero = _parameters(walk, node, x)
-    target = str(node.outputs[0].dtype.numpy()) if node.outputs[0].dtype is not None else "uint8"
-    return _quantized(walk, x, scale, zero, target)
+    return _quantized(walk, x, scale, zero, node.outputs[0].dtype or ir.DataType.UINT8)
 
 
-def _quantized(walk: Any, x: Any, scale: Any, zero: Any, target: str) -> Any:
+def _quantized(walk: Any, x: Any, scale: Any, zero: Any, target: ir.DataType) -> Any:
     x = x if _is_float(x) else ops.cast(x, "float32")
-    if target not in _RANGES:
-        if "float8" not in target:
-            raise walk.unsupported(f"quantisation to {target}")
-        return _to_float8(ops.divide(x, ops.cast(scale, x.dtype)), target)
-    steps = ops.round(ops.divide(x, ops.cast(scale, x.dtype)))
-    steps = ops.cast(steps, "float32")
+    ratio = ops.divide(x, ops.cast(scale, x.dtype))
+    if target.name in FLOATS:
+        return narrowed(ratio, target)
+    if target.name not in _RANGES:
+        raise walk.unsupported(f"quantisation to {target.name.lower()}")
+    steps = ops.cast(ops.round(ratio), "float32")
     steps = steps if zero is None else ops.add(steps, ops.cast(zero, "float32"))
-    return ops.cast(ops.clip(steps, *_RANGES[target]), target)
-
-
-def _to_float8(x: Any, target: str) -> Any:
-    limit = 448.0 if target == "float8_e4m3fn" else 57344.0
-    return ops.cast(ops.clip(x, -limit, limit), target)
+    return ops.cast(ops.clip(steps, *_RANGES[target.name]), walk.dtype_name(target))
 
 
 def _is_float(x: Any) -> bool:
@@ -92,7 +97,11 @@ def qlinear_matmul(walk: Any, node: NodeView) -> Any:
     product = ops.matmul(_centred(a, a_zero, -2), _centred(b, b_zero, -1))
     rate = ops.multiply(_along(a_scale, a, -2), _along(b_scale, b, -1))
     real = ops.multiply(ops.cast(product, "float32"), ops.cast(rate, "float32"))
-    return _quantized(walk, real, scale, zero, str(keras.backend.standardize_dtype(zero.dtype)))
+    return _quantized(walk, real, scale, zero, _zero_type(node))
+
+
+def _zero_type(node: NodeView) -> ir.DataType:
+    return node.required(7).dtype or node.outputs[0].dtype or ir.DataType.UINT8
 
 
 def _along(parameter: Any, x: Any, axis: int) -> Any:
@@ -139,5 +148,4 @@ def qlinear_conv(walk: Any, node: NodeView) -> KValue:
     total = total if bias is None else ops.add(total, ops.cast(bias, "float64"))
     rate = ops.multiply(ops.cast(x_scale, "float64"), ops.cast(_along(w_scale, total, -1), "float64"))
     real = ops.cast(ops.multiply(total, rate), "float32")
-    target = str(keras.backend.standardize_dtype(zero.dtype))
-    return KValue(_quantized(walk, real, scale, zero, target), channels_last(len(x.shape)))
+    return KValue(_quantized(walk, real, scale, zero, _zero_type(node)), channels_last(len(x.shape)))

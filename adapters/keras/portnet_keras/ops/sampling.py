@@ -189,7 +189,7 @@ def col2im(walk: Any, node: NodeView) -> Any:
     if batch is None:
         raise walk.unsupported("a free batch")
     columns = ops.transpose(ops.reshape(x, (batch * depth, -1)))
-    summed = ops.segment_sum(columns, flat.astype(np.int32), num_segments=cells + 1)[slice(0, cells)]
+    summed = ops.segment_sum(columns, flat.astype(np.int32), num_segments=cells + 1)[(slice(0, cells), slice(None))]
     return ops.reshape(ops.transpose(summed), (batch, depth, *image))
 
 
@@ -210,8 +210,12 @@ def max_unpool(walk: Any, node: NodeView) -> Any:
     if None in x.shape:
         raise walk.unsupported("free sizes")
     sizes = [(n - 1) * strides[i] + kernel[i] - pads[i] - pads[i + rank] for i, n in enumerate(x.shape[2:])]
-    wanted = walk.host_ints(node.input(2)) if node.input(2) is not None else [*x.shape[:2], *sizes]
-    return walk.apply(unpool, node, x, indices, shape=wanted)
+    shape = [*x.shape[:2], *sizes]
+    y = walk.apply(unpool, node, x, indices, shape=shape)
+    if node.input(2) is None:
+        return y
+    # the places count cells of the smaller map, which lies at the front of the wanted one
+    return ops.pad(y, [(0, want - n) for want, n in zip(walk.host_ints(node.input(2)), shape, strict=True)])
 
 
 @op("NonMaxSuppression")
