@@ -60,6 +60,17 @@ CASES = {
         SCALES,
         "y = com.microsoft.QLinearConcat<axis = 1>(sy, zy, x, sa, za, x, sb, zb)",
     ),
+    "QGemm": (
+        "uint8[2,4] x",
+        SCALES + ", uint8[3,4] w = {1,2,3,4,5,6,7,8,9,1,2,3}, int32[3] b = {100,-200,300}",
+        "y = com.microsoft.QGemm<transB = 1, alpha = 0.5>(x, sa, za, w, sb, zb, b, sy, zy)",
+    ),
+    "QGemm to float": (
+        "uint8[2,4] x",
+        "uint8[4,3] w = {1,2,3,4,5,6,7,8,9,1,2,3}, float s = {0.1}, float[3] t = {0.1,0.2,0.3}, "
+        "uint8 z = {3}, uint8[3] o = {1,2,3}",
+        "y = com.microsoft.QGemm(x, s, z, w, t, o)",
+    ),
     "DynamicQuantizeMatMul": (
         "float[2,4] x",
         "uint8[4,2] w = {1,2,3,4,5,6,7,8}, float s = {0.1}, uint8 z = {3}",

@@ -101,6 +101,12 @@ def test_nodes_out_of_order_are_sorted():
     assert [node.name for node in parse(model).ir.graph] == ["product", "sum"]
 
 
+def test_a_negative_size_is_a_free_one():
+    model = proto()
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
+    assert parse(model).inputs[0].shape == (None, 64)
+
+
 def _edited(edit) -> bytes:
     model = proto()
     edit(model)
@@ -131,6 +137,10 @@ BROKEN = {
     "huge dims": (_edited(_dims), "got 16384 bytes, expected 140737488355328"),
     "negative dims": (_edited(lambda m: m.graph.initializer[0].dims.append(-1)), "sizes that fit in memory"),
     "unknown type": (_edited(lambda m: setattr(m.graph.initializer[0], "data_type", 99)), "data type 99"),
+    "absurd size": (
+        _edited(lambda m: setattr(m.graph.input[0].type.tensor_type.shape.dim[0], "dim_value", 1 << 62)),
+        "tensor 'x': got a size of 4611686018427387904",
+    ),
     "no op type": (_edited(lambda m: setattr(m.graph.node[0], "op_type", "")), "has no op type"),
     "external bytes": (
         _edited(lambda m: setattr(m.graph.initializer[0], "data_location", 1)),

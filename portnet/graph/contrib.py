@@ -238,6 +238,23 @@ def qlinear_concat(site: Site, node: ir.Node) -> ir.Value:
     return site.op("QuantizeLinear", site.op("Concat", *parts, **_kept(node)), *node.inputs[:2])
 
 
+@_contrib("QGemm")
+def qgemm(site: Site, node: ir.Node) -> ir.Value:
+    """Gemm of what the quantized matrices stand for; the bias is an integer, scaled as their product and by alpha."""
+    first, first_scale, first_zero, second, second_scale, second_zero = node.inputs[:6]
+    columns = 0 if python_attribute(node, "transB", 0) else 1
+    operands = (
+        _dequantized(site, first, first_scale, first_zero),
+        site.op("DequantizeLinear", second, second_scale, second_zero, axis=columns),
+    )
+    result, bias = site.op("Gemm", *operands, **_kept(node)), _input(node, 6)
+    if bias is not None:
+        alpha = site.scalar_like(python_attribute(node, "alpha", 1.0), first_scale, "alpha")
+        scale = site.op("Mul", site.op("Mul", first_scale, second_scale), alpha)
+        result = site.op("Add", result, site.op("Mul", site.op("Cast", bias, to=int(ir.DataType.FLOAT)), scale))
+    return result if _input(node, 7) is None else site.op("QuantizeLinear", result, node.inputs[7], _input(node, 8))
+
+
 @_contrib("MatMulIntegerToFloat")
 def matmul_integer_to_float(site: Site, node: ir.Node) -> ir.Value:
     """Product of quantized matrices, scaled back."""

@@ -72,11 +72,25 @@ def check_graph(graph: onnx.GraphProto, outer: frozenset[str]) -> None:
         raise ModelError(f"{where}: sparse initializers are not supported. Store them dense.")
     _check_unique([value.name for value in graph.input], f"{where}: input")
     _check_unique([tensor.name for tensor in graph.initializer], f"{where}: initializer")
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        _check_sizes(value)
     given = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
     if "" in given:
         raise ModelError(f"{where}: an input or initializer has no name")
     _check_nodes(graph.node, given, outer, where)
     _check_outputs([value.name for value in graph.output], graph.node, given | outer, where)
+
+
+def _check_sizes(value: onnx.ValueInfoProto) -> None:
+    """Let a negative size, which some exporters write for a free one, be unknown; refuse an absurd one."""
+    kind = value.type
+    while kind.WhichOneof("value") in ("sequence_type", "optional_type"):
+        kind = getattr(kind, kind.WhichOneof("value")).elem_type
+    for dim in kind.tensor_type.shape.dim if kind.HasField("tensor_type") else ():
+        if dim.dim_value < 0:
+            dim.ClearField("dim_value")
+        elif dim.dim_value > MAX_DIM:
+            raise ModelError(f"tensor {value.name!r}: got a size of {dim.dim_value}, expected at most {MAX_DIM}")
 
 
 def _check_unique(names: Sequence[str], what: str) -> None:
