@@ -12,7 +12,9 @@ CLASS_WEIGHTS = "portnet.class_weights"
 
 
 def loss_and_hits(logits: Symbol, smoothing: float, weighted: bool) -> list[Symbol]:
-    """Return the loss, shape (1,), and the number of rows whose largest logit is the label's, shape (1,).
+    """Return the loss, shape (1,), and what a step reports in one array: the loss and the number of hits, shape (2,).
+
+    A hit is a row whose largest logit is the label's.
 
     Args:
         logits: shape (N, classes).
@@ -25,7 +27,8 @@ def loss_and_hits(logits: Symbol, smoothing: float, weighted: bool) -> list[Symb
     if smoothing:
         losses = losses * (1 - smoothing) - mx.sym.mean(logs, axis=-1) * smoothing
     hits = mx.sym.argmax(mx.sym.BlockGrad(logits), axis=-1) == mx.sym.cast(labels, dtype="float32")
-    return [mx.sym.reshape(_mean(losses, labels, weighted), shape=(1,)), mx.sym.reshape(mx.sym.sum(hits), shape=(1,))]
+    loss = mx.sym.reshape(_mean(losses, labels, weighted), shape=(1,))
+    return [loss, mx.sym.concat(mx.sym.BlockGrad(loss), mx.sym.reshape(mx.sym.sum(hits), shape=(1,)), dim=0)]
 
 
 def _mean(losses: Symbol, labels: Symbol, weighted: bool) -> Symbol:

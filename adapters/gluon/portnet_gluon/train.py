@@ -80,12 +80,13 @@ class GluonTrainer(Trainer):
     def step(self, x: np.ndarray, y: np.ndarray) -> StepResult:
         """Take one optimizer step."""
         with shapes_as_in_numpy():
-            loss, hits, *moments = self._forward_backward(x, y)
+            _, report, *moments = self._forward_backward(x, y)
             self._steps += 1
             if self._names:
                 self._update(self._gradients())
             self._move_statistics(moments)
-            return StepResult(float(loss.asscalar()), int(hits.asscalar()))
+            loss, hits = report.asnumpy().tolist()
+            return StepResult(loss, int(hits))
 
     def _forward_backward(self, x: np.ndarray, y: np.ndarray) -> list[Any]:
         ctx = self._lowered.context
