@@ -80,6 +80,12 @@ def test_links_to_folders_count_and_circles_end(pets, tmp_path):
     assert load_dataset(pets).counts() == {"cat": 2, "dog": 3, "fox": 1}
 
 
+def test_a_link_back_above_a_class_brings_no_other_class_into_it(pets):
+    (pets / "cat" / "up").symlink_to("..")
+    (pets / "cat" / "top").symlink_to(pets.parent.parent)
+    assert load_dataset(pets).counts() == {"cat": 2, "dog": 3}
+
+
 def test_pairs_arrays_and_mappings_are_the_same_images(pets):
     folder = load_dataset(pets)
     pairs = [(path, folder.classes[label]) for path, label in zip(folder.items, folder.labels, strict=True)]

@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -389,3 +390,15 @@ def test_a_photo_keeps_its_look(tmp_path):
     }
     for name, (image, tolerance) in variants.items():
         assert np.abs(to_bytes(image, plain) - exact).mean() <= tolerance, name
+
+
+def test_one_lazy_pil_image_may_be_read_by_many_threads():
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.random.default_rng(0).integers(0, 255, (300, 200, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(buffer, "PNG", exif=exif)
+    for _ in range(5):
+        lazy = Image.open(io.BytesIO(buffer.getvalue()))
+        with ThreadPoolExecutor(8) as pool:
+            pictures = list(pool.map(open_image, [lazy] * 8))
+        assert {picture.size for picture in pictures} == {(300, 200)}

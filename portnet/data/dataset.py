@@ -211,7 +211,9 @@ def _readable(dataset: Dataset, on_error: OnError) -> Dataset:
         return dataset
     if on_error == "fail":
         more = f" {len(bad)} of {len(dataset)} images cannot be read." if len(bad) > 1 else ""
-        raise DataError(f"{reasons[bad[0]]}{more} Remove what cannot be read, or skip it with on_error='skip'.")
+        raise DataError(
+            f"{reasons[bad[0]]}{more} Remove what cannot be read, or skip it with on_error='skip' (--on-error skip)."
+        )
     skipped = tuple(Skipped(_path(dataset.items[i]), reasons[i]) for i in bad)
     if len(bad) == len(dataset):
         raise DataError(f"no readable image among {len(dataset)}: {reasons[0]}")

@@ -55,9 +55,11 @@ def find_images(folder: Path) -> list[str]:
     """Return the paths of the image files anywhere below ``folder``, sorted by their parts.
 
     An image is known by its suffix; formats that PortNet does not read are listed too, so that reading
-    them says so. Other files, hidden ones and what operating systems leave behind are passed over.
+    them says so. Other files, hidden ones and what operating systems leave behind are passed over, and so are links
+    back to the folder of the classes or above it, through which the images of all classes would belong to this one.
     """
-    return list(_walk(folder, set()))
+    root = folder.absolute().parent.resolve()
+    return list(_walk(folder, {_identity(above) for above in (root, *root.parents)}))
 
 
 def stray_images(folder: str | os.PathLike[str]) -> list[str]:
@@ -90,8 +92,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 def _walk(folder: Path | str, seen: set[tuple[int, int]]) -> Iterator[str]:
     """Yield the image files below ``folder``; a folder that was seen before is skipped."""
-    status = os.stat(folder)
-    identity = (status.st_dev, status.st_ino)
+    identity = _identity(folder)
     if identity in seen:  # a link back to a folder above would never end
         return
     seen.add(identity)
@@ -100,6 +101,11 @@ def _walk(folder: Path | str, seen: set[tuple[int, int]]) -> Iterator[str]:
             yield from _walk(entry.path, seen)
         elif _is_image_file(entry):
             yield entry.path
+
+
+def _identity(folder: Path | str) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _entries(folder: Path | str) -> list[os.DirEntry[str]]:

@@ -8,6 +8,7 @@ applied, as they are not by torchvision and Keras, whose pretrained weights Port
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, TypeAlias
@@ -40,6 +41,9 @@ MAX_PIXELS = 128 * 2**20
 """Largest width × height accepted: 384 MiB of RGB, and more than a 108-megapixel camera's."""
 
 WHITE: RGB = (255, 255, 255)
+
+# one PIL image may be decoded by several threads, and Pillow reads pixels and EXIF on first use without a lock
+_LAZY_IMAGES = threading.Lock()
 
 # EXIF 2.32, tag 0x0112: how to turn what is stored into what is upright
 _ORIENTATION_TAG = 0x0112
@@ -95,6 +99,9 @@ def decode(source: ImageSource, background: RGB = WHITE, *, shorter_side: int | 
             return _upright_rgb(_from_array(source), background, None)
         if isinstance(source, Image.Image):
             check_pixels(source.width, source.height)
+            with _LAZY_IMAGES:
+                source.load()
+                _orientation(source)
             return _upright_rgb(source, background, None)
         with _opened(source) as image:
             return _upright_rgb(image, background, _draft(image, shorter_side))
