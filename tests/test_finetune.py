@@ -15,6 +15,7 @@ import portnet
 from portnet.engines import engine
 from portnet.errors import InputError, OutputError, ParityError, TrainingError
 from portnet.finetuning.api import resume
+from portnet.finetuning.folder import RunFolder
 from portnet.finetuning.run import Run
 from portnet.finetuning.settings import Settings
 
@@ -128,6 +129,40 @@ def test_ctrl_c_saves_what_there_is(digits, tmp_path):
     assert run.interrupted
     assert len(run.history) >= 1
     assert resume(tmp_path / "run", progress=False).interrupted is False
+
+
+def test_ctrl_c_is_heard_while_the_frozen_part_runs(digits, tmp_path, monkeypatch):
+    def run_prefix(network, loader, limit, done):
+        signal.raise_signal(signal.SIGINT)
+        done(1)
+        raise AssertionError("Ctrl-C was not heard")
+
+    monkeypatch.setattr("portnet.finetuning.train.run_prefix", run_prefix)
+    with pytest.raises(KeyboardInterrupt):
+        portnet.finetune(digits, backend="torch", freeze="backbone", epochs=1, out=tmp_path / "run", **SMALL)
+    assert not list((tmp_path / "run").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("option", "word"),
+    [
+        ({"class_weights": (1.0, 2.0)}, "class weights: got 2, expected 3"),
+        ({"class_weights": (1.0, -1.0, 1.0)}, "expected numbers from 0 on"),
+        ({"clip_norm": -1.0}, "clip norm"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(digits, option, word):
+    with pytest.raises(InputError, match=word):
+        portnet.finetune(digits, backend="torch", epochs=1, **option, **SMALL)
+
+
+def test_a_second_run_leaves_the_lock_of_the_first(tmp_path):
+    first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+    first.create()
+    (first.path / ".lock").write_text(str(os.getppid()))
+    second.create()
+    with pytest.raises(OutputError, match=f"in use by process {os.getppid()}"):
+        second.lock()
 
 
 def test_a_nan_loss_ends_the_run_with_advice(digits):

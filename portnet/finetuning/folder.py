@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,8 @@ class RunFolder:
             raise OutputError(f"{self.path} holds a run already. Resume it, or choose another folder.")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock.touch()
-            self._lock.unlink()
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror}. Choose another folder.") from error
 
@@ -71,7 +72,8 @@ class RunFolder:
             owner = self._owner()
             if owner is not None and owner != os.getpid():
                 raise OutputError(
-                    f"{self.path} is in use by process {owner}. Wait for it, or choose another folder."
+                    f"{self.path} is in use by process {owner}. Wait for it, or choose another folder; "
+                    f"if that process is no run, remove {self._lock}."
                 ) from None
             self._lock.write_text(str(os.getpid()))
 

@@ -26,6 +26,7 @@ __all__ = ["Head"]
 
 STAGE = "head"
 LARGEST_CLASS_COUNT = 1_000_000
+LARGEST_WIDTH = 65_536
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Head:
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
             raise InputError(f"head: dropout got {self.dropout}, expected 0 ≤ dropout < 1")
-        if any(width < 1 for width in self.hidden):
-            raise InputError(f"head: hidden got {self.hidden}, expected positive widths")
+        if not all(1 <= width <= LARGEST_WIDTH for width in self.hidden):
+            raise InputError(f"head: hidden got {self.hidden}, expected widths of 1 to {LARGEST_WIDTH:,}")
 
     @classmethod
     def linear(cls, *, dropout: float = 0.0) -> Head:
@@ -97,7 +98,7 @@ class Head:
         return {"natural": cls.natural, "linear": cls.linear, "conv": cls.conv}[kind]()
 
     def describe(self) -> str:
-        """Return the head in one line, in the form that `parse` reads, with what differs from its default."""
+        """Return the head in one line: the form that `parse` reads, then dropout and batch norm where it has them."""
         name = f"mlp:{','.join(map(str, self.hidden))}" if self.kind == "mlp" else self.kind
         options = [f"dropout {self.dropout:g}"] if self.dropout else []
         return ", ".join([name, *options, *(["batch norm"] if self.batch_norm else [])])

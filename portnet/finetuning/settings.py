@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -79,10 +81,25 @@ class Settings:
             raise InputError(f"label smoothing: got {self.label_smoothing}, expected 0 ≤ ε < 1")
         if self.optimizer.name not in OPTIMIZERS:
             raise UnknownNameError("optimizer", self.optimizer.name, OPTIMIZERS)
-        if not self.optimizer.lr > 0:
-            raise InputError(f"learning rate: got {self.optimizer.lr}, expected a positive number")
+        _check_numbers(self.optimizer)
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
+            raise InputError(f"clip norm: got {self.clip_norm}, expected a positive number, or None")
         if self.cache not in CACHES:
             raise UnknownNameError("cache", self.cache, CACHES)
+
+    def check_classes(self, classes: Sequence[str]) -> None:
+        """Check what depends on the classes.
+
+        Raises:
+            InputError: class weights of another count, negative, or none above 0.
+        """
+        weights = self.class_weights
+        if weights is None:
+            return
+        if len(weights) != len(classes):
+            raise InputError(f"class weights: got {len(weights)}, expected {len(classes)}, one for each class")
+        if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+            raise InputError(f"class weights: got {weights}, expected numbers from 0 on, not all 0")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -112,6 +129,15 @@ class Settings:
     def but(self, **changes: Any) -> Settings:
         """Return a copy with other values."""
         return replace(self, **changes)
+
+
+def _check_numbers(rule: OptimizerSpec) -> None:
+    if not 0 < rule.lr < math.inf:
+        raise InputError(f"learning rate: got {rule.lr}, expected a positive number")
+    if not 0 <= rule.momentum < 1:
+        raise InputError(f"momentum: got {rule.momentum}, expected 0 ≤ μ < 1")
+    if not 0 <= rule.weight_decay < math.inf:
+        raise InputError(f"weight decay: got {rule.weight_decay}, expected a number from 0 on")
 
 
 def _augment(data: dict[str, Any] | None) -> Augment | None:

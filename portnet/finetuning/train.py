@@ -21,7 +21,7 @@ from portnet.finetuning.checkpoint import Checkpoint
 from portnet.finetuning.environment import environment
 from portnet.finetuning.folder import RunFolder
 from portnet.finetuning.freeze import FreezeTable
-from portnet.finetuning.interrupt import deferred_interrupt
+from portnet.finetuning.interrupt import Interrupt, deferred_interrupt
 from portnet.finetuning.loop import Batches, Fit, History, Position, fit
 from portnet.finetuning.prefix import CachedBatches, frontier, run_prefix, split_at
 from portnet.finetuning.progress import ConsoleReporter, SilentReporter
@@ -90,6 +90,7 @@ class _Session:
         self.adapter = engine(settings.backend)
         self.adapter.check_device(settings.device)
         self.train_set, self.val_set = prepare_data(data, settings)
+        settings.check_classes(self.train_set.classes)
         self.network = build_network(settings, self.train_set.classes, backbone)
         self.table = settings.freeze.resolve(self.network)
         self.reporter = ConsoleReporter() if progress else SilentReporter()
@@ -103,8 +104,7 @@ class _Session:
             stack.enter_context(self.reporter)
             interrupt = stack.enter_context(deferred_interrupt())
             self._announce()
-            job = self._prepare(checkpoint)
-            job.interrupt = interrupt
+            job = self._prepare(checkpoint, interrupt)
             before = frozen_digest(self.network.weights(), self.table)
             interrupted = False
             if self.folder is not None:
@@ -129,16 +129,15 @@ class _Session:
             f"({self.settings.freeze.describe()})"
         )
 
-    def _prepare(self, checkpoint: Checkpoint | None) -> Fit:
-        train, val, network = self._cut_prefix(*self._loaders())
+    def _prepare(self, checkpoint: Checkpoint | None, interrupt: Interrupt) -> Fit:
+        train, val, network = self._cut_prefix(*self._loaders(), interrupt)
         lowered = self.adapter.lower(network, device=self.settings.device)
         history, position = History(), Position()
         if checkpoint is not None:
             lowered.set_weights(checkpoint.weights)
             history = History.from_dict(checkpoint.progress["history"])
             position = Position(**checkpoint.progress["position"])
-        self.plan = train_plan(self.table, self.settings, network)
-        trainer = lowered.trainer(self.plan)
+        trainer = lowered.trainer(train_plan(self.table, self.settings, network))
         if checkpoint is not None:
             trainer.load_state(checkpoint.optimizer)
         job = Fit(
@@ -153,6 +152,7 @@ class _Session:
             reporter=self.reporter,
             history=history,
             position=position,
+            interrupt=interrupt,
         )
         if self.folder is not None:
             job.save = lambda position, history: self._save(job, position, history)
@@ -167,7 +167,9 @@ class _Session:
             return train, None
         return train, Loader(self.val_set, preprocessing, size, shuffle=False, seed=seed)
 
-    def _cut_prefix(self, train: Loader, val: Loader | None) -> tuple[Batches, Batches | None, Model]:
+    def _cut_prefix(
+        self, train: Loader, val: Loader | None, interrupt: Interrupt
+    ) -> tuple[Batches, Batches | None, Model]:
         """Run what is frozen once, if that pays and fits; return the batches and the network that train."""
         settings = self.settings
         tensor = None if settings.cache == "off" or settings.augment else frontier(self.network, self.table)
@@ -182,7 +184,7 @@ class _Session:
         session = Session(prefix)
         batches: list[Batches | None] = []
         for loader, what in ((train, "training"), (val, "validation")):
-            features = None if loader is None else self._features(session, loader, what)
+            features = None if loader is None else self._features(session, loader, what, interrupt)
             if loader is not None and features is None:
                 if settings.cache == "memory":
                     raise InputError(
@@ -194,9 +196,14 @@ class _Session:
         self.reporter.note(f"the frozen part ran once; training continues from {tensor!r}")
         return batches[0], batches[1], suffix
 
-    def _features(self, session: Session, loader: Loader, what: str) -> np.ndarray | None:
+    def _features(self, session: Session, loader: Loader, what: str, interrupt: Interrupt) -> np.ndarray | None:
         plain = Loader(loader.dataset, loader.preprocessing, loader.batch_size, shuffle=False, seed=0, cache_bytes=0)
-        done = self.reporter.task(f"frozen part, {what} images", len(loader.dataset))
+        show = self.reporter.task(f"frozen part, {what} images", len(loader.dataset))
+
+        def done(count: int) -> None:
+            show(count)
+            interrupt.check()
+
         return run_prefix(session.logits, plain, CACHE_LIMIT, done)
 
     def _save(self, job: Fit, position: Position, history: History) -> None:
