@@ -94,6 +94,13 @@ def test_nan_weights_do_not_pass():
     assert not portnet.check(broken, broken).passed
 
 
+@pytest.mark.parametrize("option", [{"top": 0}, {"batch_size": 0}])
+def test_a_prediction_of_nothing_is_refused(option):
+    session = portnet.load(portnet.zoo.load("squeezenet1_1", weights=None, size=32))
+    with pytest.raises(InputError, match="expected at least 1"):
+        session.predict(np.zeros((8, 8, 3), np.uint8), **option)
+
+
 def test_what_cannot_be_checked_is_one_line():
     with pytest.raises(InputError, match=r"expected a Model, an \.onnx file"):
         portnet.check(42, network())

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from portnet.errors import PortNetError
+from portnet.errors import InputError, PortNetError
 from portnet.parity.inputs import image_inputs, random_inputs
 from portnet.parity.report import Report, Tolerance, compare_arrays
 from portnet.parity.sides import Side, side_of
@@ -49,8 +49,10 @@ def check(
         find_layer: whether to look for the first layer that differs.
 
     Raises:
+        InputError: a tolerance or a seed below 0.
         PortNetError: one of the two cannot be opened at all. What differs is in the report, not raised.
     """
+    _check_numbers(atol, rtol, seed)
     left, right = side_of(a, b), side_of(b, a)
     report = Report(left.label, right.label, Tolerance(atol, rtol))
     report.problems += _signature_problems(left, right)
@@ -64,6 +66,12 @@ def check(
     if failing is not None and find_layer and not report.problems:
         report.first_divergence = _first_divergence(left, right, failing, report.tolerance)
     return report
+
+
+def _check_numbers(atol: float, rtol: float, seed: int) -> None:
+    for name, value in (("atol", atol), ("rtol", rtol), ("seed", seed)):
+        if not 0 <= value < float("inf"):
+            raise InputError(f"check: got {name} {value}, expected a number from 0 on")
 
 
 def _signature_problems(left: Side, right: Side) -> list[str]:

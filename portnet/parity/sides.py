@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from portnet.adapter import Lowered, Reloaded, lowered_of
-from portnet.engines import KNOWN, engine
+from portnet.engines import KNOWN, engine, installed
 from portnet.errors import InputError, ParityError, PortNetError, UnsupportedError
 from portnet.graph.cut import cut
 from portnet.graph.model import Model
@@ -130,12 +130,16 @@ def side_of(thing: Any, other: Any = None, provider: str = "cpu") -> Side:
 
 
 def _side_of_name(name: str, other: Any, provider: str) -> Side:
-    if name in KNOWN and not Path(name).exists():
-        if other is None or other in KNOWN:
+    if _is_engine(name):
+        if other is None or _is_engine(other):
             raise InputError(f"check: engine {name!r} needs a network on the other side, got {other!r}")
         return EngineSide(engine(name).lower(side_of(other).model))
     label = f"{Path(name).name} (onnxruntime {provider})"
     return OnnxruntimeSide(_model_of(name), label=label, provider=provider)
+
+
+def _is_engine(thing: Any) -> bool:
+    return isinstance(thing, str) and thing in {*KNOWN, *installed()} and not Path(thing).exists()
 
 
 def _model_of(name: str) -> Model:
@@ -144,4 +148,5 @@ def _model_of(name: str) -> Model:
 
     if Path(name).is_dir():
         return Model.load(Path(name) / "model.onnx")
-    return zoo.load(name) if name in zoo.names() and not Path(name).exists() else Model.load(name)
+    is_file = Path(name).exists() or name.endswith(".onnx") or os.sep in name
+    return Model.load(name) if is_file else zoo.load(name)

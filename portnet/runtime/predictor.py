@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from portnet.engines import engine
+from portnet.errors import InputError
 from portnet.graph.model import Model
 from portnet.runtime.session import Session
 
@@ -29,7 +30,15 @@ class _SessionPredictor:
 
 
 def predictor(model: Model, backend: str | None, provider: str | None) -> tuple[Predictor, str]:
-    """Return (network, where it runs): on an engine when ``backend`` names one, else in onnxruntime."""
+    """Return (network, where it runs): on an engine when ``backend`` names one, else in onnxruntime.
+
+    Raises:
+        InputError: both a backend and a provider: an engine has no execution providers.
+    """
+    if backend is not None and provider is not None:
+        raise InputError(
+            f"provider: got {provider!r} with backend {backend!r}, expected one of them: providers are onnxruntime's."
+        )
     if backend is not None:
         adapter = engine(backend)
         return adapter.lower(model), f"{adapter.framework} {adapter.version()}"

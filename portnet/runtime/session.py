@@ -157,9 +157,12 @@ class Session:
 
         Raises:
             DataError: an image that cannot be read.
-            InputError: the network does not say how images become its input, or is no classifier of images.
+            InputError: ``top`` or ``batch_size`` below 1; the network does not say how images become its input, or
+                is no classifier of images.
             ModelError: the network answers with NaN or infinity.
         """
+        if top < 1 or batch_size < 1:
+            raise InputError(f"predict: got top {top} and batch size {batch_size}, expected at least 1 of each")
         items = list(images) if isinstance(images, (list, tuple)) else [images]
         classes = self._classes()
         if not items:
