@@ -105,6 +105,10 @@ BAD_OPTIONS = {
     "size": (["--size", "3"], "size"),
     "weights file": (["--weights", "nowhere.pth"], "nowhere.pth"),
     "device": (["--device", "cuda:7"], "cuda:7"),
+    "infinite learning rate": (["--lr", "inf"], "learning rate"),
+    "momentum": (["--optimizer", "sgd", "--momentum", "1"], "momentum"),
+    "weight decay": (["--weight-decay", "nan"], "weight decay"),
+    "head width": (["--head", "mlp:9999999999"], "65,536"),
     "lr_mult": (["--lr-mult", "haed=10"], "head"),
 }
 
@@ -144,6 +148,18 @@ def test_an_output_that_cannot_be_written_is_one_line(cli, digits, tmp_path):
     assert_one_line(code, error, "x.onnx")
 
 
+def test_a_demo_folder_that_cannot_be_made_is_one_line(cli, tmp_path):
+    (tmp_path / "file").touch()
+    assert_one_line(*cli("demo", "--out", tmp_path / "file")[::2], "--out")
+
+
+def test_a_resumed_run_takes_no_other_settings(cli, tmp_path):
+    code, _, error = cli("finetune", "--resume", tmp_path, "--epochs", 9, "--seed", 1)
+    assert code == 2
+    assert "--epochs, --seed" in " ".join(error.split())
+    assert_one_line(*cli("finetune", "--resume", tmp_path, "--json")[::2], "holds no run")
+
+
 def test_labels_that_are_not_the_models_are_one_line(cli, digits, onnx_file, tmp_path):
     code, _, error = cli("evaluate", onnx_file, digits)
     assert_one_line(code, error, "labels")
@@ -164,6 +180,12 @@ def test_a_provider_that_does_not_load_is_an_error_and_never_a_fallback(cli, onn
     assert_one_line(code, error, "cuda")
     code, _, error = cli("predict", onnx_file, tmp_path / "x.png", "--provider", "gpu")
     assert_one_line(code, error, "cuda")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "ambiguity"])
+def test_a_provider_with_a_backend_is_refused_and_not_ignored(cli, onnx_file, digits, command):
+    code, _, error = cli(command, onnx_file, digits, "--backend", "torch", "--provider", "cuda")
+    assert_one_line(code, error, "provider")
 
 
 def test_predict_names_the_cat(cli, tmp_path):
@@ -189,6 +211,15 @@ def test_check_exits_1_when_networks_differ(cli, onnx_file, tmp_path):
     code, output, _ = cli("check", onnx_file, "torch", "--json")
     assert code == 0
     assert json.loads(output)["passed"] is True
+
+
+@pytest.mark.parametrize("option", [("--atol", "nan"), ("--rtol", "-1"), ("--seed", "-1")])
+def test_check_refuses_numbers_that_mean_nothing(cli, onnx_file, option):
+    assert_one_line(*cli("check", onnx_file, onnx_file, *option)[::2], option[0].strip("-"))
+
+
+def test_check_offers_the_nearest_name_of_the_zoo(cli, onnx_file):
+    assert_one_line(*cli("check", "squeezenet1.1", onnx_file)[::2], "'squeezenet1_1'")
 
 
 def test_zoo_and_doctor_print_json(cli):

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from portnet.cli.output import print_table
+from portnet.errors import MissingDependencyError, OutputError
 
 __all__ = ["demo"]
 
@@ -30,9 +31,10 @@ def demo(
     from portnet.engines import engine, installed
 
     started = time.perf_counter()
-    names = installed() if backend == "all" else [backend]
+    names = (installed() or ["torch"]) if backend == "all" else [backend]
     for name in names:
         engine(name)  # an engine that is not there is said before any work
+    _make_folder(out)
     train, test = _write_digits(out / "digits")
     trained = {name: _train(name, train, test, _new(out / f"run-{name}"), seed) for name in names}
     for name, run in trained.items():
@@ -43,6 +45,13 @@ def demo(
     typer.echo(f"done in {time.perf_counter() - started:.0f} s")
 
 
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}. Choose another folder with --out.") from error
+
+
 def _write_digits(folder: Path) -> tuple[Path, Path]:
     """Write scikit-learn's digits once as class folders, a fifth of each class held out for the test."""
     train, test = folder / "train", folder / "test"
@@ -51,8 +60,6 @@ def _write_digits(folder: Path) -> tuple[Path, Path]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        from portnet.errors import MissingDependencyError
-
         raise MissingDependencyError("the demo needs scikit-learn's digits: pip install 'portnet[demo]'") from error
     from PIL import Image
 

@@ -75,13 +75,13 @@ def _engines(problems: list[str]) -> dict[str, str]:
     from portnet.errors import PortNetError
 
     states = {}
-    for name, framework in KNOWN.items():
+    for name in dict.fromkeys([*KNOWN, *installed()]):
         if name not in installed():
             states[name] = f"not installed: pip install 'portnet[{name}]'"
             continue
         try:
             adapter = engine(name)
-            states[name] = f"{framework} {adapter.version()}, devices: {', '.join(adapter.devices())}"
+            states[name] = f"{adapter.framework} {adapter.version()}, devices: {', '.join(adapter.devices())}"
         except PortNetError as error:
             states[name] = str(error)
             problems.append(str(error))

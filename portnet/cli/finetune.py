@@ -13,6 +13,7 @@ __all__ = ["finetune"]
 
 
 def finetune(
+    context: typer.Context,
     data: Annotated[
         str | None, typer.Argument(help="Folder of class folders; or one with train and val folders.")
     ] = None,
@@ -55,6 +56,7 @@ def finetune(
     from portnet.finetuning import api
 
     if resume is not None:
+        _check_alone(context)
         run = api.resume(resume, data=data, progress=not json)
     else:
         if data is None:
@@ -93,6 +95,20 @@ def finetune(
         typer.echo(f"run: {run.folder}\nnext: portnet export {run.folder} --onnx model.onnx")
     if run.interrupted:
         raise typer.Exit(130)
+
+
+def _check_alone(context: typer.Context) -> None:
+    """Refuse options that a resumed run would not follow: its settings are in its folder."""
+    sources = {parameter: context.get_parameter_source(parameter.name or "") for parameter in context.command.params}
+    given = [
+        parameter.opts[0]
+        for parameter, source in sources.items()
+        if source is not None and source.name == "COMMANDLINE" and parameter.name not in ("data", "resume", "json")
+    ]
+    if given:
+        raise typer.BadParameter(
+            f"a resumed run keeps the settings it began with. Leave {', '.join(given)} out.", param_hint="--resume"
+        )
 
 
 def _factors(texts: list[str]) -> dict[str, float]:
