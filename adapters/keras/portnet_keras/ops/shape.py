@@ -98,6 +98,9 @@ def _is_flattening(walk: Any, node: NodeView, x: KValue, dims: list[Any]) -> boo
     return len(dims) == 2 and x.order[0] == 0 and known and feeds_only_dense(walk, node.outputs[0])
 
 
+# exporters write "to the very end" as the largest integer of 32 or 64 bits
+_FAR = 2**31 - 1
+
 Groups = list[tuple[tuple[int, ...], tuple[int, ...]]]
 
 
@@ -244,34 +247,19 @@ def _cut(data: Any, axis: int, start: int, stop: int, step: int = 1) -> Any:
 
 @op("Slice")
 def slice_(walk: Any, node: NodeView) -> KValue:
-    """Cut out a strided box."""
+    """Cut out a strided box; its bounds may be free sizes."""
     x = walk.value(node.required(0))
-    starts, ends = walk.host_dims(node.required(1)), walk.host_dims(node.required(2))
+    starts, ends = walk.host_dims(node.input(1)), walk.host_dims(node.input(2))
     axes = walk.host_ints(node.input(3)) if node.input(3) is not None else list(range(len(starts)))
     steps = walk.host_ints(node.input(4)) if node.input(4) is not None else [1] * len(starts)
     data = x.data
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        if isinstance(start, sympy.Expr) or isinstance(end, sympy.Expr):
-            data = _sliced_between(walk, node, data, x.axis(axis), (start, end), step)
-        else:
-            data = _sliced(walk, data, x.axis(axis), int(start), int(end), step)
+        cut = _sliced if isinstance(start, int) and isinstance(end, int) else _sliced_between
+        data = cut(walk, node, data, x.axis(axis), start, end, step)
     return replace(x, data=data)
 
 
-@operation
-def slice_free(x: Any, start: Any, end: Any, *, axis: int, step: int) -> Any:
-    """Cut a box out along one axis between bounds that are tensors."""
-    return _cut(x, axis, start, end, step)
-
-
-def _sliced_between(walk: Any, node: NodeView, data: Any, axis: int, bounds: tuple[Any, Any], step: int) -> Any:
-    if step < 0:
-        raise walk.unsupported("a negative step between free bounds")
-    start, end = (ops.convert_to_tensor(walk.size(bound), dtype="int64") for bound in bounds)
-    return walk.apply(slice_free, node, data, start, end, axis=axis, step=step)
-
-
-def _sliced(walk: Any, data: Any, axis: int, start: int, end: int, step: int) -> Any:
+def _sliced(walk: Any, node: NodeView, data: Any, axis: int, start: int, end: int, step: int) -> Any:
     size = data.shape[axis]
     if size is None:
         return _sliced_free(walk, data, axis, start, end, step)
@@ -281,15 +269,30 @@ def _sliced(walk: Any, data: Any, axis: int, start: int, end: int, step: int) ->
     return ops.flip(_cut(data, axis, places[-1], places[0] + 1, -step), axis=axis)
 
 
-_FAR = 2**31 - 1
-
-
 def _sliced_free(walk: Any, data: Any, axis: int, start: int, end: int, step: int) -> Any:
     if step > 0:
         return _cut(data, axis, start, None if end >= _FAR else end, step)
     if (start != -1 and start < _FAR) or end > -_FAR:
         raise walk.unsupported("a negative step over part of a free size")
     return _cut(ops.flip(data, axis=axis), axis, 0, None, -step)
+
+
+def _sliced_between(walk: Any, node: NodeView, data: Any, axis: int, start: Any, end: Any, step: int) -> Any:
+    if step < 0:
+        raise walk.unsupported("a negative step between free sizes")
+    bounds = [ops.cast(walk.size(n), "int32") if not isinstance(n, int) else min(n, _FAR) for n in (start, end)]
+    known = [n if isinstance(n, int) else None for n in bounds]
+    return walk.apply(
+        slice_between, node, data, *(n for n in bounds if not isinstance(n, int)), axis=axis, bounds=known, step=step
+    )
+
+
+@operation
+def slice_between(x: Any, *sizes: Any, axis: int, bounds: Any, step: int) -> Any:
+    """Cut along an axis between ``bounds``, whose None are filled by scalar tensors in turn."""
+    filled = iter(sizes)
+    start, end = (next(filled) if n is None else n for n in bounds)
+    return x[(*[slice(None)] * axis, slice(start, end, step))]
 
 
 @op("Expand")
@@ -333,7 +336,7 @@ def pad(walk: Any, node: NodeView) -> KValue:
     fill = 0 if node.input(2) is None else walk.host(node.input(2)).item()
     if node["mode"] == "constant" and fill == 0 and _is_image_pad(x, widths):
         return replace(x, data=padded(walk, node, x.data, tuple(map(tuple, widths[1:-1]))))
-    return replace(x, data=_pad_any(walk, x.data, widths, node["mode"], fill))
+    return replace(x, data=_pad_any(walk, node, x.data, widths, fill))
 
 
 def _is_image_pad(x: KValue, widths: list[list[int]]) -> bool:
@@ -341,15 +344,31 @@ def _is_image_pad(x: KValue, widths: list[list[int]]) -> bool:
     return spatial and not x.is_constant and str(x.data.dtype) == "float32" and min(map(min, widths)) >= 0
 
 
-def _pad_any(walk: Any, x: Any, widths: list[list[int]], mode: str, fill: Any) -> Any:
+def _pad_any(walk: Any, node: NodeView, x: Any, widths: list[list[int]], fill: Any) -> Any:
+    mode = node["mode"]
     if mode == "constant":
         return pad_axes(x, [(before, after) for before, after in widths], fill)
     for axis, (before, after) in enumerate(widths):
         if before or after:
             if x.shape[axis] is None:
-                raise walk.unsupported(f"mode={mode} over a free size")
-            x = ops.take(x, _mirrored(x.shape[axis], before, after, mode), axis=axis)
+                x = walk.apply(pad_free, node, x, axis=axis, before=before, after=after, mode=mode)
+            else:
+                x = ops.take(x, _mirrored(x.shape[axis], before, after, mode), axis=axis)
     return x
+
+
+@operation
+def pad_free(x: Any, *, axis: int, before: int, after: int, mode: str) -> Any:
+    """Pad one axis of a free size by a mode that repeats what is there; negative widths cut off."""
+    size = ops.shape(x)[axis]
+    places = ops.arange(-before, size + after, dtype="int32")
+    if mode == "reflect":
+        period = ops.maximum(2 * (size - 1), 1)
+        places = ops.mod(places, period)
+        places = ops.minimum(places, period - places)
+    elif mode == "wrap":
+        places = ops.mod(places, size)
+    return ops.take(x, ops.clip(places, 0, size - 1), axis=axis)
 
 
 def _mirrored(size: int, before: int, after: int, mode: str) -> np.ndarray:
