@@ -251,3 +251,41 @@ def test_ill_formed_nodes_are_refused_by_name(body, message):
     text = f'<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y) {{ {body} }}'
     with pytest.raises(ModelError, match=message):
         parse(text).canonical()
+
+
+@pytest.mark.parametrize(("second", "left"), [("[0, 3, 1, 2]", []), ("[3, 0, 1, 2]", ["Transpose"])])
+def test_transposes_in_a_row_are_merged(second, left):
+    model = parse(f"""<ir_version: 8, opset_import: ["" : 13]> g (float[N,2,3,4] x) => (float[A,B,C,D] y) {{
+        t = Transpose<perm = [0, 2, 3, 1]>(x) u = Transpose<perm = {second}>(t) y = Relu(u) }}""")
+    canonical = model.canonical()
+    assert ops(canonical) == [*left, "Relu"]
+    x = np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4)
+    assert np.array_equal(run(canonical, x)[0], run(model, x)[0])
+
+
+SEQUENCES = {
+    "split": "s = SplitToSequence<axis = 1>(x, two) y = SequenceAt(s, one)",
+    "split without axis": "s = SplitToSequence<axis = 1, keepdims = 0>(x) y = SequenceAt(s, one)",
+    "built": "s = SequenceConstruct(x, x) t = SequenceInsert(s, h, one) u = SequenceErase(t) "
+    "y = ConcatFromSequence<axis = 0, new_axis = 1>(u)",
+    "length": "s = SequenceConstruct(x, x) n = SequenceLength(s) f = Cast<to = 1>(n) y = Mul(x, f)",
+}
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_sequences_of_known_length_are_unpacked(name):
+    model = parse(f"""<ir_version: 8, opset_import: ["" : 18]> g (float[2,4] x) => (float y)
+        <int64 one = {{1}}, int64 two = {{2}}> {{ h = Exp(x) {SEQUENCES[name]} }}""")
+    model.ir.graph.outputs[0].shape = None
+    canonical = model.canonical()
+    assert not [op for op in ops(canonical) if "Sequence" in op or "Optional" in op]
+    x = np.arange(8, dtype=np.float32).reshape(2, 4)
+    assert np.array_equal(run(canonical, x)[0], run(model, x)[0])
+
+
+def test_an_optional_that_is_there_is_its_element():
+    model = parse("""<ir_version: 8, opset_import: ["" : 18]> g (float[2] x) => (float[2] y, bool z) {
+        o = Optional(x) e = OptionalGetElement(o) y = Relu(e) z = OptionalHasElement(o) }""")
+    canonical = model.canonical()
+    assert ops(canonical) == ["Relu", "Identity"]
+    assert [array.tolist() for array in run(canonical, np.ones(2, np.float32))] == [[1, 1], True]

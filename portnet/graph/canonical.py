@@ -23,9 +23,11 @@ from portnet.graph.passes.inline import inline_functions
 from portnet.graph.passes.names import name_nodes, name_values
 from portnet.graph.passes.padding import explicit_padding
 from portnet.graph.passes.roles import pin_roles
+from portnet.graph.passes.sequences import unpack_sequences
 from portnet.graph.passes.shapes import infer_shapes
 from portnet.graph.passes.signatures import check_signatures
 from portnet.graph.passes.tidy import remove_identities, remove_unused
+from portnet.graph.passes.transposes import merge_transposes
 from portnet.graph.passes.upgrade import upgrade
 from portnet.graph.passes.versions import pin_versions, stamp
 
@@ -120,6 +122,8 @@ def _simplify(model: ir.Model, keep: frozenset[str], unroll: bool) -> None:
     for _ in range(MAX_ROUNDS):
         cast_like_to_cast(model)
         fold_constants(model)
+        unpack_sequences(model)
+        merge_transposes(model)
         remove_identities(model, keep)
         unfolded = inline_ifs(model) | (unroll and unroll_loops(model))
         if not unfolded:
