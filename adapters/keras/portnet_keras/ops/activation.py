@@ -193,9 +193,6 @@ def dropout(walk: Any, node: NodeView) -> list[KValue]:
     training = node.input(2) is not None and bool(walk.host(node.input(2)).item())
     if training and ratio > 0 and len(node.outputs) > 1:
         raise walk.unsupported("training_mode with a mask output")
-    if x.is_constant:
-        data = x.data
-    else:
-        data = walk.layer(node, keras.layers.Dropout, rate=ratio)(x.data)
-    mask = ops.ones_like(x.data, dtype="bool") if len(node.outputs) > 1 else None
-    return [replace(x, data=data)] if mask is None else [replace(x, data=data), replace(x, data=mask)]
+    data = x.data if x.is_constant else walk.layer(node, keras.layers.Dropout, rate=ratio)(x.data)
+    results = [replace(x, data=data), replace(x, data=ops.ones_like(x.data, dtype="bool"))]
+    return results[: len(node.outputs)]

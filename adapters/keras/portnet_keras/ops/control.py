@@ -19,9 +19,20 @@ MAX_STEPS = 256
 
 @op("If")
 def if_(walk: Any, node: NodeView) -> list[KValue]:
-    """The branch that a known condition chooses."""
-    chosen = "then_branch" if walk.host(node.input(0)).item() else "else_branch"
-    return walk.branch(node[chosen], [])
+    """The branch that a condition chooses; of a computed one, both branches are computed and one is kept."""
+    condition = walk.try_host(node.required(0))
+    if condition is not None:
+        return walk.branch(node["then_branch" if condition.array.item() else "else_branch"], [])
+    chosen = ops.reshape(walk.plain(node.required(0)), ())
+    branches = (walk.branch(node[name], []) for name in ("then_branch", "else_branch"))
+    return [_either(walk, chosen, a, b) for a, b in zip(*branches, strict=True)]
+
+
+def _either(walk: Any, condition: Any, a: KValue, b: KValue) -> KValue:
+    if isinstance(a.data, list) or isinstance(b.data, list) or a.shape != b.shape or None in a.shape:
+        raise walk.unsupported("a computed condition between results that may differ in shape")
+    order = b.order if a.is_constant else a.order
+    return KValue(ops.where(condition, walk.ordered(a, order), walk.ordered(b, order)), order)
 
 
 @op("Loop")

@@ -88,9 +88,9 @@ class Window:
             pads = node.get("pads") or [0] * (2 * rank)
             return tuple(zip(pads[:rank], pads[rank:], strict=True))
         # with stride 1 the padding is the same for any size
-        known = [size or (reach if s == 1 else None) for size, reach, s in zip(sizes, self.reach, self.strides)]
-        if None not in known:
-            upper = [same_pads(*axis) for axis in zip(known, self.reach, self.strides, strict=True)]
+        axes = list(zip(sizes, self.reach, self.strides, strict=True))
+        if all(size or stride == 1 for size, _, stride in axes):
+            upper = [same_pads(size or reach, reach, stride) for size, reach, stride in axes]
             return tuple(upper) if auto == "SAME_UPPER" else tuple((end, begin) for begin, end in upper)
         if auto == "SAME_LOWER":
             raise walk.unsupported("auto_pad=SAME_LOWER with strides and free sizes")

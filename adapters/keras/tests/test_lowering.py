@@ -1,0 +1,155 @@
+"""Networks arrive in Keras channels last, native, named and without a transpose."""
+
+import keras
+import numpy as np
+import pytest
+from onnx import helper
+
+from portnet import zoo
+
+ZOO = ("squeezenet1_0", "squeezenet1_1", "mobilenet_v2", "resnet18", "resnet18_v2")
+
+
+def node(op, inputs, output, **attributes):
+    return helper.make_node(op, inputs, [output], name=f"/{output}/{op}", **attributes)
+
+
+def array(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def moves(lowered):
+    names = ("Permute", "Transpose", "Reshape")
+    return [made.name for made in lowered.native.operations if type(made).__name__ in names]
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_zoo_network_is_native_layers_without_a_transpose(engine, name, assert_like_onnxruntime):
+    model = zoo.load(name, weights=None)
+    lowered = engine.lower(model)
+    assert moves(lowered) == []
+    assert all(type(layer).__module__.startswith("keras.") for layer in lowered.native.operations)
+    size = model.inputs[0].shape[2]
+    assert lowered.native.input_shape == (None, size, size, 3)
+    assert_like_onnxruntime(lowered, model, array(2, 3, size, size), atol=1e-4)
+
+
+def test_flattened_map_is_followed_by_the_kernel_of_the_dense_layer(engine, build, assert_like_onnxruntime):
+    model = build(
+        [
+            node("Conv", ["x", "w"], "c", pads=[1, 1, 1, 1]),
+            node("Flatten", ["c"], "f"),
+            node("Relu", ["f"], "r"),
+            node("Gemm", ["r", "k", "b"], "y", transB=1),
+        ],
+        {"x": ("N", 3, 5, 4)},
+        {"w": array(6, 3, 3, 3), "k": array(7, 120), "b": array(7)},
+    )
+    lowered = engine.lower(model)
+    assert moves(lowered) == []
+    assert_like_onnxruntime(lowered, model, array(2, 3, 5, 4))
+    np.testing.assert_array_equal(lowered.weights()["k"], array(7, 120))
+
+
+def test_flattened_map_is_transposed_where_its_order_is_seen(engine, build, assert_like_onnxruntime):
+    model = build(
+        [node("Conv", ["x", "w"], "c"), node("Flatten", ["c"], "y")], {"x": ("N", 2, 4, 4)}, {"w": array(3, 2, 3, 3)}
+    )
+    lowered = engine.lower(model)
+    assert len([name for name in moves(lowered) if "permute" in name]) == 1
+    assert_like_onnxruntime(lowered, model, array(2, 2, 4, 4))
+
+
+def test_transposes_around_a_convolution_cost_nothing(engine, build, assert_like_onnxruntime):
+    model = build(
+        [
+            node("Transpose", ["x"], "t", perm=[0, 3, 1, 2]),
+            node("Conv", ["t", "w"], "c"),
+            node("Transpose", ["c"], "y", perm=[0, 2, 3, 1]),
+        ],
+        {"x": ("N", 6, 6, 3)},
+        {"w": array(4, 3, 3, 3)},
+    )
+    lowered = engine.lower(model)
+    assert moves(lowered) == []
+    assert_like_onnxruntime(lowered, model, array(2, 6, 6, 3))
+
+
+def test_channel_shuffle_moves_data_once(engine, build, assert_like_onnxruntime):
+    model = build(
+        [
+            node("Conv", ["x", "w"], "c"),
+            node("Reshape", ["c", "split"], "s"),
+            node("Transpose", ["s"], "t", perm=[0, 2, 1, 3, 4]),
+            node("Reshape", ["t", "merge"], "m"),
+            node("Conv", ["m", "v"], "y", group=2),
+        ],
+        {"x": ("N", 3, 5, 5)},
+        {
+            "w": array(6, 3, 1, 1),
+            "v": array(4, 3, 1, 1),
+            "split": np.array([0, 2, 3, 5, 5], np.int64),
+            "merge": np.array([0, 6, 5, 5], np.int64),
+        },
+    )
+    lowered = engine.lower(model)
+    assert len([name for name in moves(lowered) if "permute" in name]) == 1
+    assert_like_onnxruntime(lowered, model, array(2, 3, 5, 5))
+
+
+@pytest.mark.parametrize("shape", [(3, 7, 9), (1, 8, 8)])
+def test_batch_height_and_width_stay_free(engine, build, shape, assert_like_onnxruntime):
+    model = build(
+        [
+            node("Conv", ["x", "w"], "c", pads=[1, 1, 1, 1], strides=[2, 2]),
+            node("MaxPool", ["c"], "p", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1),
+            node("Shape", ["p"], "s", start=0, end=2),
+            node("Concat", ["s", "rest"], "d", axis=0),
+            node("Reshape", ["p", "d"], "y"),
+        ],
+        {"x": ("N", 3, "H", "W")},
+        {"w": array(4, 3, 3, 3), "rest": np.array([-1], np.int64)},
+    )
+    batch, height, width = shape
+    lowered = engine.lower(model)
+    assert lowered.native.input_shape == (None, None, None, 3)
+    assert_like_onnxruntime(lowered, model, array(batch, 3, height, width))
+
+
+BROADCASTS = [((3, 4, 4), (1, 4, 1)), ((3, 4, 1), (4,)), ((2, 5, 7, 7), (1, 1, 7, 1)), ((1, 4), (4, 1)), ((4, 1), (4,))]
+
+
+@pytest.mark.parametrize(("left", "right"), BROADCASTS)
+def test_addition_broadcasts_as_numpy_where_keras_would_see_a_bias(engine, build, left, right):
+    add, a, b = [node("Add", ["a", "b"], "y")], array(*left), array(*right, seed=1)
+    computed = engine.lower(build(add, {"a": left, "b": right}))
+    np.testing.assert_allclose(computed.predict(a, b), a + b, atol=1e-6)
+    learned = engine.lower(build(add, {"a": left}, {"b": b}))
+    np.testing.assert_allclose(learned.predict(a), a + b, atol=1e-6)
+
+
+def test_names_are_cleaned_and_unique(engine, build):
+    model = build([node("Exp", ["x"], "a"), node("Exp", ["a"], "b"), node("Exp", ["b"], "y")], {"x": (2, 3)})
+    names = [made.name for made in engine.lower(model).native.operations]
+    assert names == ["x", "a_Exp", "b_Exp", "y_Exp"]
+
+
+def test_prediction_compiles_once_for_all_batch_sizes(engine, build, monkeypatch):
+    lowered = engine.lower(build([node("Relu", ["x"], "y")], {"x": ("N", 3)}))
+    lowered.predict(array(1, 3))
+    monkeypatch.setattr(type(lowered.native), "__call__", lambda *_, **__: pytest.fail("traced again"))
+    for batch in (2, 5):
+        assert lowered.predict(array(batch, 3)).shape == (batch, 3)
+
+
+def test_saved_network_needs_keras_alone(engine, build, tmp_path):
+    model = build(
+        [node("Conv", ["x", "w"], "c"), node("Erf", ["c"], "e"), node("GlobalMaxPool", ["e"], "y")],
+        {"x": ("N", 3, 6, 6)},
+        {"w": array(4, 3, 3, 3)},
+    )
+    lowered = engine.lower(model)
+    lowered.native.save(tmp_path / "net.keras")
+    loaded = keras.saving.load_model(tmp_path / "net.keras")
+    x = array(2, 6, 6, 3)
+    np.testing.assert_array_equal(loaded(x), lowered.native(x))
