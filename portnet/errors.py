@@ -65,11 +65,16 @@ class UnknownNameError(InputError):
             parts.append(f"Did you mean {' or '.join(map(repr, near))}?")
         if options:
             shown = options if len(options) <= 20 else [*options[:20], f"... ({len(options)} in all)"]
-            parts.append(f"Known: {', '.join(shown)}.")
+            parts.append(f"Known: {', '.join(map(_printable, shown))}.")
         if hint:
             parts.append(hint)
         super().__init__(" ".join(parts))
         self.kind, self.name, self.near = kind, name, near
+
+
+def _printable(name: str) -> str:
+    """Return a name on one line: labels and tensors of a file may hold anything."""
+    return name if name.isprintable() else repr(name)
 
 
 class DataError(InputError):

@@ -106,6 +106,7 @@ BAD_OPTIONS = {
     "weights file": (["--weights", "nowhere.pth"], "nowhere.pth"),
     "device": (["--device", "cuda:7"], "cuda:7"),
     "infinite learning rate": (["--lr", "inf"], "learning rate"),
+    "seed": (["--seed", str(2**32)], "4,294,967,295"),
     "momentum": (["--optimizer", "sgd", "--momentum", "1"], "momentum"),
     "weight decay": (["--weight-decay", "nan"], "weight decay"),
     "head width": (["--head", "mlp:9999999999"], "65,536"),
@@ -168,6 +169,9 @@ def test_labels_that_are_not_the_models_are_one_line(cli, digits, onnx_file, tmp
     model.save(tmp_path / "labelled.onnx")
     code, _, error = cli("evaluate", tmp_path / "labelled.onnx", digits)
     assert_one_line(code, error, "'0'")
+    model.labels = [f"two\nlines {i}" for i in range(1000)]
+    model.save(tmp_path / "lines.onnx")
+    assert_one_line(*cli("evaluate", tmp_path / "lines.onnx", digits)[::2], r"'two\nlines 0'")
 
 
 def test_a_provider_that_does_not_load_is_an_error_and_never_a_fallback(cli, onnx_file, tmp_path):

@@ -17,6 +17,8 @@ from portnet.finetuning.schedule import Schedule
 __all__ = ["OPTIMIZERS", "Settings"]
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+# above it, engines no longer tell one seed from another
+LARGEST_SEED = 2**32 - 1
 CACHES = ("auto", "memory", "off")
 
 
@@ -73,8 +75,8 @@ class Settings:
             raise InputError(f"epochs: got {self.epochs}, expected at least 1")
         if self.batch_size < 1:
             raise InputError(f"batch size: got {self.batch_size}, expected at least 1")
-        if self.seed < 0:
-            raise InputError(f"seed: got {self.seed}, expected an integer from 0 on")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise InputError(f"seed: got {self.seed}, expected an integer from 0 to {LARGEST_SEED:,}")
         if not 0 <= self.val < 1:
             raise InputError(f"val: got {self.val}, expected a share 0 ≤ val < 1")
         if not 0 <= self.label_smoothing < 1:
