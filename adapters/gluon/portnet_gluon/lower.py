@@ -159,7 +159,7 @@ class GluonLowering(Lowering[Symbol]):
         if not gave_up or value not in self.values:
             return shape
         if value not in self._shapes:
-            self._shapes[value] = self._mxnet_shape(self.values[value])
+            self._shapes[value] = self.shape_of(self.values[value])
         return self._shapes[value] or shape
 
     @functools.cached_property
@@ -168,7 +168,8 @@ class GluonLowering(Lowering[Symbol]):
         shapes = [Lowering.static_shape(value) for value in self.model.ir.graph.inputs]
         return all(shape is not None and None not in shape for shape in shapes)
 
-    def _mxnet_shape(self, symbol: Symbol) -> tuple[int, ...] | None:
+    def shape_of(self, symbol: Symbol) -> tuple[int, ...] | None:
+        """Return the shape that MXNet infers from the inputs' fixed sizes, or None where that leaves one open."""
         read = set(symbol.list_inputs())
         known = {
             each.name: tuple(size if isinstance(size, int) else -1 for size in each.shape)

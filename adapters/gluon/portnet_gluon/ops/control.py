@@ -6,7 +6,7 @@ from typing import Any
 
 from portnet.graph.lowering import NodeView
 from portnet_gluon.compat import mx
-from portnet_gluon.ops.registry import Symbol, op
+from portnet_gluon.ops.registry import Symbol, numpy_op, op
 from portnet_gluon.ops.shape import dropped
 
 # longest Scan that is written out
@@ -15,9 +15,20 @@ _MAX_STEPS = 256
 
 @op("If")
 def if_(walk: Any, node: NodeView) -> list[Symbol]:
-    """The branch that a known condition chooses."""
-    chosen = "then_branch" if walk.host(node.required(0)).item() else "else_branch"
-    return walk.branch(node[chosen], [])
+    """The branch that a known condition chooses; else both, and elementwise the one that holds."""
+    known = walk.try_host(node.required(0))
+    if known is not None and not known.is_symbolic:
+        return walk.branch(node["then_branch" if known.array.item() else "else_branch"], [])
+    condition = walk.value(node.required(0))
+    results = [walk.branch(node[name], []) for name in ("then_branch", "else_branch")]
+    return [_chosen(walk, condition, yes, no) for yes, no in zip(*results, strict=True)]
+
+
+def _chosen(walk: Any, condition: Symbol, yes: Symbol, no: Symbol) -> Symbol:
+    shapes = [walk.shape_of(branch) for branch in (yes, no)]
+    if shapes[0] is None or shapes[0] != shapes[1]:
+        raise walk.unsupported(f"a computed condition: the branches give shapes {shapes[0]} and {shapes[1]}")
+    return numpy_op("where", condition, yes, no)
 
 
 @op("Scan")

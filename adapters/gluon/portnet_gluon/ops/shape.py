@@ -214,7 +214,17 @@ def _padded(walk: Any, node: NodeView, x: Symbol, width: tuple[tuple[int, int], 
         return numpy_op("pad", x, pad_width=width, mode="constant", constant_value=fill, name=node.name)
     if mode in ("reflect", "edge"):
         return numpy_op("pad", x, pad_width=width, mode=mode, name=node.name)
-    raise walk.unsupported(f"mode: got {mode!r}, expected constant, reflect or edge")
+    return _wrapped_around(walk, node, x, width)
+
+
+def _wrapped_around(walk: Any, node: NodeView, x: Symbol, width: tuple[tuple[int, int], ...]) -> Symbol:
+    """Continue the data from its other end, by a gather along each axis that is padded."""
+    for axis, (before, after) in enumerate(width):
+        if before or after:
+            size = walk.sizes(node.outputs[0])[axis] - before - after
+            places = np.arange(-before, size + after, dtype=np.int64) % size
+            x = numpy_op("take", x, walk.constant(node, f"places{axis}", places), axis=axis, mode="clip")
+    return x
 
 
 @op("Tile")
