@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from portnet.adapter import Adapter, Lowered
-from portnet.engines import engine
-from portnet.errors import InputError, OutputError, PortNetError, UnknownNameError
+from portnet.engines import KNOWN, engine
+from portnet.errors import InputError, OutputError, ParityError, PortNetError, UnknownNameError, UnsupportedError
 from portnet.files import staged
 from portnet.graph.model import Model
 from portnet.parity.check import check
@@ -123,9 +124,10 @@ def convert_to_file(
         ParityError: the network, or what was read back, differs from onnxruntime.
         OutputError: ``output`` cannot be written, is a folder that is not empty, or has no suffix of the format.
     """
+    say = progress or (lambda step: None)
+    say(f"import {KNOWN.get(to, to)}")
     adapter, output = engine(to), Path(output)
     form = _form(adapter, output, form)
-    say = progress or (lambda step: None)
     with staged(output) as path:
         say(f"read {source.name if isinstance(source, Model) else os.fspath(source)}")
         model = load_model(source)
@@ -135,9 +137,11 @@ def convert_to_file(
         reference = OnnxruntimeSide(model)
         network = _prove(lowered, reference, inputs)
         say(f"write {output.name}")
-        written = adapter.write(lowered, path, form)
+        with _framework_errors_as(UnsupportedError, f"{adapter.framework} cannot write the network as {form}", OSError):
+            written = adapter.write(lowered, path, form)
         say(f"load it with {adapter.framework} and compare again")
-        loaded = adapter.reload(lowered, path, form)
+        with _framework_errors_as(ParityError, f"{adapter.framework} cannot load the {form} that it wrote"):
+            loaded = adapter.reload(lowered, path, form)
         reloaded = _prove(FileSide(loaded, lowered.model, output.name), reference, inputs)
         files = tuple(output.parent / file.relative_to(path.parent) for file in written)
         size = sum(map(_size, written))
@@ -155,8 +159,19 @@ def _form(adapter: Adapter, output: Path, form: str | None) -> str:
         if named and ending in adapter.formats[candidate].suffixes:
             return candidate
     suffixes = adapter.formats[form].suffixes if form else every
-    expected = ", ".join(suffix or "none" for suffix in suffixes)
-    raise OutputError(f"format of {output}: got suffix {output.suffix or 'none'}, expected one of {expected}")
+    expected = ", ".join(suffix or "no suffix" for suffix in suffixes)
+    raise OutputError(f"format of {output}: got {output.suffix or 'no suffix'}, expected one of {expected}")
+
+
+@contextlib.contextmanager
+def _framework_errors_as(kind: type[PortNetError], what: str, *others: type[Exception]) -> Iterator[None]:
+    """Turn whatever a framework raises into one line of one kind; PortNet's own errors and ``others`` pass."""
+    try:
+        yield
+    except (PortNetError, *others):
+        raise
+    except Exception as error:
+        raise kind(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def _prove(

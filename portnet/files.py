@@ -45,8 +45,9 @@ def staged(output: Path) -> Iterator[Path]:
     Raises:
         OutputError: ``output`` is a folder that is not empty, or its own folder does not exist or cannot be written.
     """
-    if output.is_dir() and any(output.iterdir()):
-        raise OutputError(f"cannot write {output}: got a folder that is not empty. Name another, or empty it.")
+    if not output.name or not output.parent.is_dir():
+        raise OutputError(f"cannot write {output}: expected a name in a folder that exists")
+    _refuse_full_folder(output)
     try:
         staging = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".tmp", dir=output.parent))
     except OSError as error:
@@ -55,6 +56,8 @@ def staged(output: Path) -> Iterator[Path]:
         (staging / "new").mkdir()
         yield staging / "new" / output.name
         _move_in(staging, output)
+    except OSError as error:
+        raise OutputError(f"cannot write {output}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -68,31 +71,29 @@ def _move_in(staging: Path, output: Path) -> None:
         for entry in sorted((staging / "new").iterdir()):
             _flush(entry)
             target = output.with_name(entry.name)
+            _refuse_full_folder(target)
             if target.exists():
-                _set_aside(target, old)
+                target.rename(old / target.name)
             moved.append(target)
             entry.rename(target)
-    except BaseException as error:
+    except BaseException:
         for target in moved:
-            _bring_back(target, old / target.name)
-        if isinstance(error, OSError):
-            raise OutputError(f"cannot write {output}: {error.strerror or error}") from error
+            _remove(target)
+        for backup in old.iterdir():
+            backup.rename(output.with_name(backup.name))
         raise
 
 
-def _set_aside(target: Path, folder: Path) -> None:
-    if target.is_dir() and any(target.iterdir()):
-        raise OutputError(f"cannot write {target}: got a folder that is not empty. Name another, or empty it.")
-    target.rename(folder / target.name)
+def _refuse_full_folder(path: Path) -> None:
+    if path.is_dir() and any(path.iterdir()):
+        raise OutputError(f"cannot write {path}: got a folder that is not empty. Name another, or empty it.")
 
 
-def _bring_back(target: Path, backup: Path) -> None:
+def _remove(target: Path) -> None:
     if target.is_dir():
         shutil.rmtree(target)
     else:
         target.unlink(missing_ok=True)
-    if backup.exists():
-        backup.rename(target)
 
 
 def _flush(entry: Path) -> None:

@@ -21,8 +21,8 @@ from portnet_keras.network import KerasLowered, fed, read
 
 __all__ = ["KerasReloaded", "reload", "write"]
 
-# what TensorFlow's converter says when TensorFlow Lite has no operator
-_LACKING, _SELECT = "op is neither a custom op nor a flex op", "TF Select ops:"
+# an operator that TensorFlow has and TensorFlow Lite lacks, as its converter says so
+_LACKING = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
 
 
 class KerasReloaded(Reloaded):
@@ -141,9 +141,10 @@ def _write_tflite(lowered: KerasLowered, path: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if _LACKING in line or line.startswith(_SELECT)]
-    return (telling or lines or [type(error).__name__])[0]
+    lacking = sorted(set(_LACKING.findall(str(error))))
+    if lacking:
+        return f"it has no operator for {', '.join(lacking)}"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _read_tflite(lowered: KerasLowered, path: Path) -> KerasReloaded:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,28 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from portnet.adapter import Reloaded
-from portnet.errors import ParityError, UnsupportedError
+from portnet.errors import UnsupportedError
+from portnet_torch.alone import Alone
 from portnet_torch.network import TorchLowered
 from portnet_torch.program import fixed_axes, program_of
 from portnet_torch.source import SAFETENSORS_NAMES, network_source, stored_tensors
 
 __all__ = ["TorchReloaded", "reload", "write"]
-
-# seconds that a fresh process may take to import torch and run the network once
-PATIENCE = 600
-
-# loads a generated file as somebody would who has torch alone
-_RUNNER = """
-import importlib.util, sys
-sys.modules.update(dict.fromkeys(("portnet", "portnet_torch", "safetensors")))
-import torch
-spec = importlib.util.spec_from_file_location("network", sys.argv[1])
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-network = module.load()
-with torch.inference_mode():
-    torch.save(network(*torch.load(sys.argv[2], weights_only=True)), sys.argv[3])
-"""
 
 
 class TorchReloaded(Reloaded):
@@ -121,24 +103,7 @@ def _code_files(path: Path) -> tuple[Path, Path]:
 
 def _read_code(lowered: TorchLowered, path: Path) -> TorchReloaded:
     source, _ = _code_files(path)
-    return TorchReloaded(lowered, lambda *tensors: _run_alone(source, tensors), f"{source.name} needs torch alone")
-
-
-def _run_alone(source: Path, tensors: tuple[Any, ...]) -> Any:
-    """Run a generated file in a fresh process that has no PortNet.
-
-    Raises:
-        ParityError: it fails; with the last line that it says.
-    """
-    with tempfile.TemporaryDirectory(prefix="portnet-") as folder:
-        inputs, outputs = Path(folder) / "inputs.pt", Path(folder) / "outputs.pt"
-        torch.save(tensors, inputs)
-        command = [sys.executable, "-c", _RUNNER, str(source.absolute()), str(inputs), str(outputs)]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False)
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            raise ParityError(f"{source.name} does not run in a process of its own: {reason}")
-        return torch.load(outputs, weights_only=True)
+    return TorchReloaded(lowered, Alone(source), f"{source.name} needs torch alone")
 
 
 def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
