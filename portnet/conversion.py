@@ -168,9 +168,9 @@ def _framework_errors_as(kind: type[PortNetError], what: str, *others: type[Exce
     """Turn whatever a framework raises into one line of one kind; PortNet's own errors and ``others`` pass."""
     try:
         yield
-    except (PortNetError, *others):
-        raise
     except Exception as error:
+        if isinstance(error, (PortNetError, *others)):
+            raise
         raise kind(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 

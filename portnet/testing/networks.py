@@ -102,8 +102,8 @@ def reference_run(model: Model, x: np.ndarray, weights: dict[str, np.ndarray] | 
         tensor.CopyFrom(numpy_helper.from_array(np.asarray(array, x.dtype), tensor.name))
     for port in (*proto.graph.input, *proto.graph.output):
         port.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(x.dtype)
-    result: np.ndarray = ReferenceEvaluator(proto).run(None, {model.inputs[0].name: x})[0]
-    return result
+    results: Any = ReferenceEvaluator(proto).run(None, {model.inputs[0].name: x})
+    return np.asarray(results[0])
 
 
 def _node(op: str, inputs: Sequence[str], output: str, **attributes: Any) -> onnx.NodeProto:

@@ -70,7 +70,12 @@ class _Child:
     def run(self, case: Case) -> Outcome:
         process = self.process = self._alive()
         late = threading.Event()
-        timer = threading.Timer(self.limit_s, lambda: (late.set(), process.kill()))
+
+        def give_up() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(self.limit_s, give_up)
         timer.start()
         try:
             answer = _ask(process, case.name)

@@ -34,7 +34,8 @@ def batch(model: Model, size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarra
     """Return a random batch for ``model``: x float32 in its input's shape, y int64 below its class count."""
     generator = np.random.default_rng(seed)
     x = generator.normal(0, 1, (size, *model.inputs[0].shape[1:]))  # type: ignore[index]
-    return x.astype(np.float32), generator.integers(0, model.outputs[0].shape[-1], size)  # type: ignore[index]
+    classes: Any = model.outputs[0].shape[-1]  # type: ignore[index]
+    return x.astype(np.float32), generator.integers(0, classes, size)
 
 
 def plan_for(model: Model, optimizer: OptimizerSpec | None = None, **changes: Any) -> TrainPlan:
