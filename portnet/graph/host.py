@@ -26,6 +26,8 @@ __all__ = ["HostValue", "axis_size", "evaluate", "evaluate_size", "shape_of"]
 
 # larger results are data, not shape arithmetic, and are left to the engine
 MAX_ELEMENTS = 4096
+# powers of two up to here: scales such as 0.5 and 1.25
+MAX_DENOMINATOR = 1 << 10
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,15 @@ class HostValue:
 
 
 def shape_of(walk: Lowering[Any], node: NodeView, source: ir.Value) -> HostValue:
-    """Evaluate ``Shape``: known sizes as ints, the others as symbols recorded in ``walk.symbols``."""
+    """Evaluate ``Shape`` or ``Size``: known sizes as ints, the others as symbols recorded in ``walk.symbols``."""
     host = walk.host_values.get(source)
     if host is not None:
         sizes: list[Any] = list(host.array.shape)
     else:
         assert source.shape is not None
         sizes = [axis_size(walk, source, axis, dim) for axis, dim in enumerate(source.shape)]
+    if node.op == "Size":
+        return _pack(np.array(functools.reduce(operator.mul, sizes, 1), dtype=object), np.dtype(np.int64))
     start, end = node.get("start", 0), node.get("end")
     return _pack(np.array(sizes[start:end], dtype=object), np.dtype(np.int64))
 
@@ -107,8 +111,8 @@ def evaluate(node: NodeView, inputs: list[HostValue | None]) -> list[HostValue] 
     if rule is None or sum(0 if v is None else v.array.size for v in inputs) > MAX_ELEMENTS:
         return None
     symbolic = any(v is not None and v.is_symbolic for v in inputs)
-    arrays = [None if v is None else v.array.astype(object) if symbolic else v.array for v in inputs]
     try:
+        arrays = [None if v is None else _symbolic(v.array) if symbolic else v.array for v in inputs]
         result = rule(node, arrays)
     except (_NotHostError, TypeError):
         return None
@@ -119,6 +123,21 @@ def evaluate(node: NodeView, inputs: list[HostValue | None]) -> list[HostValue] 
         return None
     dtype = _result_dtype(node, inputs)
     return [_pack(np.asarray(r), dtype) for r in results]
+
+
+def _symbolic(array: np.ndarray) -> np.ndarray:
+    """Return an array of ints, fractions and expressions."""
+    return np.asarray(np.frompyfunc(_exact, 1, 1)(array.astype(object)), dtype=object)
+
+
+def _exact(entry: Any) -> Any:
+    """Return a float as a fraction, where arithmetic with it is exact: 0.5 and 2.0 are, 0.1 is not."""
+    if not isinstance(entry, float):
+        return entry
+    numerator, denominator = entry.as_integer_ratio() if math.isfinite(entry) else (0, math.inf)
+    if denominator > MAX_DENOMINATOR:
+        raise _NotHostError
+    return sympy.Rational(numerator, denominator)
 
 
 class _NotHostError(Exception):
@@ -185,15 +204,39 @@ def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if np.issubdtype(a.dtype, np.integer):
         if not np.all(b):
             raise _NotHostError
-        return np.trunc(a / b).astype(a.dtype)
+        # towards zero, and exact beyond what a float holds
+        return (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)
     return a / b
 
 
 def _divide_symbolic(a: Any, b: Any) -> Any:
-    if isinstance(a, float) or isinstance(b, float):
-        return a / b
     quotient = sympy.sympify(a) / b
-    return quotient if quotient.is_integer else sympy.floor(quotient)
+    if quotient.is_integer:
+        return quotient
+    return sympy.ceiling(quotient) if quotient.is_nonpositive else sympy.floor(quotient)
+
+
+def _div(node: NodeView, a: list[Any]) -> Any:
+    source = node.inputs[0]
+    is_float = source is not None and source.dtype is not None and source.dtype.is_floating_point()
+    return _binary(_divide, lambda x, y: sympy.sympify(x) / y if is_float else _divide_symbolic(x, y))(node, a)
+
+
+def _decided(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Return Min or Max, which no engine's integers have, where symbols do not keep it from being decided."""
+
+    def rule(a: Any, b: Any) -> Any:
+        result = function(a, b)
+        if isinstance(result, function):  # type: ignore[arg-type]
+            raise _NotHostError
+        return result
+
+    return rule
+
+
+def _mod(node: NodeView, a: list[Any]) -> Any:
+    plain = np.fmod if node.get("fmod", 0) else np.mod
+    return _binary(plain, lambda x, y: sympy.sympify(x) - y * sympy.floor(sympy.sympify(x) / y))(node, a)
 
 
 def _compare(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -326,11 +369,11 @@ _RULES: dict[str, Callable[[NodeView, list[Any]], Any]] = {
     "Add": _binary(np.add, operator.add),
     "Sub": _binary(np.subtract, operator.sub),
     "Mul": _binary(np.multiply, operator.mul),
-    "Div": _binary(_divide, _divide_symbolic),
-    "Mod": _binary(np.mod, lambda a, b: sympy.sympify(a) - b * sympy.floor(sympy.sympify(a) / b)),
+    "Div": _div,
+    "Mod": _mod,
     "Neg": lambda node, a: -a[0],
-    "Min": _fold_minmax(np.minimum, sympy.Min),
-    "Max": _fold_minmax(np.maximum, sympy.Max),
+    "Min": _fold_minmax(np.minimum, _decided(sympy.Min)),
+    "Max": _fold_minmax(np.maximum, _decided(sympy.Max)),
     "Floor": lambda node, a: _elementwise(sympy.floor)(node, a) if a[0].dtype == object else np.floor(a[0]),
     "Ceil": lambda node, a: _elementwise(sympy.ceiling)(node, a) if a[0].dtype == object else np.ceil(a[0]),
     "Equal": _binary(np.equal, _compare(_equal)),

@@ -200,7 +200,7 @@ class Lowering(abc.ABC, Generic[T]):
 
     def _lower_on_host(self, node: NodeView) -> bool:
         """Evaluate shape arithmetic; True when the node's outputs are now known on the host."""
-        if node.op == "Shape":
+        if node.op in ("Shape", "Size"):
             source = node.required(0)
             if source in self.host_values or source.shape is not None:
                 self.host_values[node.outputs[0]] = shape_of(self, node, source)
