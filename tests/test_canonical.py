@@ -165,6 +165,13 @@ def test_recorded_shapes_are_not_believed():
     assert "K" not in z.shape
 
 
+def test_shapes_go_on_behind_an_op_that_the_standard_does_not_infer():
+    model = parse("""<ir_version: 10, opset_import: ["" : 21]> g (float[N,4,3] x, float[4] s, float[4] b) => (y) {
+        n = GroupNormalization<num_groups = 2>(x, s, b) y = Relu(n) }""")
+    port = model.canonical(frozenset({"GroupNormalization", "Relu"})).outputs[0]
+    assert (port.shape, port.dtype) == (("N", 4, 3), "float32")
+
+
 def test_shape_arithmetic_of_known_sizes_is_folded():
     model = parse("""<ir_version: 8, opset_import: ["" : 13]> g (float[2,2,3] x) => (float[2,6] y) {
         s = Shape(x) zero = Constant<value = int64[1] {0}>() n = Gather(s, zero)
