@@ -10,6 +10,7 @@ FAMILIES = (
     "activation",
     "arithmetic",
     "casting",
+    "classical",
     "control",
     "convolution",
     "dense",
@@ -25,6 +26,8 @@ FAMILIES = (
     "sequence",
     "shape",
     "signal",
+    "slicing",
+    "training",
 )
 
 for _family in FAMILIES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -248,14 +249,40 @@ def take_each(x: Any, places: Any, *, axis: int) -> Any:
 
 @op("Unique")
 def unique(walk: Any, node: NodeView) -> Any:
-    """Distinct entries of what is known while the network is built."""
-    x, axis = walk.host(node.input(0)), node.get("axis")
-    values, first, inverse, counts = np.unique(x, return_index=True, return_inverse=True, return_counts=True, axis=axis)
-    if not node["sorted"]:
-        order = np.argsort(first)
-        values = np.take(values, order, axis=0 if axis is None else axis)
-        first, counts, inverse = first[order], counts[order], np.argsort(order)[inverse]
-    return [values, *(a.reshape(-1).astype(np.int64) for a in (first, inverse, counts))]
+    """Distinct entries, or slices along an axis: how many is found when it runs."""
+    _tensorflow(walk)
+    x = walk.plain(node.required(0))
+    axis = node.get("axis")
+    return walk.apply(
+        distinct, node, x, axis=axis if axis is None else axis % len(x.shape), ordered=bool(node["sorted"])
+    )
+
+
+@operation
+def distinct(x: Any, *, axis: int | None, ordered: bool) -> Any:
+    """Return distinct slices, where each is first, which one each slice is, and how many there are of each."""
+    import tensorflow as tf
+
+    x, axis = (tf.reshape(x, (-1,)), 0) if axis is None else (x, axis)
+    values, inverse, counts = tf.raw_ops.UniqueWithCountsV2(x=x, axis=[axis], out_idx=tf.int64)
+    count = tf.shape(values)[axis]
+    first = tf.math.unsorted_segment_min(tf.range(tf.shape(x, tf.int64)[axis]), inverse, count)
+    if ordered:
+        rows = tf.reshape(tf.experimental.numpy.moveaxis(values, axis, 0), (count, -1))
+        order = _lexical_order(rows, math.prod(n for i, n in enumerate(x.shape) if i != axis))
+        values, first, counts = tf.gather(values, order, axis=axis), tf.gather(first, order), tf.gather(counts, order)
+        inverse = tf.gather(tf.cast(tf.math.invert_permutation(order), tf.int64), inverse)
+    return values, first, inverse, counts
+
+
+def _lexical_order(rows: Any, columns: int) -> Any:
+    """Return the order of rows by their first columns, then the next."""
+    import tensorflow as tf
+
+    order = tf.range(tf.shape(rows)[0])
+    for column in reversed(range(columns)):
+        order = tf.gather(order, tf.argsort(tf.gather(rows[:, column], order), stable=True))
+    return order
 
 
 @op("TensorScatter")

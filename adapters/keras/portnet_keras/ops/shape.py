@@ -1,4 +1,4 @@
-"""Ops that move, split, join and resize axes. Transpose moves nothing: it renames the axes of the order."""
+"""Ops that change the shape. Transpose moves nothing: it renames the axes of the order."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ import math
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import sympy
 
 from portnet.graph.lowering import NodeView
 from portnet_keras.framework import keras, ops
-from portnet_keras.layout import KValue, Layout, Packing, identity
+from portnet_keras.layout import KValue, Packing, identity
 from portnet_keras.operation import operation
 from portnet_keras.ops.dense import feeds_only_dense
 from portnet_keras.ops.registry import op
-from portnet_keras.ops.window import pad_axes, padded
 
 __all__ = ["broadcast_to_dims", "reshaped", "sizes_of"]
 
@@ -97,9 +95,6 @@ def _is_flattening(walk: Any, node: NodeView, x: KValue, dims: list[Any]) -> boo
     known = None not in x.shape[1:]
     return len(dims) == 2 and x.order[0] == 0 and known and feeds_only_dense(walk, node.outputs[0])
 
-
-# exporters write "to the very end" as the largest integer of 32 or 64 bits
-_FAR = 2**31 - 1
 
 Groups = list[tuple[tuple[int, ...], tuple[int, ...]]]
 
@@ -209,92 +204,6 @@ def unsqueeze(walk: Any, node: NodeView) -> KValue:
     return KValue(data, tuple(order))
 
 
-@op("Concat", transparent=True)
-def concat(walk: Any, node: NodeView) -> KValue:
-    """Join along an axis."""
-    values = [walk.value(value) for value in node.inputs]
-    rank = values[0].rank
-    order = next((v.order for v in values if not v.is_constant and v.order != identity(rank)), identity(rank))
-    tensors = [walk.ordered(value, order) for value in values]
-    if len(tensors) == 1:
-        return KValue(tensors[0], order)
-    axis = order.index(node["axis"] % rank)
-    if any(isinstance(tensor, np.ndarray) for tensor in tensors):
-        return KValue(ops.concatenate(tensors, axis=axis), order)
-    return KValue(walk.layer(node, keras.layers.Concatenate, axis=axis)(tensors), order)
-
-
-@op("Split")
-def split(walk: Any, node: NodeView) -> list[KValue]:
-    """Split along an axis."""
-    x = walk.value(node.required(0))
-    axis, count = x.axis(node["axis"]), len(node.outputs)
-    size = x.data.shape[axis]
-    if node.input(1) is not None:
-        sizes = walk.host_ints(node.input(1))
-    elif size is None:
-        raise walk.unsupported("splitting a free size into equal parts")
-    else:
-        part = math.ceil(size / count)
-        sizes = [part] * (count - 1) + [size - part * (count - 1)]
-    starts = list(itertools.accumulate(sizes, initial=0))
-    return [replace(x, data=_cut(x.data, axis, a, b)) for a, b in itertools.pairwise(starts)]
-
-
-def _cut(data: Any, axis: int, start: int, stop: int, step: int = 1) -> Any:
-    return data[(*[slice(None)] * axis, slice(start, stop, step))]
-
-
-@op("Slice")
-def slice_(walk: Any, node: NodeView) -> KValue:
-    """Cut out a strided box; its bounds may be free sizes."""
-    x = walk.value(node.required(0))
-    starts, ends = walk.host_dims(node.input(1)), walk.host_dims(node.input(2))
-    axes = walk.host_ints(node.input(3)) if node.input(3) is not None else list(range(len(starts)))
-    steps = walk.host_ints(node.input(4)) if node.input(4) is not None else [1] * len(starts)
-    data = x.data
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        cut = _sliced if isinstance(start, int) and isinstance(end, int) else _sliced_between
-        data = cut(walk, node, data, x.axis(axis), start, end, step)
-    return replace(x, data=data)
-
-
-def _sliced(walk: Any, node: NodeView, data: Any, axis: int, start: int, end: int, step: int) -> Any:
-    size = data.shape[axis]
-    if size is None:
-        return _sliced_free(walk, data, axis, start, end, step)
-    places = range(size)[start:end:step]
-    if step > 0 or not places:
-        return _cut(data, axis, places.start, max(places.stop, places.start), abs(step))
-    return ops.flip(_cut(data, axis, places[-1], places[0] + 1, -step), axis=axis)
-
-
-def _sliced_free(walk: Any, data: Any, axis: int, start: int, end: int, step: int) -> Any:
-    if step > 0:
-        return _cut(data, axis, start, None if end >= _FAR else end, step)
-    if (start != -1 and start < _FAR) or end > -_FAR:
-        raise walk.unsupported("a negative step over part of a free size")
-    return _cut(ops.flip(data, axis=axis), axis, 0, None, -step)
-
-
-def _sliced_between(walk: Any, node: NodeView, data: Any, axis: int, start: Any, end: Any, step: int) -> Any:
-    if step < 0:
-        raise walk.unsupported("a negative step between free sizes")
-    bounds = [ops.cast(walk.size(n), "int32") if not isinstance(n, int) else min(n, _FAR) for n in (start, end)]
-    known = [n if isinstance(n, int) else None for n in bounds]
-    return walk.apply(
-        slice_between, node, data, *(n for n in bounds if not isinstance(n, int)), axis=axis, bounds=known, step=step
-    )
-
-
-@operation
-def slice_between(x: Any, *sizes: Any, axis: int, bounds: Any, step: int) -> Any:
-    """Cut along an axis between ``bounds``, whose None are filled by scalar tensors in turn."""
-    filled = iter(sizes)
-    start, end = (next(filled) if n is None else n for n in bounds)
-    return x[(*[slice(None)] * axis, slice(start, end, step))]
-
-
 @op("Expand")
 def expand(walk: Any, node: NodeView) -> Any:
     """Broadcast to a shape."""
@@ -322,103 +231,3 @@ def broadcast_to_dims(walk: Any, node: NodeView, x: Any, dims: list[Any]) -> Any
         return ops.broadcast_to(x, shape)
     free = [ops.cast(walk.size(n), "int32") for n in target if not n.is_Integer]
     return walk.apply(broadcast_free, node, x, *free, shape=shape)
-
-
-@op("Pad", transparent=True)
-def pad(walk: Any, node: NodeView) -> KValue:
-    """Pad every axis, or some."""
-    x = walk.value(node.required(0))
-    pads = walk.host_ints(node.input(1))
-    axes = walk.host_ints(node.input(3)) if node.input(3) is not None else list(range(x.rank))
-    widths = [[0, 0] for _ in range(x.rank)]
-    for i, axis in enumerate(axes):
-        widths[x.axis(axis)] = [pads[i], pads[i + len(axes)]]
-    fill = 0 if node.input(2) is None else walk.host(node.input(2)).item()
-    if node["mode"] == "constant" and fill == 0 and _is_image_pad(x, widths):
-        return replace(x, data=padded(walk, node, x.data, tuple(map(tuple, widths[1:-1]))))
-    return replace(x, data=_pad_any(walk, node, x.data, widths, fill))
-
-
-def _is_image_pad(x: KValue, widths: list[list[int]]) -> bool:
-    spatial = x.rank in (3, 4, 5) and not any(widths[0]) and not any(widths[-1])
-    return spatial and not x.is_constant and str(x.data.dtype) == "float32" and min(map(min, widths)) >= 0
-
-
-def _pad_any(walk: Any, node: NodeView, x: Any, widths: list[list[int]], fill: Any) -> Any:
-    mode = node["mode"]
-    if mode == "constant":
-        return pad_axes(x, [(before, after) for before, after in widths], fill)
-    for axis, (before, after) in enumerate(widths):
-        if before or after:
-            if x.shape[axis] is None:
-                x = walk.apply(pad_free, node, x, axis=axis, before=before, after=after, mode=mode)
-            else:
-                x = ops.take(x, _mirrored(x.shape[axis], before, after, mode), axis=axis)
-    return x
-
-
-@operation
-def pad_free(x: Any, *, axis: int, before: int, after: int, mode: str) -> Any:
-    """Pad one axis of a free size by a mode that repeats what is there; negative widths cut off."""
-    size = ops.shape(x)[axis]
-    places = ops.arange(-before, size + after, dtype="int32")
-    if mode == "reflect":
-        period = ops.maximum(2 * (size - 1), 1)
-        places = ops.mod(places, period)
-        places = ops.minimum(places, period - places)
-    elif mode == "wrap":
-        places = ops.mod(places, size)
-    return ops.take(x, ops.clip(places, 0, size - 1), axis=axis)
-
-
-def _mirrored(size: int, before: int, after: int, mode: str) -> np.ndarray:
-    """Return the places that padding by a mode reads; negative widths cut off."""
-    places = np.arange(size)[max(-before, 0) : size - max(-after, 0)]
-    return np.pad(places, (max(before, 0), max(after, 0)), mode=mode)  # type: ignore[call-overload]
-
-
-@op("Tile")
-def tile(walk: Any, node: NodeView) -> KValue:
-    """Repeat along every axis."""
-    x = walk.value(node.required(0))
-    repeats = walk.host_ints(node.input(1))
-    return replace(x, data=ops.tile(x.data, [repeats[axis] for axis in x.order]))
-
-
-@op("Gather")
-def gather(walk: Any, node: NodeView) -> KValue:
-    """Take entries along an axis; from a weight matrix it is an Embedding."""
-    table, indices = node.required(0), walk.plain(node.required(1))
-    if _is_embedding(walk, table, node) and isinstance(indices, keras.KerasTensor):
-        return _embedding(walk, node, indices)
-    x = walk.value(table)
-    rank = len(indices.shape)
-    if rank > 1:
-        x = KValue(walk.plain(table), identity(x.rank))
-    axis = x.axis(node["axis"])
-    data = walk.apply(take, node, x.data, indices, axis=axis)
-    if rank == 0:
-        rest = [a for a in x.order if a != x.order[axis]]
-        return KValue(data, tuple(sorted(rest).index(a) for a in rest))
-    return KValue(data, x.order if rank == 1 else identity(x.rank + rank - 1))
-
-
-@operation
-def take(x: Any, indices: Any, *, axis: int) -> Any:
-    """Take entries along an axis; negative indices count from the end."""
-    return ops.take(x, ops.where(indices < 0, indices + ops.shape(x)[axis], indices), axis=axis)
-
-
-def _is_embedding(walk: Any, table: Any, node: NodeView) -> bool:
-    if not walk.claimable(table) or node["axis"] != 0 or len(table.const_value.shape) != 2:
-        return False
-    return walk.roles[table.name].trainable
-
-
-def _embedding(walk: Any, node: NodeView, indices: Any) -> KValue:
-    table = node.required(0)
-    shape = tuple(int(n) for n in table.const_value.shape)  # type: ignore[union-attr]
-    layer = walk.layer(node, keras.layers.Embedding, *shape, embeddings_initializer="zeros")
-    data = layer(indices)
-    walk.claim(table, layer.embeddings, Layout.of(shape))
-    return KValue(data, identity(len(indices.shape) + 1))
