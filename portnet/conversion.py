@@ -13,15 +13,16 @@ import numpy as np
 
 from portnet.adapter import Adapter, Lowered
 from portnet.engines import KNOWN, engine
-from portnet.errors import InputError, OutputError, ParityError, PortNetError, UnknownNameError, UnsupportedError
+from portnet.errors import OutputError, ParityError, PortNetError, UnknownNameError, UnsupportedError
 from portnet.files import staged
 from portnet.graph.model import Model
 from portnet.parity.check import check
 from portnet.parity.inputs import random_inputs
 from portnet.parity.report import Report
 from portnet.parity.sides import FileSide, OnnxruntimeSide
+from portnet.sources import find_model
 
-__all__ = ["Conversion", "convert", "convert_to_file", "load_model"]
+__all__ = ["Conversion", "convert", "convert_to_file"]
 
 # batch sizes that are compared where the batch is free
 BATCH_SIZES = (1, 3)
@@ -47,7 +48,7 @@ def convert(source: str | os.PathLike[str] | Model, *, to: str, device: str = "c
         UnsupportedError: the engine cannot express the network; names op, opset, attribute and node.
         ParityError: the converted network and onnxruntime differ; names the first layer that does.
     """
-    model = load_model(source)
+    model = find_model(source)
     lowered = engine(to).lower(model, device=device)
     _prove(lowered, OnnxruntimeSide(model))
     return lowered.native
@@ -130,7 +131,7 @@ def convert_to_file(
     form = _form(adapter, output, form)
     with staged(output) as path:
         say(f"read {source.name if isinstance(source, Model) else os.fspath(source)}")
-        model = load_model(source)
+        model = find_model(source)
         say(f"lower onto {adapter.framework}")
         lowered = adapter.lower(model)
         say("compare with onnxruntime")
@@ -195,35 +196,3 @@ def _batch_sizes(reference: OnnxruntimeSide) -> tuple[int, ...]:
 
 def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
-
-
-def load_model(
-    source: str | os.PathLike[str] | Model, *, weights: str | None = "imagenet", size: int | None = None
-) -> Model:
-    """Return the model that ``source`` means: a Model, a run's folder, a file, or else a name in the zoo.
-
-    Args:
-        source: what it is.
-        weights: of a zoo network.
-        size: height and width of a zoo network's input in pixels; None for what its weights were trained at.
-
-    Raises:
-        UnknownNameError: nothing of these.
-        ModelError: a file that is no ONNX.
-        InputError: a size for what is not the zoo's.
-    """
-    if isinstance(source, Model):
-        return source
-    name = os.fspath(source)
-    is_file = os.path.exists(name) or name.endswith(".onnx") or os.sep in name
-    if is_file and size is not None:
-        raise InputError(f"size: got {size} for {name}, expected a network of the zoo. Leave size out.")
-    if os.path.isdir(name):
-        from portnet.finetuning.run import Run
-
-        return Run.load(name).model
-    if is_file:
-        return Model.load(name)
-    from portnet import zoo
-
-    return zoo.load(name, weights=weights, size=size)

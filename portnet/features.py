@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from portnet.conversion import load_model
 from portnet.data.dataset import DatasetSource, load_dataset
 from portnet.data.images import ImageSource
 from portnet.data.preprocess import normalise, to_bytes
@@ -26,6 +25,7 @@ from portnet.graph.feature import find_feature
 from portnet.graph.metadata import Preprocessing
 from portnet.graph.model import Model
 from portnet.runtime.session import Session
+from portnet.sources import find_model
 
 __all__ = ["FeatureExtractor", "find_tensor", "write_features"]
 
@@ -164,7 +164,7 @@ class FeatureExtractor:
                 raise UnknownNameError("pooling", str(self.pooled), ["avg", "flatten", "None"])
             if self.batch_size < 1:
                 raise InputError(f"features: batch size got {self.batch_size}, expected 1 or more")
-            model = load_model(self.model, weights=self.weights)
+            model = find_model(self.model, weights=self.weights)
             part = cut(model, outputs=[find_tensor(model, self.layer)])
             self._opened = Session(part, provider=self.provider)
         return self._opened

@@ -27,13 +27,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from portnet.conversion import load_model
 from portnet.data.dataset import Dataset, DatasetSource, load_dataset
 from portnet.data.folders import find_splits
 from portnet.data.rng import Purpose, generator
 from portnet.errors import InputError
 from portnet.graph.model import Model
 from portnet.runtime.session import Session
+from portnet.sources import find_model
 
 __all__ = ["Likeness", "Recommendation", "measure_likeness", "recommend"]
 
@@ -119,7 +119,7 @@ def recommend(
         WeightsError: the network's weights cannot be had.
     """
     dataset = _training_images(data, on_error)
-    network = load_model(model)
+    network = find_model(model)
     likeness = measure_likeness(dataset, network, seed=seed)
     counts = sorted(dataset.counts().values())
     median = float(np.median(counts))

@@ -29,11 +29,11 @@ def ambiguity(
 
     Example: portnet ambiguity runs/pets photos/test --sheet ambiguous.png
     """
-    from portnet.conversion import load_model
     from portnet.finetuning.run import evaluate
     from portnet.runtime.predictor import predictor
+    from portnet.sources import find_model
 
-    network = load_model(model)
+    network = find_model(model)
     runs, where = predictor(network, backend, provider)
     found = evaluate(runs, network, data, batch_size=batch_size, on_error=on_error).ambiguity(top)
     if sheet is not None:

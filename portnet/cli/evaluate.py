@@ -26,11 +26,11 @@ def evaluate(
 
     Example: portnet evaluate runs/pets photos/test
     """
-    from portnet.conversion import load_model
     from portnet.finetuning.run import evaluate as run_evaluation
     from portnet.runtime.predictor import predictor
+    from portnet.sources import find_model
 
-    network = load_model(model)
+    network = find_model(model)
     runs, where = predictor(network, backend, provider)
     result = run_evaluation(runs, network, data, batch_size=batch_size, on_error=on_error)
     if json:

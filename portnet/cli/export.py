@@ -17,23 +17,28 @@ def export(
     onnx: Annotated[Path, typer.Option(help="The .onnx file to write.")],
     json: Json = False,
 ) -> None:
-    """Write a network as .onnx, once onnxruntime and its own engine are proved to agree. Else no file is left.
+    """Write a network as .onnx, once onnxruntime and an engine are proved to agree. Else no file is left.
+
+    A run is proved on the engine it was trained on, a network of the zoo on the first engine that is installed.
 
     Example: portnet export runs/pets --onnx pets.onnx
     """
-    from portnet.conversion import load_model
+    from portnet.engines import engine, installed
     from portnet.finetuning.run import Run
+    from portnet.parity.check import check
+    from portnet.sources import find_model
 
     if Path(run).is_dir():
         trained = Run.load(run)
         report = trained.check()
         trained.export(onnx, report=report)
-        text = str(report)
     else:
-        load_model(run).save(onnx)
-        report, text = None, "the zoo's own graph; check it on an engine with: portnet check FILE torch"
+        model = find_model(run)
+        report = check(engine(next(iter(installed()), "torch")).lower(model), model)
+        report.raise_if_failed()
+        model.save(onnx)
     size = onnx.stat().st_size
     if json:
-        print_json({"file": str(onnx), "bytes": size, "check": None if report is None else report.to_dict()})
+        print_json({"file": str(onnx), "bytes": size, "check": report.to_dict()})
     else:
-        typer.echo(f"{text}\n{onnx}: {size / 1e6:.1f} MB")
+        typer.echo(f"{report}\n{onnx}: {size / 1e6:.1f} MB")

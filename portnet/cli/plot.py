@@ -23,9 +23,9 @@ def plot(
 
     Example: portnet plot squeezenet1_1 -o squeezenet.svg
     """
-    from portnet.conversion import load_model
     from portnet.drawing.network import plot_network
+    from portnet.sources import find_model
 
-    network = load_model(model, weights=None, size=size)
+    network = find_model(model, weights=None, size=size)
     path = plot_network(network, output, every_layer=every_layer, columns=columns)
     typer.echo(f"{path}: {path.stat().st_size / 1e3:.0f} kB")

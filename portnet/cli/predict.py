@@ -22,10 +22,10 @@ def predict(
 
     Example: portnet predict mobilenet_v2 cat.jpg --top 3
     """
-    from portnet.conversion import load_model
     from portnet.runtime.session import Session
+    from portnet.sources import find_model
 
-    session = Session(load_model(model), provider=provider)
+    session = Session(find_model(model), provider=provider)
     predictions = session.predict(list(images), top=top)
     if json:
         answers = [

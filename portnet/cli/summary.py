@@ -53,16 +53,16 @@ def summary(
 
 
 def _network(source: str, classes: int | None, head: str, size: int | None) -> Model:
-    from portnet.conversion import load_model
     from portnet.errors import InputError
     from portnet.finetuning.backbone import Backbone
     from portnet.finetuning.head import Head
+    from portnet.sources import find_model
 
     if classes is None:
-        return load_model(source, weights=None, size=size)
+        return find_model(source, weights=None, size=size)
     if not 2 <= classes <= 1_000_000:
         raise InputError(f"summary: got {classes} classes, expected 2 to 1,000,000")
-    body = load_model(source) if os.path.isdir(source) else source
+    body = find_model(source) if os.path.isdir(source) else source
     return Head.parse(head).attach(Backbone.of(body, weights=None, size=size), [f"class {i}" for i in range(classes)])
 
 

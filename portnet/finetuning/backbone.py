@@ -10,6 +10,7 @@ from portnet import zoo
 from portnet.errors import InputError, ModelError
 from portnet.graph.cut import cut
 from portnet.graph.model import Model
+from portnet.sources import find_model, is_zoo_name
 
 __all__ = ["Backbone"]
 
@@ -56,10 +57,10 @@ class Backbone:
             InputError: a size that the network cannot take.
             ModelError: no feature tensor can be found, or its channels are not known.
         """
-        if _is_zoo_name(source):
+        if is_zoo_name(source):
             model = zoo.load(str(source), weights, size=size)
         else:
-            model = source if isinstance(source, Model) else Model.load(source).canonical()
+            model = source if isinstance(source, Model) else find_model(source).canonical()
             model = model if size is None else _with_size(model, size)
         info = model.backbone
         name = feature or (info.feature if info is not None else _find_feature(model))
@@ -91,14 +92,6 @@ class Backbone:
     def stages(self) -> tuple[str, ...]:
         """Names of the stages in order, e.g. ("conv1", "fire2", ...); empty when the network names none."""
         return tuple(dict.fromkeys(layer.stage for layer in self.model.layers if layer.stage))
-
-
-def _is_zoo_name(source: str | os.PathLike[str] | Model) -> bool:
-    """Whether a source is meant as a name: it is one, or is a word that no file has."""
-    if not isinstance(source, str):
-        return False
-    is_path = source.lower().endswith(".onnx") or os.path.basename(source) != source or os.path.isfile(source)
-    return source in zoo.names() or not is_path
 
 
 def _with_size(model: Model, size: int) -> Model:

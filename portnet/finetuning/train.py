@@ -131,6 +131,7 @@ class _Session:
 
     def _prepare(self, checkpoint: Checkpoint | None, interrupt: Interrupt) -> Fit:
         train, val, network = self._cut_prefix(*self._loaders(), interrupt)
+        self.is_cut = network is not self.network
         lowered = self.adapter.lower(network, device=self.settings.device)
         history, position = History(), Position()
         if checkpoint is not None:
@@ -224,7 +225,6 @@ class _Session:
         }
         proof = {"frozen_initializers": len(self.table.frozen), "sha256_before": before, "sha256_after": after}
         record = self._record(job.history, proof, interrupted)
-        lowered = job.lowered if len(job.lowered.model.ir.graph) == len(self.network.canonical().ir.graph) else None
         folder = self.folder
         if folder is not None:
             model.save(folder.model)
@@ -238,7 +238,7 @@ class _Session:
             job.history,
             self.settings,
             record,
-            lowered=lowered,
+            lowered=None if self.is_cut else job.lowered,
             folder=None if folder is None else folder.path,
             interrupted=interrupted,
         )

@@ -13,6 +13,7 @@ from portnet.errors import InputError, ParityError, PortNetError, UnsupportedErr
 from portnet.graph.cut import cut
 from portnet.graph.model import Model
 from portnet.runtime.session import Session
+from portnet.sources import find_model
 
 __all__ = ["EngineSide", "FileSide", "OnnxruntimeSide", "Side", "side_of"]
 
@@ -38,11 +39,11 @@ class Side(Protocol):
 class OnnxruntimeSide:
     """A model in onnxruntime on the CPU, the reference of every check, or on another provider."""
 
-    def __init__(self, model: Model, label: str = "", provider: str = "cpu") -> None:
+    def __init__(self, model: Model, label: str = "", provider: str = "cpu", session: Session | None = None) -> None:
         self.model = model
         self.provider = provider
         self.label = label or f"onnxruntime {provider}"
-        self._session = Session(model, provider=provider)
+        self._session = session or Session(model, provider=provider)
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Run on arrays by input name."""
@@ -113,7 +114,7 @@ def side_of(thing: Any, other: Any = None, provider: str = "cpu") -> Side:
     if isinstance(thing, Lowered):
         return EngineSide(thing)
     if isinstance(thing, Session):
-        return OnnxruntimeSide(thing.model, provider=thing.provider)
+        return OnnxruntimeSide(thing.model, provider=thing.provider, session=thing)
     if isinstance(thing, Model):
         return OnnxruntimeSide(thing, provider=provider)
     if isinstance(getattr(thing, "lowered", None), Lowered):  # a Run, which this layer does not know
@@ -135,18 +136,8 @@ def _side_of_name(name: str, other: Any, provider: str) -> Side:
             raise InputError(f"check: engine {name!r} needs a network on the other side, got {other!r}")
         return EngineSide(engine(name).lower(side_of(other).model))
     label = f"{Path(name).name} (onnxruntime {provider})"
-    return OnnxruntimeSide(_model_of(name), label=label, provider=provider)
+    return OnnxruntimeSide(find_model(name), label=label, provider=provider)
 
 
 def _is_engine(thing: Any) -> bool:
     return isinstance(thing, str) and thing in {*KNOWN, *installed()} and not Path(thing).exists()
-
-
-def _model_of(name: str) -> Model:
-    """Return the network of a run's folder, a file, or else a name in the zoo."""
-    from portnet import zoo
-
-    if Path(name).is_dir():
-        return Model.load(Path(name) / "model.onnx")
-    is_file = Path(name).exists() or name.endswith(".onnx") or os.sep in name
-    return Model.load(name) if is_file else zoo.load(name)

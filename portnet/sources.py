@@ -1,0 +1,57 @@
+"""What a user means by "a network": one rule for every command and function."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from portnet import zoo
+from portnet.errors import InputError
+from portnet.graph.model import Model
+
+__all__ = ["MODEL_FILE", "find_model", "is_zoo_name"]
+
+# a run keeps its trained network under this name in its folder
+MODEL_FILE = "model.onnx"
+
+
+def find_model(
+    source: str | os.PathLike[str] | Model,
+    *,
+    weights: str | os.PathLike[str] | None = "imagenet",
+    size: int | None = None,
+) -> Model:
+    """Return the network that ``source`` means: a Model, a name in the zoo, a run's folder, or an .onnx file.
+
+    Args:
+        source: what it is. A name of the zoo wins over a file or folder of that name; write ./name for those.
+        weights: of a zoo network.
+        size: height and width of a zoo network's input in pixels; None for what its weights were trained at.
+
+    Raises:
+        UnknownNameError: a word that is neither a file nor a name in the zoo; the nearest are offered.
+        ModelError: a file that is no ONNX.
+        InputError: a folder without a finished run, or a size for what is not the zoo's.
+    """
+    if is_zoo_name(source):
+        return zoo.load(str(source), weights, size=size)
+    if size is not None:
+        raise InputError(f"size: got {size} for {source}, expected a network of the zoo. Leave size out.")
+    if isinstance(source, Model):
+        return source
+    path = Path(source)
+    if not path.is_dir():
+        return Model.load(path)
+    if not (path / MODEL_FILE).exists():
+        raise InputError(
+            f"{path} holds no finished run: {MODEL_FILE} is missing. Resume the run, or name an .onnx file."
+        )
+    return Model.load(path / MODEL_FILE)
+
+
+def is_zoo_name(source: str | os.PathLike[str] | Model) -> bool:
+    """Whether a source is meant as a name: it is one, or is a word that no file or folder has."""
+    if not isinstance(source, str):
+        return False
+    is_path = source.lower().endswith(".onnx") or os.path.basename(source) != source or os.path.exists(source)
+    return source in zoo.names() or not is_path
