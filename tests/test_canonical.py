@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import onnx.reference
+import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
@@ -288,6 +289,24 @@ def test_sequences_of_known_length_are_unpacked(name):
     assert not [op for op in ops(canonical) if "Sequence" in op or "Optional" in op]
     x = np.arange(8, dtype=np.float32).reshape(2, 4)
     assert np.array_equal(run(canonical, x)[0], run(model, x)[0])
+
+
+def test_a_resize_by_a_ratio_of_sizes_is_one_to_the_size():
+    model = parse("""<ir_version: 8, opset_import: ["" : 10]> g (float[N,1,h,w] x, float[N,1,p,q] d) => (float y)
+        <int64[1] i0 = {0}, int64[1] i2 = {2}, int64[1] end = {9223372036854775807}, float[2] ones = {1, 1}> {
+        s = Shape(x) hw = Slice(s, i2, end, i0) a = Cast<to = 1>(hw) t = Shape(d) pq = Slice(t, i2, end, i0)
+        b = Cast<to = 1>(pq) r = Div(a, b) scales = Concat<axis = 0>(ones, r)
+        y = Resize<mode = "linear">(d, scales) }""")
+    model.ir.graph.outputs[0].shape = None
+    canonical = model.canonical()
+    assert "Div" not in ops(canonical)
+    x, d = np.zeros((1, 1, 6, 8), np.float32), np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3)
+    (got,), (expected,) = (
+        onnxruntime.InferenceSession(form.to_bytes(), providers=["CPUExecutionProvider"]).run(None, {"x": x, "d": d})
+        for form in (canonical, model)
+    )
+    assert got.shape == (1, 1, 6, 8)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
 def test_an_optional_that_is_there_is_its_element():

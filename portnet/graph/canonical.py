@@ -22,6 +22,7 @@ from portnet.graph.passes.fold import fold_constants
 from portnet.graph.passes.inline import inline_functions
 from portnet.graph.passes.names import name_nodes, name_values
 from portnet.graph.passes.padding import explicit_padding
+from portnet.graph.passes.ratios import resize_to_sizes
 from portnet.graph.passes.roles import pin_roles
 from portnet.graph.passes.sequences import unpack_sequences
 from portnet.graph.passes.shapes import infer_shapes
@@ -124,6 +125,7 @@ def _simplify(model: ir.Model, keep: frozenset[str], unroll: bool) -> None:
         fold_constants(model)
         unpack_sequences(model)
         merge_transposes(model)
+        resize_to_sizes(model)
         remove_identities(model, keep)
         unfolded = inline_ifs(model) | (unroll and unroll_loops(model))
         if not unfolded:
