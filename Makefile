@@ -25,6 +25,7 @@ bench: install
 
 docs: install
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m portnet.testing.coverage --out docs/coverage.md --processes 2
 
 install: $(VENV)/.installed
 
