@@ -179,7 +179,7 @@ class KerasLowering(Lowering[KValue]):
 
     def name(self, text: str) -> str:
         """Return a name that Keras accepts and that is not taken, made from an ONNX name."""
-        clean = re.sub(r"[^A-Za-z0-9_.\-]+", "_", text).strip("_.-") or "tensor"
+        clean = re.sub(r"[^A-Za-z0-9_\-]+", "_", text).strip("_-") or "tensor"
         name, count = clean, 1
         while name in self.names:
             count += 1
