@@ -73,4 +73,4 @@ class Alone:
         if process := getattr(self, "_process", None):
             process.kill()
             process.communicate()
-        self._folder.cleanup()
+            self._folder.cleanup()

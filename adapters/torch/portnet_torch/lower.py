@@ -24,7 +24,7 @@ from portnet.graph.model import Model
 from portnet.graph.parameters import Role
 from portnet_torch.binding import PLAIN, Binding, Layout
 from portnet_torch.dtypes import to_tensor, torch_dtype
-from portnet_torch.naming import LayerPaths, free, identifier, layer_name, weight_owner
+from portnet_torch.naming import RESERVED, LayerPaths, free, identifier, layer_name, weight_owner
 from portnet_torch.network import TorchLowered
 from portnet_torch.ops import TABLE
 
@@ -121,7 +121,7 @@ class TorchLowering(Lowering[fx.Proxy]):
 
     def make_input(self, value: ir.Value) -> fx.Proxy:
         """Return a placeholder named like the input."""
-        taken = {node.target for node in self._graph.nodes if node.op == "placeholder"}
+        taken = {node.target for node in self._graph.nodes if node.op == "placeholder"} | RESERVED
         return self._tracer.create_proxy("placeholder", free(identifier(value.name or "x"), taken), (), {})
 
     def make_parameter(self, value: ir.Value, array: np.ndarray) -> fx.Proxy:

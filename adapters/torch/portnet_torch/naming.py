@@ -10,7 +10,10 @@ from collections.abc import Container
 import numpy as np
 import torch.fx
 
-__all__ = ["LayerPaths", "free", "identifier", "layer_name", "shortest", "weight_owner"]
+__all__ = ["RESERVED", "LayerPaths", "free", "identifier", "layer_name", "shortest", "weight_owner"]
+
+# what the code of an `fx.GraphModule` calls by these names, an input cannot be called
+RESERVED = frozenset({"self", "torch", "math", "operator", "builtins", "device", "inf", "nan", "NoneType"})
 
 # how the framework that made a file calls a layer's weight and bias
 _WEIGHT_SUFFIX = re.compile(r"[._/](weight|kernel|gamma|W|bias|beta)$")
