@@ -170,7 +170,7 @@ class Asked:
         logits = np.zeros((1, 1000))
         logits[0, 7] = 12 if sure else 1
         probabilities = np.exp(logits) / np.exp(logits).sum()
-        monkeypatch.setattr("portnet.recommendation.load_model", lambda name: portnet.zoo.load(name, weights=None))
+        monkeypatch.setattr("portnet.recommendation.find_model", lambda name: portnet.zoo.load(name, weights=None))
         monkeypatch.setattr("portnet.recommendation.Session", lambda model: self)
         self.probabilities = probabilities
 
