@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from portnet.adapter import StepResult, Trainer, TrainPlan
 from portnet.errors import TrainingError
+from portnet_torch.allocator import keep_freed_memory
 from portnet_torch.binding import Binding
 from portnet_torch.dtypes import to_tensor
 from portnet_torch.optimizers import MOMENTS, make_optimizer, set_lr
@@ -36,6 +37,8 @@ class TorchTrainer(Trainer):
     def __init__(self, lowered: TorchLowered, plan: TrainPlan) -> None:
         self.lowered, self.plan = lowered, plan
         self._native = lowered.native
+        if lowered.device == "cpu":
+            keep_freed_memory()
         self._trainable = [b for b in lowered.bindings.values() if self._freeze(b)]
         groups = [(plan.parameters[b.name], lowered.tensors(b)) for b in self._trainable]
         self._optimizer = make_optimizer(plan.optimizer, groups)
