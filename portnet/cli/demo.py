@@ -15,7 +15,7 @@ __all__ = ["demo"]
 
 BACKBONE = "squeezenet1_1"
 SIZE = 96
-EPOCHS = 8
+EPOCHS = 6
 FREEZE = "until:fire5"
 
 
