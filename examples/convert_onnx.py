@@ -14,9 +14,10 @@ def main(path: str) -> None:
     model = portnet.Model.load(path)
     print(model)
     for engine in installed():
-        network = portnet.convert(path, to=engine)
-        report = portnet.check(network, path)
-        print(f"{engine}: {type(network).__name__}, largest difference {report.max_abs:.1e}")
+        lowered = portnet.engine(engine).lower(model)
+        report = portnet.check(lowered, model)
+        kind = type(lowered.native).__name__
+        print(f"{engine}: {kind}, {lowered.trainable_count:,} trainable, largest difference {report.max_abs:.1e}")
 
 
 if __name__ == "__main__":
