@@ -23,6 +23,7 @@ from portnet.graph.passes.inline import inline_functions
 from portnet.graph.passes.names import name_nodes, name_values
 from portnet.graph.passes.padding import explicit_padding
 from portnet.graph.passes.ratios import resize_to_sizes
+from portnet.graph.passes.rewrite import every_node
 from portnet.graph.passes.roles import pin_roles
 from portnet.graph.passes.sequences import unpack_sequences
 from portnet.graph.passes.shapes import infer_shapes
@@ -110,7 +111,7 @@ def _lift(model: ir.Model) -> None:
 def _modernise(model: ir.Model) -> None:
     """Bring every node to the newest semantics, and know every shape."""
     check_signatures(model, upgraded=False)
-    if model.opset_imports.get("", 1) < RANKLESS_OPSET:
+    if any(node.domain == "" and (node.version or 0) < RANKLESS_OPSET for node in every_node(model.graph)):
         infer_shapes(model)
     upgrade(model)
     stamp(model)

@@ -306,9 +306,11 @@ class Lowering(abc.ABC, Generic[T]):
 
         A native layer may take it over if this is its only use (`is_exclusive`).
         """
-        if value is None or value.const_value is None or value in self.values:
-            return None
-        return value.const_value.numpy()
+        return value.const_value.numpy() if self.is_weight(value) else None  # type: ignore[union-attr]
+
+    def is_weight(self, value: ir.Value | None) -> bool:
+        """Whether `weight` has an array for a value; none is read."""
+        return value is not None and value.const_value is not None and value not in self.values
 
     @staticmethod
     def is_exclusive(value: ir.Value) -> bool:
