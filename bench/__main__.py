@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from bench import conversion, imports, report
+from bench import conversion, imports, report, steps
 from bench.peers import cache
 from bench.process import ROOT, measure
 from bench.row import Row
@@ -73,7 +73,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--network", action="append", choices=NETWORKS, help="may be given more than once")
     parser.add_argument("--engine", action="append", choices=ENGINES, help="may be given more than once")
     parser.add_argument("--threads", type=int, help="threads of the frameworks; their own choice by default")
-    parser.add_argument("--quick", action="store_true", help="small images, few rounds, one network; writes no results")
+    parser.add_argument(
+        "--quick", action="store_true", help="small batches, few rounds, one network; writes no results"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help=f"results, default {RESULTS.relative_to(ROOT)}")
     return parser.parse_args()
 
@@ -84,8 +86,8 @@ def _plan(options: argparse.Namespace) -> Plan:
         sections=tuple(options.sections or SECTIONS),
         networks=tuple(options.network or (NETWORKS[:1] if quick else NETWORKS)),
         engines=tuple(options.engine or ENGINES),
-        count=8,
-        size=96 if quick else 224,
+        count=2 if quick else 8,
+        size=224,
         megabytes=134 if quick else 1000,
         budget=Budget(3, 5, 5.0) if quick else Budget(),
         threads=options.threads,
@@ -100,17 +102,27 @@ def _rows(plan: Plan) -> Iterator[Row]:
 
 
 def _networks(plan: Plan) -> Iterator[Row]:
-    """Steps and inference, one process for each engine and network."""
+    """Steps and inference, a process for each side; inference first, as a step would move the statistics."""
     wanted = [name for section, name in (("inference", "inference"), ("steps", "step")) if section in plan.sections]
     if not wanted:
         return
     for network in plan.networks:
         for engine in plan.engines:
-            job = {"engine_name": engine, "network": network, "sections": wanted, "budget": vars(plan.budget)}
-            job |= {"count": plan.count, "size": plan.size}
             failed = Row(wanted[-1], network, engine)
-            for row in _tried(failed, lambda job=job: measure("bench.steps", job, threads=plan.threads)):
+            for row in _tried(failed, lambda network=network, engine=engine: _steps(plan, engine, network, wanted)):
                 yield replace(row, context=plan.context)
+
+
+def _steps(plan: Plan, engine: str, network: str, wanted: list[str]) -> list[Row]:
+    return steps.rows(
+        engine,
+        network,
+        wanted,
+        count=plan.count,
+        size=plan.size,
+        budget=plan.budget,
+        threads=plan.threads,
+    )
 
 
 def _imports(plan: Plan) -> Iterator[Row]:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.networks import batch_of
+from bench.batch import batch_of
 from bench.references.torch import define_missing_operators
 from bench.row import Row
-from bench.timing import Budget, interleaved
+from bench.timing import Action, Budget, clocked, interleaved
 from portnet import Model, engine
 
 __all__ = ["run"]
@@ -21,14 +21,18 @@ def run(*, path: str, subject: str, count: int, size: int, budget: dict[str, Any
     define_missing_operators()
     import onnx2torch
 
-    fields = interleaved(lambda: _lower(path), lambda: onnx2torch.convert(path), Budget(**budget)).fields
+    fields = _compared(lambda: _lower(path), lambda: onnx2torch.convert(path), budget)
     against = "onnx2torch"
     rows = [Row("convert", subject, "torch", against, aim=0.5, note="file to native network, without proof", **fields)]
     ours, theirs = _lower(path), onnx2torch.convert(path).eval()
     x = batch_of(count, size).x
-    fields = interleaved(lambda: ours.predict(x), lambda: _predict(theirs, x), Budget(**budget)).fields
+    fields = _compared(lambda: ours.predict(x), lambda: _predict(theirs, x), budget)
     rows.append(Row("converted inference", subject, "torch", against, aim=0.8, **fields))
     return [*rows, _compiled(ours, subject, x)]
+
+
+def _compared(ours: Action, theirs: Action, budget: dict[str, Any]) -> dict[str, Any]:
+    return interleaved(clocked(ours), clocked(theirs), Budget(**budget)).fields
 
 
 def _lower(path: str) -> Any:

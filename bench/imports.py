@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from bench.row import Row
-from bench.timing import Budget, interleaved
+from bench.timing import Budget, clocked, interleaved
 
 __all__ = ["FORBIDDEN", "rows"]
 
@@ -31,8 +31,8 @@ def rows(budget: Budget) -> list[Row]:
 
 def _time(command: str, budget: Budget) -> Row:
     program, aim = COMMANDS[command]
-    times = interleaved(lambda: _python(program), lambda: _python(BARE), budget)
-    over = [(ours - theirs) * 1e3 for ours, theirs in zip(times.ours, times.theirs, strict=True)]
+    times = interleaved(clocked(lambda: _python(program)), clocked(lambda: _python(BARE)), budget)
+    over = [(ours.wall - theirs.wall) * 1e3 for ours, theirs in zip(times.ours, times.theirs, strict=True)]
     low, _, high = statistics.quantiles(over, n=4, method="inclusive")
     fields = times.fields | {"score": statistics.median(over), "spread": (low, high), "extra": None}
     return Row("imports", command, against="bare Python", kind="ms over", aim=aim, **fields)

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.row import Row
 
-__all__ = ["measure"]
+__all__ = ["ROOT", "environment", "measure"]
 
 ROOT = Path(__file__).resolve().parent.parent
 # the line of the worker's output that carries its answer
@@ -43,7 +43,7 @@ def measure(
     command = [sys.executable, "-m", "bench.process", module, json.dumps(dict(job))]
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env=_environment(threads, paths), capture_output=True, text=True, timeout=limit
+            command, cwd=ROOT, env=environment(threads, paths), capture_output=True, text=True, timeout=limit
         )
     except subprocess.TimeoutExpired as error:
         raise RuntimeError(f"no answer within {limit:.0f} s") from error
@@ -54,7 +54,8 @@ def measure(
     return [Row.from_dict(each) for each in json.loads(lines[-1].removeprefix(MARK))]
 
 
-def _environment(threads: int | None, paths: Sequence[Path]) -> dict[str, str]:
+def environment(threads: int | None, paths: Sequence[Path] = ()) -> dict[str, str]:
+    """Return the environment of a process that is measured; ``paths`` are searched for modules last."""
     searched = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")]), *map(str, paths)]
     # idle threads sleep, for both sides, as PortNet has it (`portnet.engines`): spinning ones ruin a shared machine
     quiet = {"OMP_WAIT_POLICY": "PASSIVE", "TF_CPP_MIN_LOG_LEVEL": "2"}

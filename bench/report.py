@@ -31,10 +31,11 @@ _VERDICTS = {True: "met", False: "missed", None: ""}
 
 INTRODUCTION = """# Benchmarks
 
-Made by `make bench`; the figures are in `bench/results.json`. Each engine is measured in a process of its own,
-PortNet and the other in turns (ABAB) on the same batch, after two calls of each that do not count. Times are
-medians; the score is the ratio of the medians, with the quartiles of the rounds' ratios beside it. Below 1,
-PortNet is the faster. Only ratios mean something: the machine was shared while it was measured.
+Made by `make bench`; the figures are in `bench/results.json`. PortNet and the other side live in a process each and
+are asked in turns (ABAB) for the same batch, after two calls of each that do not count. Times are medians; the score
+is the ratio of the medians, with the quartiles of the rounds' ratios beside it. Below 1, PortNet is the faster. Only
+ratios mean something: the machine was shared while it was measured. Idle OpenMP threads sleep on both sides
+(`OMP_WAIT_POLICY=PASSIVE`, which PortNet sets by itself).
 
 A step takes a numpy batch and gives back the loss as a number: forward, backward and SGD with momentum over all
 parameters. Weights are random, batch norms know the statistics of the batch.
@@ -82,7 +83,7 @@ def show(rows: Sequence[Row]) -> None:
     from rich.table import Table
 
     console = Console()
-    console = Console(width=max(console.width, WIDTH))
+    console.width = max(console.width, WIDTH)
     for section, of_section in _sections(rows):
         table = Table(title=HEADINGS[section], title_justify="left", header_style="bold")
         for column in COLUMNS:

@@ -2,50 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from bench.networks import Batch, batch_of, lowered, trainer
-from bench.references import Reference, references
+from bench.references import OFFERS, Offer
 from bench.row import Row
+from bench.side import Side
 from bench.timing import Budget, interleaved
-from portnet import engine
-from portnet.adapter import Lowered
 
-__all__ = ["AIMS", "run"]
+__all__ = ["AIMS", "rows"]
 
 # largest ratio wanted: torch's own loop does not run channels last
 AIMS = {"torch": 0.8, "keras": 1.02, "gluon": 1.02}
 
 
-def run(
-    *, engine_name: str, network: str, sections: list[str], count: int, size: int, budget: dict[str, Any]
+def rows(
+    engine: str,
+    network: str,
+    sections: Sequence[str],
+    *,
+    count: int,
+    size: int,
+    budget: Budget,
+    threads: int | None,
 ) -> list[Row]:
-    """Return a row for each reference and each of ``sections`` ("step", "inference")."""
-    batch = batch_of(count, size)
-    ours = lowered(engine(engine_name), network, batch)
-    rows = []
+    """Return a row for each reference and each of ``sections`` ("inference", "step"; in this order)."""
+    options = {"count": count, "size": size, "threads": threads}
+    offers = [(index, offer) for index, offer in enumerate(OFFERS[engine]) if network in offer.networks]
+    found: list[Row] = []
+    for index, offer in offers:
+        with Side(engine, network, None, **options) as ours, Side(engine, network, index, **options) as theirs:
+            found += _compared(engine, network, offer, sections, ours, theirs, budget)
+    return found
+
+
+def _compared(
+    engine: str, network: str, offer: Offer, sections: Sequence[str], ours: Side, theirs: Side, budget: Budget
+) -> Iterator[Row]:
     for section in sections:
-        # statistics come from the batch in training: inference is timed first, before they drift
-        for reference in references(engine_name, network, size):
-            fields = _SECTIONS[section](ours, reference, batch, Budget(**budget))
-            rows.append(
-                Row(section, network, engine_name, reference.name, aim=AIMS[engine_name], note=reference.note, **fields)
-            )
-    return rows
-
-
-def _inference(ours: Lowered, reference: Reference, batch: Batch, budget: Budget) -> dict[str, Any]:
-    x = reference.layout(batch.x)
-    return interleaved(lambda: ours.predict(batch.x), lambda: reference.predict(x), budget).fields
-
-
-def _step(ours: Lowered, reference: Reference, batch: Batch, budget: Budget) -> dict[str, Any]:
-    x, training = reference.layout(batch.x), trainer(ours)
-    return interleaved(lambda: training.step(batch.x, batch.y).loss, lambda: reference.step(x, batch.y), budget).fields
-
-
-_SECTIONS: dict[str, Callable[[Lowered, Reference, Batch, Budget], dict[str, Any]]] = {
-    "inference": _inference,
-    "step": _step,
-}
+        times = interleaved(lambda name=section: ours.ask(name), lambda name=section: theirs.ask(name), budget)
+        note = offer.notes.get(network, "")
+        yield Row(section, network, engine, offer.name, aim=AIMS[engine], note=note, **times.fields)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import gc
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["Budget", "Comparison", "interleaved"]
+__all__ = ["Action", "Budget", "Comparison", "Sample", "clocked", "interleaved"]
 
 Action = Callable[[], Any]
 WARM_UPS = 2
+
+
+class Sample(NamedTuple):
+    """Seconds of one call: wall clock, and processor time of all threads of the process."""
+
+    wall: float
+    cpu: float
 
 
 @dataclass(frozen=True)
@@ -26,53 +32,51 @@ class Budget:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Seconds of each call of both sides, wall clock and processor time of the whole process, in order."""
+    """The samples of both sides, in order."""
 
-    ours: list[float]
-    theirs: list[float]
-    ours_cpu: list[float]
-    theirs_cpu: list[float]
+    ours: list[Sample]
+    theirs: list[Sample]
 
     @property
     def fields(self) -> dict[str, Any]:
         """The fields of a `bench.row.Row`: medians in ms, ratio of medians, quartiles of the rounds' ratios."""
-        ours, theirs = statistics.median(self.ours), statistics.median(self.theirs)
-        ratios = [a / b for a, b in zip(self.ours, self.theirs, strict=True)]
+        ours, theirs = (statistics.median(each.wall for each in side) for side in (self.ours, self.theirs))
+        ratios = [a.wall / b.wall for a, b in zip(self.ours, self.theirs, strict=True)]
         low, _, high = statistics.quantiles(ratios, n=4, method="inclusive")
+        cpu, their_cpu = (statistics.median(each.cpu for each in side) for side in (self.ours, self.theirs))
         return {
             "ours": ours * 1e3,
             "theirs": theirs * 1e3,
             "score": ours / theirs,
             "spread": (low, high),
             "rounds": len(ratios),
-            "extra": {
-                "ratio of minima": min(self.ours) / min(self.theirs),
-                "ratio of medians of processor time": statistics.median(self.ours_cpu)
-                / max(statistics.median(self.theirs_cpu), 1e-9),
-            },
+            "extra": {"processor ms": cpu * 1e3, "processor ms of the other": their_cpu * 1e3},
         }
 
 
-def interleaved(ours: Action, theirs: Action, budget: Budget) -> Comparison:
+def interleaved(ours: Callable[[], Sample], theirs: Callable[[], Sample], budget: Budget) -> Comparison:
     """Call both in turns, ABAB, after two calls of each that do not count."""
     for _ in range(WARM_UPS):
         ours()
         theirs()
-    gc.collect()
-    result = Comparison([], [], [], [])
+    result = Comparison([], [])
     start = time.perf_counter()
     while not _is_over(len(result.ours), time.perf_counter() - start, budget):
-        _clock(ours, result.ours, result.ours_cpu)
-        _clock(theirs, result.theirs, result.theirs_cpu)
+        result.ours.append(ours())
+        result.theirs.append(theirs())
     return result
+
+
+def clocked(action: Action) -> Callable[[], Sample]:
+    """Return a function that calls ``action`` in this process and times it."""
+
+    def call() -> Sample:
+        wall, cpu = time.perf_counter(), time.process_time()
+        action()
+        return Sample(time.perf_counter() - wall, time.process_time() - cpu)
+
+    return call
 
 
 def _is_over(rounds: int, elapsed: float, budget: Budget) -> bool:
     return rounds >= budget.most or (rounds >= budget.least and elapsed >= budget.seconds)
-
-
-def _clock(action: Action, wall: list[float], cpu: list[float]) -> None:
-    before, cpu_before = time.perf_counter(), time.process_time()
-    action()
-    wall.append(time.perf_counter() - before)
-    cpu.append(time.process_time() - cpu_before)

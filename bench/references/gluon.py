@@ -4,36 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import mxnet as mx
 import numpy as np
-from mxnet.gluon.model_zoo import vision
 
-from bench.networks import LR, MOMENTUM
-from bench.references import Reference
+from bench.batch import LR, MOMENTUM
 
-__all__ = ["references"]
+np.bool = bool  # type: ignore[attr-defined]  # MXNet 1.9.1 asks for a name that NumPy has dropped
 
-NAMES = {
-    "squeezenet1_0": "squeezenet1_0",
-    "squeezenet1_1": "squeezenet1_1",
-    "mobilenet_v2": "mobilenet_v2_1_0",
-    "resnet18": "resnet18_v1",
-    "resnet50": "resnet50_v1",
-    "resnet18_v2": "resnet18_v2",
-}
-NOTES = {"resnet50": "Gluon strides the 1×1 convolutions, which takes 6% fewer multiplications"}
+import mxnet as mx  # noqa: E402
+from mxnet.gluon.model_zoo import vision  # noqa: E402
 
-
-def references(network: str, size: int) -> list[Reference]:
-    """Return the network of Gluon's model zoo."""
-    return [_ModelZoo(NAMES[network], NOTES.get(network, ""), size)]
+__all__ = ["KINDS"]
 
 
 class _ModelZoo:
-    name = "gluon.model_zoo, hybridized"
-
-    def __init__(self, network: str, note: str, size: int) -> None:
-        self.note = note
+    def __init__(self, network: str, size: int) -> None:
         self._network = getattr(vision, network)()
         self._network.initialize(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2))
         self._network(mx.nd.zeros((1, 3, size, size)))
@@ -84,3 +68,6 @@ def _batch_norms(block: Any) -> list[Any]:
 def _set_momenta(norms: list[Any], momenta: list[float]) -> None:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm._kwargs["momentum"] = momentum
+
+
+KINDS = {"gluon.model_zoo, hybridized": _ModelZoo}

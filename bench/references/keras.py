@@ -8,25 +8,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bench.networks import LR, MOMENTUM
-from bench.references import Reference
+from bench.batch import LR, MOMENTUM
 
-__all__ = ["references"]
-
-NAMES = {"mobilenet_v2": "MobileNetV2", "resnet50": "ResNet50"}
-NOTES = {"resnet50": "Keras strides the 1×1 convolutions, which takes 6% fewer multiplications"}
-
-
-def references(network: str, size: int) -> list[Reference]:
-    """Return the network in a tf.function and in ``train_on_batch``, where keras.applications has it."""
-    if network not in NAMES:
-        return []
-    return [kind(NAMES[network], NOTES.get(network, ""), size) for kind in (_Function, _TrainOnBatch)]
+__all__ = ["KINDS"]
 
 
 class _Application:
-    def __init__(self, network: str, note: str, size: int) -> None:
-        self.note = note
+    def __init__(self, network: str, size: int) -> None:
         build = getattr(keras.applications, network)
         self._network = build(weights=None, input_shape=(size, size, 3), classifier_activation=None)
         self._optimizer = keras.optimizers.SGD(LR, momentum=MOMENTUM)
@@ -54,10 +42,8 @@ class _Application:
 
 
 class _Function(_Application):
-    name = "keras.applications, tf.function"
-
-    def __init__(self, network: str, note: str, size: int) -> None:
-        super().__init__(network, note, size)
+    def __init__(self, network: str, size: int) -> None:
+        super().__init__(network, size)
         self._optimizer.build(self._network.trainable_variables)
         self._train = tf.function(self._compute)
 
@@ -74,10 +60,8 @@ class _Function(_Application):
 
 
 class _TrainOnBatch(_Application):
-    name = "keras.applications, train_on_batch"
-
-    def __init__(self, network: str, note: str, size: int) -> None:
-        super().__init__(network, note, size)
+    def __init__(self, network: str, size: int) -> None:
+        super().__init__(network, size)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self._network.compile(optimizer=self._optimizer, loss=loss)
 
@@ -87,3 +71,6 @@ class _TrainOnBatch(_Application):
     def predict(self, x: np.ndarray) -> np.ndarray:
         self._calibrate(x)
         return self._network.predict_on_batch(x)
+
+
+KINDS = {"keras.applications, tf.function": _Function, "keras.applications, train_on_batch": _TrainOnBatch}

@@ -9,17 +9,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from bench.networks import LR, MOMENTUM
-from bench.references import Reference
+from bench.batch import LR, MOMENTUM
 
-__all__ = ["define_missing_operators", "references"]
-
-NAMES = ("squeezenet1_0", "squeezenet1_1", "mobilenet_v2", "resnet18", "resnet50")
-
-
-def references(network: str, size: int) -> list[Reference]:
-    """Return torchvision's network, eager."""
-    return [_Torchvision(network)] if network in NAMES else []
+__all__ = ["KINDS", "define_missing_operators"]
 
 
 @functools.cache
@@ -33,10 +25,7 @@ def define_missing_operators() -> Any:
 
 
 class _Torchvision:
-    name = "torchvision, eager"
-    note = ""
-
-    def __init__(self, network: str) -> None:
+    def __init__(self, network: str, size: int) -> None:
         define_missing_operators()
         import torchvision.models
 
@@ -73,3 +62,6 @@ class _Torchvision:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         self._is_calibrated = True
+
+
+KINDS = {"torchvision, eager": _Torchvision}
