@@ -12,6 +12,7 @@ evaluator, never with another engine.
 """
 
 from portnet.testing.conformance.freezing import FreezingConformance
+from portnet.testing.conformance.gradients import GradientConformance
 from portnet.testing.conformance.lowering import LoweringConformance
 from portnet.testing.conformance.resume import ResumeConformance
 from portnet.testing.conformance.statistics import StatisticsConformance
@@ -22,6 +23,11 @@ __all__ = ["Conformance", "SuiteConformance"]
 
 
 class Conformance(
-    LoweringConformance, UpdateConformance, StatisticsConformance, FreezingConformance, ResumeConformance
+    LoweringConformance,
+    UpdateConformance,
+    GradientConformance,
+    StatisticsConformance,
+    FreezingConformance,
+    ResumeConformance,
 ):
     """All of it, but for the ONNX standard's suite, which is `SuiteConformance`."""

@@ -81,10 +81,12 @@ def _normal_dims(walk: Walk, node: NodeView) -> Any:
 def _group_normalization(walk: Walk, node: NodeView) -> Any:
     source, scale, bias = (node.required(index) for index in range(3))
     groups, eps, shape = node["num_groups"], shortest(node["epsilon"]), walk.static_shape(scale)
+    # torch's backward for channels last dies on the CPU where the input needs no gradient
+    x = walk.method("contiguous", walk.value(source)) if walk.rank(source) > 3 else walk.value(source)
     if shape and shape[0] and walk.adoptable(scale, bias) and node["stash_type"] == 1:
         layer = nn.GroupNorm(groups, shape[0], eps, device="meta")
-        return walk.adopt(layer, node, {"weight": (scale, PLAIN), "bias": (bias, PLAIN)}, walk.value(source))
-    return walk.call(F.group_norm, walk.value(source), groups, walk.value(scale), walk.value(bias), eps)
+        return walk.adopt(layer, node, {"weight": (scale, PLAIN), "bias": (bias, PLAIN)}, x)
+    return walk.call(F.group_norm, x, groups, walk.value(scale), walk.value(bias), eps)
 
 
 @op("LRN")
