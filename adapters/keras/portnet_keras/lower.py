@@ -18,6 +18,7 @@ from portnet.errors import UnsupportedError
 from portnet.graph.host import HostValue, evaluate_size
 from portnet.graph.lowering import Lowering, NodeView, op_name
 from portnet.graph.model import Model
+from portnet.graph.names import layer_name, node_path, weight_owner
 from portnet.graph.parameters import Role
 from portnet_keras.framework import keras, ops
 from portnet_keras.layout import KValue, Layout, channels_last, identity
@@ -82,6 +83,8 @@ class KerasLowering(Lowering[KValue]):
         self.names: set[str] = set()
         self.moved: dict[tuple[int, tuple[int, ...]], tuple[Any, Any]] = {}
         self._anchor: Any = None
+        # Add nodes whose bias the Dense layer before them has taken over
+        self.absorbed: set[ir.Node] = set()
         if parent is not None:
             # values of a branch are its own: a loop walks it again with others
             self.values, self.host_values = dict(parent.values), dict(parent.host_values)
@@ -132,6 +135,13 @@ class KerasLowering(Lowering[KValue]):
         found = value.shape[axis]
         return found if found is not None else size(axis=value.axis(axis))(value.data)
 
+    def _lower_node(self, node: ir.Node, index: int) -> None:
+        if node not in self.absorbed:
+            super()._lower_node(node, index)
+            return
+        product = next(value for value in node.inputs if value in self.values)
+        self._remember(node.outputs[0], self.values[product])  # type: ignore[index]
+
     def _bind(self, node: NodeView, produced: Any) -> None:
         results = list(produced) if isinstance(produced, (list, tuple)) else [produced]
         finished = [self._finish(node, i, result) for i, result in enumerate(results)]
@@ -173,7 +183,7 @@ class KerasLowering(Lowering[KValue]):
     def _christen(self, data: Any, node: NodeView) -> None:
         made_by = data._keras_history.operation
         if not isinstance(made_by, keras.layers.Layer) and made_by.name not in self.names:
-            made_by.name = self.name(node.name)
+            made_by.name = self.name(node_path(node.name))
 
     # ---- names, layers, weights
 
@@ -187,10 +197,33 @@ class KerasLowering(Lowering[KValue]):
         self.names.add(name)
         return name
 
-    def layer(self, node: NodeView, cls: type, *arguments: Any, **keywords: Any) -> Any:
-        """Return a new Keras layer that bears the node's name and computes in the node's element type."""
+    def layer(
+        self,
+        node: NodeView,
+        cls: type,
+        *arguments: Any,
+        reads: Sequence[ir.Value | None] | None = None,
+        **keywords: Any,
+    ) -> Any:
+        """Return a new Keras layer that computes in the node's element type.
+
+        Args:
+            node: what it stands for. It bears the name that its weights tell, or else the node's.
+            cls: kind of layer.
+            arguments: of its constructor.
+            reads: its inputs and weights; None for those of the node.
+            keywords: of its constructor.
+        """
         dtype = policy(dtype_name(node.outputs[0].dtype) or "float32")
-        return cls(*arguments, name=self.name(node.name), dtype=dtype, **keywords)
+        name = self._layer_name(node, node.inputs if reads is None else reads)
+        return cls(*arguments, name=self.name(name), dtype=dtype, **keywords)
+
+    def _layer_name(self, node: NodeView, reads: Sequence[ir.Value | None]) -> str:
+        names = [value.name or "" for value in reads if value is not None]
+        weights = [name for name in names if self.roles.get(name, Role.CONSTANT).trainable]
+        if not weights:
+            return node_path(node.name)
+        return next(filter(None, map(weight_owner, weights)), layer_name(node.name, node.ir.op_type))
 
     def apply(self, cls: type[KerasFunction], node: NodeView, *tensors: Any, **attributes: Any) -> Any:
         """Call an operation; tensors that are all known give known results."""
@@ -210,7 +243,7 @@ class KerasLowering(Lowering[KValue]):
 
     def claimable(self, value: ir.Value | None) -> bool:
         """Whether a layer may take an initializer over as its own weight."""
-        return value is not None and self.weight(value) is not None and self.is_exclusive(value)
+        return value is not None and self.is_weight(value) and self.is_exclusive(value)
 
     def claim(self, value: ir.Value, variable: Any, layout: Layout) -> None:
         """Put an initializer into a layer's variable and remember where it is."""

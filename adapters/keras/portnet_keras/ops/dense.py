@@ -51,7 +51,8 @@ def _dense(walk: Any, node: NodeView, x: KValue, transposed: bool, bias: ir.Valu
     kernel = node.required(1)
     shape = tuple(int(n) for n in kernel.const_value.shape)  # type: ignore[union-attr]
     units = shape[not transposed]
-    layer = walk.layer(node, keras.layers.Dense, units, use_bias=bias is not None, kernel_initializer="zeros")
+    options = {"use_bias": bias is not None, "kernel_initializer": "zeros"}
+    layer = walk.layer(node, keras.layers.Dense, units, reads=[kernel, bias], **options)
     y = layer(walk.symbolic(x.data if x.packing else walk.ordered(x, identity(x.rank))))
     walk.claim(kernel, layer.kernel, _kernel_layout(shape, transposed, x.packing))
     if bias is not None:
@@ -63,7 +64,7 @@ def _is_bias(walk: Any, value: ir.Value | None, units: int) -> bool:
     if not walk.claimable(value):
         return False
     shape = tuple(value.const_value.shape)  # type: ignore[union-attr]
-    return shape in ((units,), (1, units)) and value.dtype in _LAYER_TYPES  # type: ignore[union-attr]
+    return shape[-1:] == (units,) and set(shape[:-1]) <= {1} and value.dtype in _LAYER_TYPES  # type: ignore[union-attr]
 
 
 _LAYER_TYPES = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
@@ -104,8 +105,21 @@ def matmul(walk: Any, node: NodeView) -> Any:
     x, kernel = walk.value(node.required(0)), node.required(1)
     is_matrix = walk.claimable(kernel) and len(kernel.const_value.shape) == 2 and kernel.dtype in _LAYER_TYPES  # type: ignore[union-attr]
     if is_matrix and x.rank >= 2:
-        return _dense(walk, node, x, False, None)
+        return _dense(walk, node, x, False, _bias_after(walk, node, x.rank))
     return _product(walk.plain(node.required(0)), walk.plain(kernel))
+
+
+def _bias_after(walk: Any, node: NodeView, rank: int) -> ir.Value | None:
+    """Return the bias that the one reader of a product adds, now absorbed, or None where there is no such thing."""
+    product, units = node.outputs[0], int(node.required(1).const_value.shape[1])  # type: ignore[union-attr]
+    reader = list(product.uses())
+    if not walk.is_exclusive(product) or reader[0].node.op_type != "Add" or reader[0].node.graph is not node.ir.graph:
+        return None
+    bias = reader[0].node.inputs[1 - reader[0].idx]
+    if not _is_bias(walk, bias, units) or len(bias.const_value.shape) > rank:
+        return None
+    walk.absorbed.add(reader[0].node)
+    return bias
 
 
 def _product(a: Any, b: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any
 
@@ -80,40 +79,41 @@ def _lowest(dtype: Any) -> float:
     return -math.inf if dtype.kind == "f" else int(np.iinfo(dtype).min)
 
 
-def _slices(x: Any, kernel: Any, strides: Any, dilations: Any) -> list[Any]:
-    """Return one tensor for each tap of the kernel: the cells it meets, in order of the windows."""
-    sizes = ops.shape(x)[1:-1]
-    counts = [(n - (k - 1) * d - 1) // s + 1 for n, k, d, s in zip(sizes, kernel, dilations, strides, strict=True)]
-    taps = []
-    for offsets in itertools.product(*(range(k) for k in kernel)):
-        starts = [o * d for o, d in zip(offsets, dilations, strict=True)]
-        index = [slice(b, b + (c - 1) * s + 1, s) for b, c, s in zip(starts, counts, strides, strict=True)]
-        taps.append(x[(slice(None), *index)])
-    return taps
+def _taps(x: Any, axis: int, kernel: int, stride: int, dilation: int) -> Any:
+    """Return the cells that each tap of the kernel meets along one axis, stacked in front."""
+    count = (ops.shape(x)[axis] - (kernel - 1) * dilation - 1) // stride + 1
+    lead = (slice(None),) * axis
+    starts = range(0, kernel * dilation, dilation)
+    return ops.stack([x[(*lead, slice(start, start + (count - 1) * stride + 1, stride))] for start in starts])
+
+
+def _padded(x: Any, pads: Any, fill: float) -> Any:
+    return ops.pad(x, [(0, 0), *map(tuple, pads), (0, 0)], constant_values=ops.cast(fill, x.dtype))
 
 
 @operation
 def pool_windows(x: Any, *, reduce: str, kernel: Any, strides: Any, dilations: Any, pads: Any, p: float = 2) -> Any:
-    """Pool (N, ..., C) of any rank and dilation: "max", "sum", or "lp" with its p."""
-    fill = _lowest(keras.backend.standardize_dtype(x.dtype)) if reduce == "max" else 0
-    x = ops.pad(x, [(0, 0), *map(tuple, pads), (0, 0)], constant_values=ops.cast(fill, x.dtype))
-    taps = ops.stack(_slices(x, kernel, strides, dilations))
-    if reduce == "max":
-        return ops.max(taps, axis=0)
-    if reduce == "lp":
-        return ops.power(ops.sum(ops.power(ops.abs(taps), p), axis=0), 1 / p)
-    return ops.sum(taps, axis=0)
+    """Pool (N, ..., C) of any rank and dilation, one axis after the other: "max", "sum", or "lp" with its p."""
+    x = _padded(x, pads, _lowest(keras.backend.standardize_dtype(x.dtype)) if reduce == "max" else 0)
+    x = ops.power(ops.abs(x), p) if reduce == "lp" else x
+    join = ops.max if reduce == "max" else ops.sum
+    for axis, window in enumerate(zip(kernel, strides, dilations, strict=True), start=1):
+        x = join(_taps(x, axis, *window), axis=0)
+    return ops.power(x, 1 / p) if reduce == "lp" else x
 
 
 @operation
 def max_places(x: Any, places: Any, *, kernel: Any, strides: Any, dilations: Any, pads: Any) -> Any:
-    """Return largest entries and, by ``places`` of the same shape, where they were."""
-    widths = [(0, 0), *map(tuple, pads), (0, 0)]
-    fill = _lowest(keras.backend.standardize_dtype(x.dtype))
-    taps = ops.stack(_slices(ops.pad(x, widths, constant_values=ops.cast(fill, x.dtype)), kernel, strides, dilations))
-    where = ops.stack(_slices(ops.pad(places, widths), kernel, strides, dilations))
-    best = ops.expand_dims(ops.argmax(taps, axis=0), 0)
-    return ops.max(taps, axis=0), ops.squeeze(ops.take_along_axis(where, best, axis=0), 0)
+    """Return largest entries and, by ``places`` of the same shape, where they were; of equal ones the first.
+
+    The last axis goes first, so that "first" is in the order of rows.
+    """
+    x, places = _padded(x, pads, _lowest(keras.backend.standardize_dtype(x.dtype))), _padded(places, pads, 0)
+    for axis, *window in reversed(list(zip(range(1, len(kernel) + 1), kernel, strides, dilations, strict=True))):
+        taps, where = _taps(x, axis, *window), _taps(places, axis, *window)
+        best = ops.argmax(taps, axis=0, keepdims=True)
+        x, places = ops.max(taps, axis=0), ops.squeeze(ops.take_along_axis(where, best, axis=0), 0)
+    return x, places
 
 
 def _max_with_indices(walk: Any, node: NodeView, x: Any, window: Window) -> list[KValue]:
