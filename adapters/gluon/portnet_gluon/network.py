@@ -163,8 +163,11 @@ class _Given(mx.init.Initializer):  # type: ignore[misc]
 
 
 def _parameters(walk: GluonLowering, ctx: Any) -> Any:
+    """Return a parameter for each of the walk's arrays, which it gives up."""
     result = mx.gluon.ParameterDict()
-    for name, array in walk.arrays.items():
+    for name in list(walk.arrays):
+        # one copy less while the others are made
+        array = walk.arrays.pop(name)
         trains = name in walk.trainable
         parameter = mx.gluon.Parameter(
             name,
