@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -212,9 +213,31 @@ def _padded(walk: Any, node: NodeView, x: Symbol, width: tuple[tuple[int, int], 
     if mode == "constant":
         fill = 0.0 if node.input(2) is None else float(walk.host(node.required(2)).item())
         return numpy_op("pad", x, pad_width=width, mode="constant", constant_value=fill, name=node.name)
-    if mode in ("reflect", "edge"):
-        return numpy_op("pad", x, pad_width=width, mode=mode, name=node.name)
-    return _wrapped_around(walk, node, x, width)
+    if mode == "wrap":
+        return _wrapped_around(walk, node, x, width)
+    for axis, (before, after) in enumerate(width):
+        x = _continued(x, axis, before, after, _SIDES[mode])
+    return mx.sym.identity(x, name=node.name)
+
+
+def _mirrored(x: Symbol, axis: int, width: int, front: bool) -> Symbol:
+    begin, end = (1, width + 1) if front else (-width - 1, -1)
+    return mx.sym.reverse(mx.sym.slice_axis(x, axis=axis, begin=begin, end=end), axis=axis)
+
+
+def _repeated(x: Symbol, axis: int, width: int, front: bool) -> Symbol:
+    begin, end = (0, 1) if front else (-1, None)
+    return mx.sym.repeat(mx.sym.slice_axis(x, axis=axis, begin=begin, end=end), repeats=width, axis=axis)
+
+
+_SIDES = {"reflect": _mirrored, "edge": _repeated}
+
+
+def _continued(x: Symbol, axis: int, before: int, after: int, side: Callable[..., Symbol]) -> Symbol:
+    """Join what ``side`` makes of both ends to x: numpy's pad in MXNet has no gradient for these modes."""
+    front = [side(x, axis, before, True)] if before else []
+    back = [side(x, axis, after, False)] if after else []
+    return mx.sym.concat(*front, x, *back, dim=axis) if front or back else x
 
 
 def _wrapped_around(walk: Any, node: NodeView, x: Symbol, width: tuple[tuple[int, int], ...]) -> Symbol:
