@@ -47,14 +47,27 @@ def dft(walk: Any, node: NodeView) -> Any:
     inverse, onesided = bool(node["inverse"]), bool(node["onesided"])
     size = x.shape[axis]
     n = size if node.input(1) is None else int(walk.host(node.input(1)).item())
-    if n is None or (inverse and onesided):
-        raise walk.unsupported("a free size, or an inverse from one side")
-    y = _transformed(ops.moveaxis(x, axis, -2), n, 1 if inverse else -1)
+    if n is None:
+        raise walk.unsupported("a free size")
+    x = ops.moveaxis(x, axis, -2)
+    if inverse and onesided:
+        n = 2 * (size - 1) if node.input(1) is None else n
+        return ops.moveaxis(_inverse_of_half(x, n), -2, axis)
+    y = _transformed(x, n, 1 if inverse else -1)
     if inverse:
         y = ops.divide(y, float(n))
     if onesided:
         y = y[..., : n // 2 + 1, :]
     return ops.moveaxis(y, -2, axis)
+
+
+def _inverse_of_half(x: Any, n: int) -> Any:
+    """Return the real signal (..., n, 1) whose spectrum begins with x (..., n // 2 + 1, 2) and is symmetric."""
+    half = x[..., : n // 2 + 1, :]
+    mirrored = ops.flip(half[..., 1 : (n + 1) // 2, :], axis=-2)
+    conjugate = ops.multiply(mirrored, np.array([1, -1], keras.backend.standardize_dtype(x.dtype)))
+    whole = ops.concatenate([half, conjugate], axis=-2)
+    return ops.divide(_transformed(whole, n, 1)[..., :1], float(n))
 
 
 @op("STFT")
