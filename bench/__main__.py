@@ -73,9 +73,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--network", action="append", choices=NETWORKS, help="may be given more than once")
     parser.add_argument("--engine", action="append", choices=ENGINES, help="may be given more than once")
     parser.add_argument("--threads", type=int, help="threads of the frameworks; their own choice by default")
-    parser.add_argument(
-        "--quick", action="store_true", help="small batch, few rounds, one network; keeps no results"
-    )
+    parser.add_argument("--quick", action="store_true", help="small batch, few rounds, one network; keeps no results")
     parser.add_argument("--json", type=Path, metavar="FILE", help=f"results, default {RESULTS.relative_to(ROOT)}")
     return parser.parse_args()
 

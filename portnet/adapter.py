@@ -18,6 +18,9 @@ What an adapter promises:
 * `Adapter.write` puts a lowered network into files that the framework's own loader reads, and `Adapter.reload` reads
   them with it. Nothing of PortNet's graph takes part in what a `Reloaded` computes: so a check of it is a check of the
   files.
+* `Adapter.capture` goes the other way: from a living network of its framework to a `Model`, in ONNX's layout and under
+  the framework's own names, and it returns a `Source` that runs that very network, so that the capture is proved
+  against it. What it cannot translate it lists at once.
 * `Trainer` does arithmetic, the core decides: order of data, schedule, freezing and metrics come from
   `portnet.finetune`. Two engines given the same `TrainPlan` and the same batches give the same losses.
 
@@ -47,15 +50,18 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from portnet.errors import ModelError, UnsupportedError
+from portnet.formats.captured import Captured
 from portnet.graph.model import Model
 
 __all__ = [
     "Adapter",
+    "CaptureOptions",
     "FileFormat",
     "Lowered",
     "OptimizerSpec",
     "ParameterPlan",
     "Reloaded",
+    "Source",
     "StepResult",
     "TrainPlan",
     "Trainer",
@@ -270,6 +276,47 @@ class Reloaded(abc.ABC):
         """
 
 
+@dataclass(frozen=True)
+class CaptureOptions:
+    """What a caller wants of a capture.
+
+    Attributes:
+        examples: example inputs in the framework's own layout, in order; None where the network itself says what
+            it takes.
+        dynamic_batch: whether the batch, axis 0 of each input, stays free.
+        keep_layout: whether inputs and outputs stay channels last where the framework has them so; else they become
+            channels first, with no transpose left inside.
+    """
+
+    examples: tuple[Any, ...] | None = None
+    dynamic_batch: bool = True
+    keep_layout: bool = False
+
+
+class Source(abc.ABC):
+    """A network as its own framework runs it: what a captured `Model` is compared with.
+
+    Attributes:
+        label: what reports call it, e.g. "torch, as it came".
+    """
+
+    label: str
+
+    @abc.abstractmethod
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run in inference mode: arrays by the captured model's input names in, by its output names out, in the
+        captured model's layout and dtypes.
+        """
+
+    def at(self, tensor: str) -> Source:
+        """Return the same network up to ``tensor``, a name of the captured model, as its only output.
+
+        Raises:
+            UnsupportedError: the framework has no such place.
+        """
+        raise UnsupportedError(f"{self.label} cannot be cut at {tensor!r}")
+
+
 class Adapter(abc.ABC):
     """An engine. Stateless; creating one imports no framework, its methods may.
 
@@ -279,11 +326,14 @@ class Adapter(abc.ABC):
         ops: names of the ops ("Relu", "com.microsoft.Gelu") that it lowers itself; what is not here is expanded
             into the standard's function body, or refused.
         formats: forms of file that it writes, by the name that users type.
+        sources: what it opens for capture, for help and messages: the beginning ("torchvision:") or the ending (".pt2")
+            of what users type → a description.
     """
 
     name: str
     framework: str
     formats: ClassVar[Mapping[str, FileFormat]] = {}
+    sources: ClassVar[Mapping[str, str]] = {}
 
     @property
     @abc.abstractmethod
@@ -359,6 +409,32 @@ class Adapter(abc.ABC):
             form: as in `write`.
         """
         raise UnsupportedError(f"engine {self.name}: it reads no files", engine=self.name)
+
+    def owns(self, native: Any) -> bool:
+        """Whether ``native`` is a network of this framework, told by its classes' modules: nothing is imported."""
+        return False
+
+    def open(self, source: str) -> Any:
+        """Return the network that a word or path means (``torchvision:resnet18``, ``model.pt2``), in inference mode.
+
+        Raises:
+            UnknownNameError: the collection has no such network.
+            MissingDependencyError: the collection's package is not installed.
+            InputError: a file that is broken or hostile; none of its code is run.
+        """
+        raise UnsupportedError(f"engine {self.name}: it opens no networks", engine=self.name)
+
+    def capture(self, native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
+        """Return a network of this framework as a `Model`, trainable, and what runs the original.
+
+        BatchNormalization stays what it is, parameters bear the framework's names, Dropout stays. ``native`` is not
+        changed: neither weights, nor its mode of training or inference, nor what requires gradients.
+
+        Raises:
+            UnsupportedError: names every layer that has no translation.
+            InputError: examples that are missing or do not fit.
+        """
+        raise UnsupportedError(f"engine {self.name}: it captures no networks", engine=self.name)
 
     def limit_threads(self, count: int) -> None:
         """Use at most ``count`` threads for arithmetic, where the framework lets itself be told."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnx.parser
@@ -117,7 +119,8 @@ def layer_network(name: str) -> Model:
 def _flat_size(body: str, shapes: _Shapes) -> int:
     """Return the count of scalars that ``y`` has for each example."""
     feeds = {name: np.zeros(shape, np.float32) for name, shape in {"x": (1, 6, 4, 5), **shapes}.items()}
-    return int(ReferenceEvaluator(_proto(body, shapes, "y")).run(None, feeds)[0].size)
+    results: Any = ReferenceEvaluator(_proto(body, shapes, "y")).run(None, feeds)
+    return int(results[0].size)
 
 
 def _model(body: str, shapes: _Shapes, output: str) -> Model:

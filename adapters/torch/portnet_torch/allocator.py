@@ -2,8 +2,8 @@
 
 A training step on the CPU allocates and frees every activation. glibc returns blocks of more than 32 MB, and what
 lies at the end of its heap, to the operating system at once; the next step then faults each page in anew and has it
-zeroed. For MobileNetV2 (batch 8, 224×224) that was 45% of a step's processor time; kept, the peak is a quarter higher. See
-mallopt(3).
+zeroed. For MobileNetV2 (batch 8, 224×224) that was 45% of a step's processor time; kept, the peak is a quarter higher.
+See mallopt(3).
 """
 
 from __future__ import annotations
