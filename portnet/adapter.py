@@ -118,9 +118,10 @@ class TrainPlan:
         parameters: plan of every trainable initializer (`Role.trainable`), complete.
         frozen_statistics: names of running means and variances that must not move: the BatchNormalization that
             reads them runs on its running statistics. Those not named normalise by the batch and update.
-        label_smoothing: ε of the softmax cross-entropy: target (1−ε)·onehot + ε/classes.
+        label_smoothing: ε of the softmax cross-entropy: target (1−ε)·t + ε/classes, where t is one-hot at a class
+            index, or the distribution that was given.
         class_weights: weight of each class in the loss, shape (classes,), or None; the loss is then the weighted mean
-            Σ w[yᵢ]·lossᵢ / Σ w[yᵢ] of the examples' (smoothed) losses.
+            Σ wᵢ·lossᵢ / Σ wᵢ of the examples' (smoothed) losses, wᵢ = class_weights · tᵢ, which is w[yᵢ] for an index.
         clip_norm: largest allowed 2-norm over all gradients together, or None.
         seed: seed of the engine's own generator (Dropout masks).
     """
@@ -147,7 +148,13 @@ class Trainer(abc.ABC):
 
     @abc.abstractmethod
     def step(self, x: np.ndarray, y: np.ndarray) -> StepResult:
-        """Take one optimizer step on x (N, C, H, W or as the input says) float32 and y (N,) int64 class indices."""
+        """Take one optimizer step on x (N, C, H, W or as the input says) float32 and its targets y.
+
+        Args:
+            x: inputs.
+            y: int64 (N,) class indices, or float32 (N, classes) distributions over the classes (mixup, cutmix), each
+                row from 0 on and of sum 1. An example counts as right when its largest logit is its largest target's.
+        """
 
     @abc.abstractmethod
     def gradients(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:

@@ -31,14 +31,15 @@ def cross_entropy(logits: np.ndarray, y: np.ndarray, plan: TrainPlan) -> tuple[f
 
     Args:
         logits: (N, classes).
-        y: (N,) class indices.
+        y: (N,) class indices, or (N, classes) distributions.
         plan: its ``label_smoothing`` and ``class_weights`` count.
     """
     classes = logits.shape[1]
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    target = (1 - plan.label_smoothing) * np.eye(classes)[y] + plan.label_smoothing / classes
-    weight = np.ones(len(y)) if plan.class_weights is None else np.asarray(plan.class_weights)[y]
+    given = np.eye(classes)[y] if y.ndim == 1 else y.astype(np.float64)
+    target = (1 - plan.label_smoothing) * given + plan.label_smoothing / classes
+    weight = np.ones(len(y)) if plan.class_weights is None else given @ np.asarray(plan.class_weights)
     share = (weight / weight.sum())[:, None]
     return float(-(share * target * log_p).sum()), share * (np.exp(log_p) - target)
 

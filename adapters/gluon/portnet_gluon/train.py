@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from portnet.errors import InputError, WeightsError
 from portnet.graph.model import Model
 from portnet_gluon.arrays import shapes_as_in_numpy, to_mxnet
 from portnet_gluon.compat import mx
-from portnet_gluon.loss import CLASS_WEIGHTS, LABELS, loss_and_hits
+from portnet_gluon.loss import CLASS_WEIGHTS, LABELS, label_type, loss_and_hits
 from portnet_gluon.lower import Variant
 from portnet_gluon.network import block
 from portnet_gluon.rules import SLOTS, combine, update
@@ -58,10 +59,15 @@ class GluonTrainer(Trainer):
         inputs, parameters = lowered.inputs(walk, outputs), lowered.parameters
         lowered.native = block(outputs, inputs, parameters)
         self._add_class_weights(parameters)
-        heads = loss_and_hits(outputs[0], plan.label_smoothing, plan.class_weights is not None)
         self._moments = [(parameters[name], momentum) for name, _, momentum in walk.batch_moments]
         extra = [symbol for _, symbol, _ in walk.batch_moments]
-        self._block = block([*heads, *extra], [*inputs, mx.sym.var(LABELS, dtype="int64")], parameters)
+
+        def training_block(soft: bool) -> Any:
+            heads = loss_and_hits(outputs[0], plan.label_smoothing, plan.class_weights is not None, soft)
+            return block([*heads, *extra], [*inputs, mx.sym.var(LABELS, dtype=label_type(soft))], parameters)
+
+        # for class indices, and for distributions once there are some
+        self._block = functools.cache(training_block)
 
     def _add_class_weights(self, parameters: Any) -> None:
         parameters._params.pop(CLASS_WEIGHTS, None)
@@ -93,9 +99,10 @@ class GluonTrainer(Trainer):
         if self._drops:
             mx.random.seed(zlib.crc32(f"{self._plan.seed} {self._steps}".encode()) & 0x7FFFFFFF, ctx=ctx)
         images = to_mxnet(np.asarray(x, np.float32), ctx)
-        labels = to_mxnet(np.asarray(y, np.int64), ctx)
+        soft = y.ndim == 2
+        labels = to_mxnet(np.asarray(y, label_type(soft)), ctx)
         with mx.autograd.record():
-            outputs = self._block(images, labels)
+            outputs = self._block(soft)(images, labels)
         if self._names:
             outputs[0].backward()
         return outputs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -40,25 +39,28 @@ class KerasTrainer(Trainer):
             {slot: tf.Variable(tf.zeros_like(variable), trainable=False) for slot in self._rule.slots}
             for variable in self._variables
         ]
+        self._functions: dict[tuple[str, int], Any] = {}
         self._rate = tf.Variable(plan.optimizer.lr, dtype=tf.float32, trainable=False)
         self._count = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._frozen = _frozen_norms(lowered, plan.frozen_statistics)
         self._seeds = {layer.name: layer.seed_generator.state for layer in _dropouts(self._network)}
         for index, state in enumerate(self._seeds.values()):
             state.assign(np.array([plan.seed % 2**32, index], np.uint32))
-        signature = [_specification(self._network, lowered.input_orders[0]), tf.TensorSpec([None], tf.int64)]
-        self._signature = signature
+        images = _specification(self._network, lowered.input_orders[0])
+        indices, distributions = tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, None], tf.float32)
+        # by the rank of the targets; the second is traced once there are some
+        self._signatures = {1: [images, indices], 2: [images, distributions]}
 
     def step(self, x: np.ndarray, y: np.ndarray) -> StepResult:
         """Take one optimizer step; see `Trainer.step`."""
         with self._device():
-            loss, correct = self._step(*_tensors(x, y)).numpy()
+            loss, correct = self._step(y.ndim)(*_tensors(x, y)).numpy()
         return StepResult(float(loss), int(correct))
 
     def gradients(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
         """Return gradients by ONNX name and change nothing; see `Trainer.gradients`."""
         with self._device():
-            found = self._gradients(*_tensors(x, y))
+            found = self._gradients(y.ndim)(*_tensors(x, y))
         bindings = self._lowered.bindings
         return {
             name: bindings[name].layout.to_onnx(gradient.numpy())
@@ -103,13 +105,18 @@ class KerasTrainer(Trainer):
 
     # ---- traced
 
-    @functools.cached_property
-    def _step(self) -> Any:
-        return tf.function(self._compute_step, input_signature=self._signature).get_concrete_function()
+    def _step(self, rank: int) -> Any:
+        return self._traced(self._compute_step, rank)
 
-    @functools.cached_property
-    def _gradients(self) -> Any:
-        return tf.function(self._compute_gradients, input_signature=self._signature).get_concrete_function()
+    def _gradients(self, rank: int) -> Any:
+        return self._traced(self._compute_gradients, rank)
+
+    def _traced(self, function: Any, rank: int) -> Any:
+        key = function.__name__, rank
+        if key not in self._functions:
+            traced = tf.function(function, input_signature=self._signatures[rank])
+            self._functions[key] = traced.get_concrete_function()
+        return self._functions[key]
 
     def _compute_step(self, x: Any, y: Any) -> Any:
         loss, correct, gradients = self._backward(x, y)
@@ -137,23 +144,29 @@ class KerasTrainer(Trainer):
                 logits = self._network(x, training=True)
             loss = _cross_entropy(logits, y, self._plan)
         gradients = tape.gradient(loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        correct = tf.reduce_sum(tf.cast(tf.argmax(logits, axis=-1) == y, tf.int32))
+        truth = tf.argmax(y, axis=-1) if y.shape.rank == 2 else y
+        correct = tf.reduce_sum(tf.cast(tf.argmax(logits, axis=-1) == truth, tf.int32))
         return loss, correct, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
 def _tensors(x: np.ndarray, y: np.ndarray) -> tuple[Any, Any]:
-    return tf.convert_to_tensor(x, tf.float32), tf.convert_to_tensor(y, tf.int64)
+    return tf.convert_to_tensor(x, tf.float32), tf.convert_to_tensor(y, tf.float32 if y.ndim == 2 else tf.int64)
 
 
 def _cross_entropy(logits: Any, y: Any, plan: TrainPlan) -> Any:
     """Mean over the batch of cross-entropy with smoothed targets, weighted by the class of each sample."""
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
+    soft = y.shape.rank == 2
+    if soft:
+        losses = tf.nn.softmax_cross_entropy_with_logits(labels=y, logits=logits)
+    else:
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
     if plan.label_smoothing:
         uniform = -tf.reduce_mean(tf.nn.log_softmax(logits), axis=-1)
         losses = (1 - plan.label_smoothing) * losses + plan.label_smoothing * uniform
     if plan.class_weights is None:
         return tf.reduce_mean(losses)
-    weights = tf.gather(tf.constant(plan.class_weights, tf.float32), y)
+    by_class = tf.constant(plan.class_weights, tf.float32)
+    weights = tf.linalg.matvec(y, by_class) if soft else tf.gather(by_class, y)
     return tf.reduce_sum(weights * losses) / tf.reduce_sum(weights)
 
 

@@ -15,7 +15,7 @@ def plan_for(model, trainable=lambda name: True, **keywords):
 
 
 def kernels_of_backward(trainer):
-    graph = trainer._step.graph
+    graph = trainer._step(1).graph
     return [made.name for made in graph.get_operations() if made.type == "Conv2DBackpropFilter"]
 
 

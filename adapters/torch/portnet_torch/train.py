@@ -114,8 +114,10 @@ class TorchTrainer(Trainer):
             logits = self._native(self._input(x))
         except ValueError as error:
             raise TrainingError(f"batch of {len(y)}: {error}") from error
-        target = torch.from_numpy(np.ascontiguousarray(y, dtype=np.int64)).to(self.lowered.device)
-        return self._loss(logits, target), (logits.detach().argmax(1) == target).sum()
+        soft = y.ndim == 2
+        target = torch.from_numpy(np.ascontiguousarray(y, np.float32 if soft else np.int64)).to(self.lowered.device)
+        right = logits.detach().argmax(1) == (target.argmax(1) if soft else target)
+        return self._loss(logits, target), right.sum()
 
     def _input(self, x: np.ndarray) -> Tensor:
         port = self.lowered.model.inputs[0]
@@ -126,7 +128,7 @@ class TorchTrainer(Trainer):
         smoothing = self.plan.label_smoothing
         if self._class_weights is None:
             return F.cross_entropy(logits, target, label_smoothing=smoothing)
-        weights = self._class_weights[target]
+        weights = target @ self._class_weights if target.ndim == 2 else self._class_weights[target]
         losses = F.cross_entropy(logits, target, label_smoothing=smoothing, reduction="none")
         return (losses * weights).sum() / weights.sum()
 

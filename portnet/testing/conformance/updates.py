@@ -57,6 +57,12 @@ def mixed(model: Model) -> dict[str, ParameterPlan]:
     }
 
 
+def mixed_targets(model: Model, y: np.ndarray) -> np.ndarray:
+    """Return distributions as mixup makes them: each row 0.7 of one class and 0.3 of the next row's."""
+    one_hot = np.eye(model.outputs[0].shape[-1], dtype=np.float32)[y]  # type: ignore[index]
+    return np.float32(0.7) * one_hot + np.float32(0.3) * np.roll(one_hot, -1, axis=0)
+
+
 def training_loss(model: Model, weights: Arrays, x: np.ndarray, y: np.ndarray) -> float:
     """Return the loss of `batch_norm_network` in training mode, float64."""
     normal = batch_norm(x, weights["bn.weight"], weights["bn.bias"], BATCH_NORM_EPS)
@@ -99,6 +105,36 @@ class UpdateConformance(EngineCase):
             assert array.dtype == np.float32
             np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
         assert trainer.step(x, y).loss == pytest.approx(expected_loss, rel=1e-5)
+
+    @pytest.mark.parametrize("loss", LOSSES)
+    def test_targets_may_be_distributions(self, loss):
+        model = mlp()
+        plan = plan_for(model, **LOSSES[loss])
+        x, indices = batch(model, 9)
+        y = mixed_targets(model, indices)
+        weights = float64(model.weights())
+        expected_loss, expected = mlp_gradients(weights, x.astype(np.float64), y, plan)
+        trainer = self.lower(model).trainer(plan)
+        gradients = trainer.gradients(x, y)
+        assert set(gradients) == set(expected)
+        for name, array in gradients.items():
+            np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
+        result = trainer.step(x, y)
+        assert result.loss == pytest.approx(expected_loss, rel=1e-5)
+        assert result.correct == (mlp_forward(weights, x).argmax(axis=1) == y.argmax(axis=1)).sum()
+
+    @pytest.mark.parametrize("loss", LOSSES)
+    def test_one_hot_targets_are_class_indices(self, loss):
+        model = mlp()
+        x, y = batch(model, 6)
+        one_hot = np.eye(model.outputs[0].shape[-1], dtype=np.float32)[y]
+        given, same = self.lower(model), self.lower(model)
+        plan = plan_for(model, **LOSSES[loss])
+        result = given.trainer(plan).step(x, y)
+        again = same.trainer(plan).step(x, one_hot)
+        assert (again.loss, again.correct) == (pytest.approx(result.loss, rel=1e-6), result.correct)
+        for name, array in given.weights().items():
+            np.testing.assert_allclose(same.weights()[name], array, rtol=1e-5, atol=1e-7, err_msg=name)
 
     @pytest.mark.parametrize("limit", [0.05, 1e3])
     def test_gradients_are_clipped_by_their_common_norm(self, limit):
