@@ -150,6 +150,7 @@ def _reason(error: Exception) -> str:
 def _read_tflite(lowered: KerasLowered, path: Path) -> KerasReloaded:
     import tensorflow as tf
 
+    _check_flatbuffer(path)
     with warnings.catch_warnings():
         # TensorFlow means to move the interpreter into a package of its own
         warnings.simplefilter("ignore", UserWarning)
@@ -161,6 +162,13 @@ def _read_tflite(lowered: KerasLowered, path: Path) -> KerasReloaded:
         return [results[name] for name in outputs]
 
     return KerasReloaded(lowered, call)
+
+
+def _check_flatbuffer(path: Path) -> None:
+    """Follow every offset of the file in Python, which raises where one leads astray: the interpreter would crash."""
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))
 
 
 # ---- the border
