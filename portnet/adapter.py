@@ -57,6 +57,7 @@ __all__ = [
     "Adapter",
     "CaptureOptions",
     "FileFormat",
+    "Inputs",
     "Lowered",
     "OptimizerSpec",
     "ParameterPlan",
@@ -65,8 +66,12 @@ __all__ = [
     "StepResult",
     "TrainPlan",
     "Trainer",
+    "as_inputs",
     "lowered_of",
 ]
+
+# one array, or one for each input of the network, in their order
+Inputs = np.ndarray | tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
@@ -143,21 +148,30 @@ class StepResult:
     correct: int
 
 
+def as_inputs(x: Inputs) -> tuple[np.ndarray, ...]:
+    """Return what a step is given as one array for each input."""
+    return x if isinstance(x, tuple) else (x,)
+
+
 class Trainer(abc.ABC):
-    """Trains one lowered network in place. The network's single output is the logits, (N, classes) float32."""
+    """Trains one lowered network in place. The network's single output is the logits, (N, classes) float32.
+
+    A network may have several inputs: what follows a frozen part that was cut at several tensors has.
+    """
 
     @abc.abstractmethod
-    def step(self, x: np.ndarray, y: np.ndarray) -> StepResult:
-        """Take one optimizer step on x (N, C, H, W or as the input says) float32 and its targets y.
+    def step(self, x: Inputs, y: np.ndarray) -> StepResult:
+        """Take one optimizer step on inputs x and their targets y.
 
         Args:
-            x: inputs.
+            x: (N, C, H, W) or as the input says, float32; a tuple of such arrays, in the order of the network's
+                inputs, where it has several. The caller may write over them once the step is done.
             y: int64 (N,) class indices, or float32 (N, classes) distributions over the classes (mixup, cutmix), each
                 row from 0 on and of sum 1. An example counts as right when its largest logit is its largest target's.
         """
 
     @abc.abstractmethod
-    def gradients(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+    def gradients(self, x: Inputs, y: np.ndarray) -> dict[str, np.ndarray]:
         """Return d loss / d parameter by ONNX name, in ONNX's layout, for what is trainable, and change nothing:
         no weight, no statistic, no optimizer state. Batch norm and dropout behave as in training.
         """

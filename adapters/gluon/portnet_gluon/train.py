@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from portnet.adapter import StepResult, Trainer, TrainPlan
+from portnet.adapter import Inputs, StepResult, Trainer, TrainPlan, as_inputs
 from portnet.errors import InputError, WeightsError
 from portnet.graph.model import Model
 from portnet_gluon.arrays import shapes_as_in_numpy, to_mxnet
@@ -57,6 +57,8 @@ class GluonTrainer(Trainer):
         lowered, plan = self._lowered, self._plan
         walk, outputs = lowered.lower(Variant(plan.frozen_statistics, silent_statistics(lowered.model, plan)))
         inputs, parameters = lowered.inputs(walk, outputs), lowered.parameters
+        self._ports = [port.name for port in lowered.model.inputs]
+        self._read = [symbol.name for symbol in inputs]
         lowered.native = block(outputs, inputs, parameters)
         self._add_class_weights(parameters)
         self._moments = [(parameters[name], momentum) for name, _, momentum in walk.batch_moments]
@@ -83,7 +85,7 @@ class GluonTrainer(Trainer):
 
     # ---- arithmetic
 
-    def step(self, x: np.ndarray, y: np.ndarray) -> StepResult:
+    def step(self, x: Inputs, y: np.ndarray) -> StepResult:
         """Take one optimizer step."""
         with shapes_as_in_numpy():
             _, report, *moments = self._forward_backward(x, y)
@@ -94,15 +96,16 @@ class GluonTrainer(Trainer):
             loss, hits = report.asnumpy().tolist()
             return StepResult(loss, int(hits))
 
-    def _forward_backward(self, x: np.ndarray, y: np.ndarray) -> list[Any]:
+    def _forward_backward(self, x: Inputs, y: np.ndarray) -> list[Any]:
         ctx = self._lowered.context
         if self._drops:
             mx.random.seed(zlib.crc32(f"{self._plan.seed} {self._steps}".encode()) & 0x7FFFFFFF, ctx=ctx)
-        images = to_mxnet(np.asarray(x, np.float32), ctx)
+        given = dict(zip(self._ports, as_inputs(x), strict=True))
+        inputs = [to_mxnet(np.asarray(given[name], np.float32), ctx) for name in self._read]
         soft = y.ndim == 2
         labels = to_mxnet(np.asarray(y, label_type(soft)), ctx)
         with mx.autograd.record():
-            outputs = self._block(soft)(images, labels)
+            outputs = self._block(soft)(*inputs, labels)
         if self._names:
             outputs[0].backward()
         return outputs
@@ -138,7 +141,7 @@ class GluonTrainer(Trainer):
             running = [parameter.data() for parameter, _ in self._moments]
             combine(running, keeps, moments, [1 - momentum for momentum in keeps])
 
-    def gradients(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+    def gradients(self, x: Inputs, y: np.ndarray) -> dict[str, np.ndarray]:
         """Return gradients by ONNX name; statistics, which the backward pass moves, are put back."""
         statistics = [p for p in self._lowered.parameters.values() if p.name not in self._plan.parameters]
         with shapes_as_in_numpy():

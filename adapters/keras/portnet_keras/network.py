@@ -15,7 +15,7 @@ from portnet_keras.layout import KValue, identity
 from portnet_keras.lower import Binding, KerasLowering
 from portnet_keras.narrow import to_stored
 
-__all__ = ["KerasLowered", "fed", "lower", "read"]
+__all__ = ["KerasLowered", "fed", "laid", "lower", "read", "unwrapped"]
 
 
 def lower(model: Model, device: str) -> KerasLowered:
@@ -46,7 +46,7 @@ class KerasLowered(Lowered):
         self.output_orders = [value.order for value in outputs]
         distinct_names(walk, outputs)
         self.native = keras.Model(
-            _unwrapped([value.data for value in walk.inputs_made]),
+            unwrapped([value.data for value in walk.inputs_made]),
             [value.data for value in outputs],
             name=walk.name(model.name or "network"),
         )
@@ -140,7 +140,8 @@ def _output(walk: KerasLowering, value: KValue) -> KValue:
     return KValue(data, value.order)
 
 
-def _unwrapped(tensors: list[Any]) -> Any:
+def unwrapped(tensors: list[Any]) -> Any:
+    """Return several tensors as the list that a Keras network takes, and one as itself."""
     return tensors[0] if len(tensors) == 1 else tensors
 
 
@@ -171,8 +172,8 @@ def compiled(network: Any, orders: Sequence[tuple[int, ...]]) -> Callable[..., l
     """Return ``network`` in inference mode as one compiled function of ONNX arrays that serves every batch size."""
 
     def infer(*tensors: Any) -> list[Any]:
-        native = [_laid(tensor, order) for tensor, order in zip(tensors, orders, strict=True)]
-        return list(keras.tree.flatten(network(_unwrapped(native), training=False)))
+        native = [laid(tensor, order) for tensor, order in zip(tensors, orders, strict=True)]
+        return list(keras.tree.flatten(network(unwrapped(native), training=False)))
 
     if BACKEND != "tensorflow":
         return lambda *arrays: infer(*(ops.convert_to_tensor(array) for array in arrays))
@@ -184,7 +185,8 @@ def compiled(network: Any, orders: Sequence[tuple[int, ...]]) -> Callable[..., l
     return lambda *arrays: concrete(*map(tf.convert_to_tensor, arrays))
 
 
-def _laid(tensor: Any, order: tuple[int, ...]) -> Any:
+def laid(tensor: Any, order: tuple[int, ...]) -> Any:
+    """Return a tensor in ONNX's layout with its axes in ``order``."""
     return ops.transpose(tensor, order) if order != identity(len(order)) else tensor
 
 

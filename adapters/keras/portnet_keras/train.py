@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from portnet.adapter import StepResult, Trainer, TrainPlan
+from portnet.adapter import Inputs, StepResult, Trainer, TrainPlan, as_inputs
 from portnet.errors import UnsupportedError, WeightsError
 from portnet_keras.framework import keras
-from portnet_keras.layout import identity
+from portnet_keras.network import laid, unwrapped
 from portnet_keras.update import rule_of
 
 if TYPE_CHECKING:
@@ -46,18 +46,18 @@ class KerasTrainer(Trainer):
         self._seeds = {layer.name: layer.seed_generator.state for layer in _dropouts(self._network)}
         for index, state in enumerate(self._seeds.values()):
             state.assign(np.array([plan.seed % 2**32, index], np.uint32))
-        images = _specification(self._network, lowered.input_orders[0])
+        inputs = list(map(_specification, self._network.inputs, lowered.input_orders))
         indices, distributions = tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, None], tf.float32)
         # by the rank of the targets; the second is traced once there are some
-        self._signatures = {1: [images, indices], 2: [images, distributions]}
+        self._signatures = {1: [*inputs, indices], 2: [*inputs, distributions]}
 
-    def step(self, x: np.ndarray, y: np.ndarray) -> StepResult:
+    def step(self, x: Inputs, y: np.ndarray) -> StepResult:
         """Take one optimizer step; see `Trainer.step`."""
         with self._device():
             loss, correct = self._step(y.ndim)(*_tensors(x, y)).numpy()
         return StepResult(float(loss), int(correct))
 
-    def gradients(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+    def gradients(self, x: Inputs, y: np.ndarray) -> dict[str, np.ndarray]:
         """Return gradients by ONNX name and change nothing; see `Trainer.gradients`."""
         with self._device():
             found = self._gradients(y.ndim)(*_tensors(x, y))
@@ -118,8 +118,8 @@ class KerasTrainer(Trainer):
             self._functions[key] = traced.get_concrete_function()
         return self._functions[key]
 
-    def _compute_step(self, x: Any, y: Any) -> Any:
-        loss, correct, gradients = self._backward(x, y)
+    def _compute_step(self, *batch: Any) -> Any:
+        loss, correct, gradients = self._backward(*batch)
         self._count.assign_add(1)
         for name, variable, gradient, slots in zip(
             self._names, self._variables, _clipped(gradients, self._plan.clip_norm), self._slots, strict=True
@@ -130,18 +130,18 @@ class KerasTrainer(Trainer):
         # one tensor, so that the host waits once
         return tf.stack([loss, tf.cast(correct, tf.float32)])
 
-    def _compute_gradients(self, x: Any, y: Any) -> list[Any]:
+    def _compute_gradients(self, *batch: Any) -> list[Any]:
         # updates of statistics and seeds go into the scope and are forgotten with it
         with keras.StatelessScope():
-            return self._backward(x, y)[2]
+            return self._backward(*batch)[2]
 
-    def _backward(self, x: Any, y: Any) -> tuple[Any, Any, list[Any]]:
-        order = self._lowered.input_orders[0]
-        x = tf.transpose(x, order) if order != identity(len(order)) else x
+    def _backward(self, *batch: Any) -> tuple[Any, Any, list[Any]]:
+        *arrays, y = batch
+        inputs = [laid(x, order) for x, order in zip(arrays, self._lowered.input_orders, strict=True)]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._variables)
             with _on_running_statistics(self._frozen):
-                logits = self._network(x, training=True)
+                logits = self._network(unwrapped(inputs), training=True)
             loss = _cross_entropy(logits, y, self._plan)
         gradients = tape.gradient(loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         truth = tf.argmax(y, axis=-1) if y.shape.rank == 2 else y
@@ -149,8 +149,9 @@ class KerasTrainer(Trainer):
         return loss, correct, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
-def _tensors(x: np.ndarray, y: np.ndarray) -> tuple[Any, Any]:
-    return tf.convert_to_tensor(x, tf.float32), tf.convert_to_tensor(y, tf.float32 if y.ndim == 2 else tf.int64)
+def _tensors(x: Inputs, y: np.ndarray) -> list[Any]:
+    targets = tf.convert_to_tensor(y, tf.float32 if y.ndim == 2 else tf.int64)
+    return [*(tf.convert_to_tensor(each, tf.float32) for each in as_inputs(x)), targets]
 
 
 def _cross_entropy(logits: Any, y: Any, plan: TrainPlan) -> Any:
@@ -204,6 +205,5 @@ def _dropouts(network: Any) -> list[Any]:
     return [layer for layer in network.layers if getattr(layer, "seed_generator", None) is not None]
 
 
-def _specification(network: Any, order: tuple[int, ...]) -> Any:
-    sizes = network.inputs[0].shape
-    return tf.TensorSpec([sizes[order.index(axis)] for axis in range(len(order))], network.inputs[0].dtype)
+def _specification(native: Any, order: tuple[int, ...]) -> Any:
+    return tf.TensorSpec([native.shape[order.index(axis)] for axis in range(len(order))], native.dtype)

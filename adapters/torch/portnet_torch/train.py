@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from portnet.adapter import StepResult, Trainer, TrainPlan
+from portnet.adapter import Inputs, StepResult, Trainer, TrainPlan, as_inputs
 from portnet.errors import TrainingError
 from portnet_torch.allocator import keep_freed_memory
 from portnet_torch.binding import Binding
@@ -37,6 +37,7 @@ class TorchTrainer(Trainer):
     def __init__(self, lowered: TorchLowered, plan: TrainPlan) -> None:
         self.lowered, self.plan = lowered, plan
         self._native = lowered.native
+        self._ports = lowered.model.inputs
         if lowered.device == "cpu":
             keep_freed_memory()
         self._trainable = [b for b in lowered.bindings.values() if self._freeze(b)]
@@ -52,7 +53,7 @@ class TorchTrainer(Trainer):
         )
         self._steps = 0
 
-    def step(self, x: np.ndarray, y: np.ndarray) -> StepResult:
+    def step(self, x: Inputs, y: np.ndarray) -> StepResult:
         """Take one optimizer step; see `portnet.adapter.Trainer.step`."""
         with self._drawing(keep=True):
             loss, correct = self._forward(x, y)
@@ -64,7 +65,7 @@ class TorchTrainer(Trainer):
         self._steps += 1
         return StepResult(float(loss.detach()), int(correct))
 
-    def gradients(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+    def gradients(self, x: Inputs, y: np.ndarray) -> dict[str, np.ndarray]:
         """Return the gradients of a batch by ONNX name and change nothing, the random state included."""
         buffers = {name: buffer.clone() for name, buffer in self._native.named_buffers()}
         with self._drawing(keep=False):
@@ -105,13 +106,13 @@ class TorchTrainer(Trainer):
 
     # ---- one step
 
-    def _forward(self, x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
+    def _forward(self, x: Inputs, y: np.ndarray) -> tuple[Tensor, Tensor]:
         self._native.train()
         for norm in self._frozen_norms:
             norm.eval()
         self._variance.remember()
         try:
-            logits = self._native(self._input(x))
+            logits = self._native(*self._tensors(x))
         except ValueError as error:
             raise TrainingError(f"batch of {len(y)}: {error}") from error
         soft = y.ndim == 2
@@ -119,10 +120,9 @@ class TorchTrainer(Trainer):
         right = logits.detach().argmax(1) == (target.argmax(1) if soft else target)
         return self._loss(logits, target), right.sum()
 
-    def _input(self, x: np.ndarray) -> Tensor:
-        port = self.lowered.model.inputs[0]
-        tensor: Tensor = self.lowered.tensor(port, {port.name: x})
-        return tensor
+    def _tensors(self, x: Inputs) -> list[Tensor]:
+        named = {port.name: array for port, array in zip(self._ports, as_inputs(x), strict=True)}
+        return [self.lowered.tensor(port, named) for port in self._ports]
 
     def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
         smoothing = self.plan.label_smoothing
