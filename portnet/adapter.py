@@ -50,7 +50,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from portnet.errors import ModelError, UnsupportedError
-from portnet.formats.captured import Captured
+from portnet.formats.captured import Captured, Source
 from portnet.graph.model import Model
 
 __all__ = [
@@ -314,30 +314,6 @@ class CaptureOptions:
     keep_layout: bool = False
 
 
-class Source(abc.ABC):
-    """A network as its own framework runs it: what a captured `Model` is compared with.
-
-    Attributes:
-        label: what reports call it, e.g. "torch, as it came".
-    """
-
-    label: str
-
-    @abc.abstractmethod
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Run in inference mode: arrays by the captured model's input names in, by its output names out, in the
-        captured model's layout and dtypes.
-        """
-
-    def at(self, tensor: str) -> Source:
-        """Return the same network up to ``tensor``, a name of the captured model, as its only output.
-
-        Raises:
-            UnsupportedError: the framework has no such place.
-        """
-        raise UnsupportedError(f"{self.label} cannot be cut at {tensor!r}")
-
-
 class Adapter(abc.ABC):
     """An engine. Stateless; creating one imports no framework, its methods may.
 
@@ -435,8 +411,12 @@ class Adapter(abc.ABC):
         """Whether ``native`` is a network of this framework, told by its classes' modules: nothing is imported."""
         return False
 
-    def open(self, source: str) -> Any:
+    def open(self, source: str, weights: Path | None = None) -> Any:
         """Return the network that a word or path means (``torchvision:resnet18``, ``model.pt2``), in inference mode.
+
+        Args:
+            source: the word or path.
+            weights: the file that holds its weights, where it is another.
 
         Raises:
             UnknownNameError: the collection has no such network.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from portnet.errors import MissingDependencyError, UnknownNameError
 if TYPE_CHECKING:
     from portnet.adapter import Adapter
 
-__all__ = ["KNOWN", "engine", "installed"]
+__all__ = ["KNOWN", "adapters", "engine", "installed"]
 
 GROUP = "portnet.engines"
 _WAIT_POLICY = "OMP_WAIT_POLICY"
@@ -32,6 +32,16 @@ def installed() -> list[str]:
     """Names of the engines whose adapter is installed, in the order of `KNOWN`; imports none of them."""
     points = _entry_points()
     return [name for name in KNOWN if name in points] + sorted(set(points) - set(KNOWN))
+
+
+@functools.cache
+def adapters() -> tuple[Adapter, ...]:
+    """Return every adapter that is installed and importable, in the order of `KNOWN`; imports no framework."""
+    found: list[Adapter] = []
+    for name in installed():
+        with suppress(ImportError):
+            found.append(_entry_points()[name].load()())
+    return tuple(found)
 
 
 @functools.cache

@@ -1,13 +1,16 @@
-"""`Captured`: what a translator returns, and `Missing`: what it collects before it refuses."""
+"""`Captured`: what a translator returns; `Source`: what it is proved against; `Missing`: what it refuses."""
 
 from __future__ import annotations
 
+import abc
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from portnet.errors import UnsupportedError
 from portnet.graph.model import Model
 
-__all__ = ["Captured", "Missing"]
+__all__ = ["Captured", "Missing", "Source"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,30 @@ class Captured:
     model: Model
     way: str
     notes: tuple[str, ...] = ()
+
+
+class Source(abc.ABC):
+    """A network as its own framework runs it: what a captured `Model` is compared with.
+
+    Attributes:
+        label: what reports call it, e.g. "torch, as it came".
+    """
+
+    label: str
+
+    @abc.abstractmethod
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run in inference mode: arrays by the captured model's input names in, by its output names out, in the
+        captured model's layout and dtypes.
+        """
+
+    def at(self, tensor: str) -> Source:
+        """Return the same network up to ``tensor``, a name of the captured model, as its only output.
+
+        Raises:
+            UnsupportedError: the framework has no such place.
+        """
+        raise UnsupportedError(f"{self.label} cannot be cut at {tensor!r}")
 
 
 class Missing:

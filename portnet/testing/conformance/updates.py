@@ -59,7 +59,7 @@ def mixed(model: Model) -> dict[str, ParameterPlan]:
 
 def mixed_targets(model: Model, y: np.ndarray) -> np.ndarray:
     """Return distributions as mixup makes them: each row 0.7 of one class and 0.3 of the next row's."""
-    one_hot = np.eye(model.outputs[0].shape[-1], dtype=np.float32)[y]  # type: ignore[index]
+    one_hot = np.eye(model.outputs[0].shape[-1], dtype=np.float32)[y]  # type: ignore[index, arg-type]
     return np.float32(0.7) * one_hot + np.float32(0.3) * np.roll(one_hot, -1, axis=0)
 
 
