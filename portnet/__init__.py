@@ -31,6 +31,7 @@ _PUBLIC: dict[str, str | None] = {
     "FeatureExtractor": "portnet.features",
     "preprocess": "portnet.data.preprocess",
     "check": "portnet.parity.check",
+    "capture": "portnet.capturing",
     "convert": "portnet.conversion",
     "PortNetError": "portnet.errors",
 }
@@ -48,12 +49,14 @@ __all__ = [  # noqa: RUF022 - told in the order of a user's work
     "FeatureExtractor",
     "preprocess",
     "check",
+    "capture",
     "convert",
     "PortNetError",
 ]
 
 if TYPE_CHECKING:
     from portnet import zoo
+    from portnet.capturing import capture
     from portnet.conversion import convert
     from portnet.data.preprocess import preprocess
     from portnet.engines import engine

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from portnet.errors import InputError, PortNetError
+from portnet.errors import InputError, PortNetError, UnsupportedError
 from portnet.parity.inputs import image_inputs, random_inputs
 from portnet.parity.report import Report, Tolerance, compare_arrays
 from portnet.parity.sides import Side, side_of
@@ -143,21 +143,31 @@ def _first_divergence(left: Side, right: Side, batch: Mapping[str, np.ndarray], 
         if value.name in inside
     ]
     low, high = 0, len(layers) - 1
-    if high < 0:
-        return ""
     while low < high:
         middle = (low + high) // 2
-        if _agree_at(left, right, layers[middle][2], batch, tolerance):
+        agree = _agree_at(left, right, layers[middle][2], batch, tolerance)
+        if agree is None:  # one of the two has no such place: look at its neighbours
+            del layers[middle]
+            high -= 1
+        elif agree:
             low = middle + 1
         else:
             high = middle
+    if high < 0:
+        return ""
     name, op, tensor = layers[low]
     return f"{name} ({op}), tensor {tensor!r}"
 
 
-def _agree_at(left: Side, right: Side, tensor: str, batch: Mapping[str, np.ndarray], tolerance: Tolerance) -> bool:
+def _agree_at(
+    left: Side, right: Side, tensor: str, batch: Mapping[str, np.ndarray], tolerance: Tolerance
+) -> bool | None:
+    """Whether both have the same values at a tensor; None where one of them cannot be cut there."""
     try:
         a, b = left.at(tensor), right.at(tensor)
+    except UnsupportedError:
+        return None
+    try:
         got = a.run(_part(batch, a))
         reference = b.run(_part(batch, b))
     except PortNetError:

@@ -10,12 +10,13 @@ from typing import Any, Protocol
 from portnet.adapter import Lowered, Reloaded, lowered_of
 from portnet.engines import KNOWN, engine, installed
 from portnet.errors import InputError, ParityError, PortNetError, UnsupportedError
+from portnet.formats.captured import Source
 from portnet.graph.cut import cut
 from portnet.graph.model import Model
 from portnet.runtime.session import Session
 from portnet.sources import find_model
 
-__all__ = ["EngineSide", "FileSide", "OnnxruntimeSide", "Side", "side_of"]
+__all__ = ["EngineSide", "FileSide", "OnnxruntimeSide", "Side", "SourceSide", "side_of"]
 
 
 class Side(Protocol):
@@ -84,17 +85,40 @@ class FileSide:
         Raises:
             ParityError: the framework raises, whatever it is.
         """
-        try:
-            return self.reloaded.run(inputs)
-        except PortNetError:
-            raise
-        except Exception as error:
-            text = " ".join(str(error).split())
-            raise ParityError(f"{self.label} does not run: {type(error).__name__}: {text}") from error
+        return _run(self.reloaded, inputs, self.label)
 
     def at(self, tensor: str) -> FileSide:
         """Refuse: files hold whole networks."""
         raise UnsupportedError(f"{self.label} cannot be cut at {tensor!r}")
+
+
+class SourceSide:
+    """A network in the framework that it was captured from."""
+
+    def __init__(self, source: Source, model: Model) -> None:
+        self.source, self.model, self.label = source, model, source.label
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run on arrays by input name.
+
+        Raises:
+            ParityError: the framework raises, whatever it is.
+        """
+        return _run(self.source, inputs, self.label)
+
+    def at(self, tensor: str) -> SourceSide:
+        """Return the network up to ``tensor``, where its framework can be asked for that."""
+        return SourceSide(self.source.at(tensor), self.model)
+
+
+def _run(network: Reloaded | Source, inputs: Mapping[str, Any], label: str) -> dict[str, Any]:
+    try:
+        return network.run(inputs)
+    except PortNetError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise ParityError(f"{label} does not run: {type(error).__name__}: {text}") from error
 
 
 def side_of(thing: Any, other: Any = None, provider: str = "cpu") -> Side:
@@ -109,7 +133,7 @@ def side_of(thing: Any, other: Any = None, provider: str = "cpu") -> Side:
     Raises:
         InputError: nothing of these.
     """
-    if isinstance(thing, (OnnxruntimeSide, EngineSide, FileSide)):
+    if isinstance(thing, (OnnxruntimeSide, EngineSide, FileSide, SourceSide)):
         return thing
     if isinstance(thing, Lowered):
         return EngineSide(thing)
