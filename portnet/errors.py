@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "DataError",
@@ -41,9 +42,15 @@ __all__ = [
 
 
 class PortNetError(Exception):
-    """Base of every error PortNet raises on purpose. ``exit_code`` is the command line's."""
+    """Base of every error PortNet raises on purpose.
+
+    Attributes:
+        exit_code: the command line's.
+        run: the `Run` that the error ended, as far as it got; None where there is none, or parts of it are in doubt.
+    """
 
     exit_code: int = 2
+    run: Any = None
 
 
 class InputError(PortNetError, ValueError):

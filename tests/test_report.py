@@ -26,7 +26,7 @@ from portnet.finetuning.comparing import compare
 from portnet.finetuning.folder import RunFolder
 from portnet.finetuning.freeze import FreezePolicy
 from portnet.finetuning.head import Head
-from portnet.finetuning.loop import Epoch, History
+from portnet.finetuning.history import Epoch, History
 from portnet.finetuning.metrics import evaluate_logits
 from portnet.finetuning.presenting import write_report
 from portnet.finetuning.recipe import recipe

@@ -39,6 +39,15 @@ def finetune(
     size: Annotated[int | None, typer.Option(help="Input size in pixels. Default: the weights' own.")] = None,
     crop: Annotated[bool, typer.Option("--crop", help="Keep the aspect ratio and crop the centre.")] = False,
     augment: Annotated[bool, typer.Option("--augment", help="Random mirror, shift by 30 px, scale 0.9-1.1.")] = False,
+    val_every: Annotated[str, typer.Option(help="Validate every 5 (steps), '2 epochs', ...")] = "1 epoch",
+    early_stop: Annotated[
+        int | None,
+        typer.Option(metavar="PATIENCE", help="End after so many validations without a lower loss; keep the best."),
+    ] = None,
+    checkpoint_every: Annotated[
+        str, typer.Option(help="Checkpoint every '100 steps', '30 s', '10 min', ... and after each epoch.")
+    ] = "1 epoch",
+    log: Annotated[list[str] | None, typer.Option(help="tensorboard:DIR or mlflow[:URI]. May be repeated.")] = None,
     cache: Annotated[str, typer.Option(help="Activations of a frozen prefix: auto, memory or off.")] = "auto",
     on_error: Annotated[str, typer.Option(help="An unreadable image: fail or skip.")] = "fail",
     seed: Annotated[int, typer.Option(help="Decides split, order, augmentation, head and dropout.")] = 0,
@@ -54,10 +63,12 @@ def finetune(
     """
     from portnet.data.augment import Augment
     from portnet.finetuning import api
+    from portnet.loggers import logger
 
+    callbacks = [logger(text) for text in log or []]
     if resume is not None:
         _check_alone(context)
-        run = api.resume(resume, data=data, progress=not json)
+        run = api.resume(resume, data=data, progress=not json, callbacks=callbacks)
     else:
         if data is None:
             raise typer.BadParameter("a folder of images is needed, or --resume RUN", param_hint="DATA")
@@ -81,6 +92,10 @@ def finetune(
             size=size,
             crop=crop,
             augment=Augment() if augment else None,
+            val_every=val_every,
+            early_stop=early_stop,
+            checkpoint_every=checkpoint_every,
+            callbacks=callbacks,
             cache=cache,  # type: ignore[arg-type]
             on_error=on_error,  # type: ignore[arg-type]
             seed=seed,
@@ -103,7 +118,9 @@ def _check_alone(context: typer.Context) -> None:
     given = [
         parameter.opts[0]
         for parameter, source in sources.items()
-        if source is not None and source.name == "COMMANDLINE" and parameter.name not in ("data", "resume", "json")
+        if source is not None
+        and source.name == "COMMANDLINE"
+        and parameter.name not in ("data", "resume", "log", "json")
     ]
     if given:
         raise typer.BadParameter(

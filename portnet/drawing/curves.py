@@ -32,6 +32,8 @@ class Curves:
         val_accuracy: validation accuracy, likewise.
         steps: training loss of every step.
         steps_per_epoch: steps of an epoch.
+        validations: (epochs trained before it, loss, accuracy) of every validation, where they are known one by one;
+            they are drawn in place of ``val_loss`` and ``val_accuracy``.
     """
 
     name: str
@@ -41,11 +43,22 @@ class Curves:
     val_accuracy: Sequence[float | None]
     steps: Sequence[float]
     steps_per_epoch: int
+    validations: Sequence[tuple[float, float, float]] = ()
 
     @property
     def epochs(self) -> float:
         """Epochs run, the last perhaps in part."""
         return max(len(self.loss), len(self.steps) / self.steps_per_epoch)
+
+    @property
+    def validation_losses(self) -> list[tuple[float, float]]:
+        """Places in epochs and losses of the validations."""
+        return [(at, loss) for at, loss, _ in self.validations] or _at_ends(self.val_loss)
+
+    @property
+    def validation_accuracies(self) -> list[tuple[float, float]]:
+        """Places in epochs and accuracies of the validations."""
+        return [(at, accuracy) for at, _, accuracy in self.validations] or _at_ends(self.val_accuracy)
 
 
 def plot_curves(runs: Sequence[Curves], path: str | os.PathLike[str]) -> Path:
@@ -90,7 +103,7 @@ def _check(runs: Sequence[Curves]) -> None:
 
 def _top(runs: Sequence[Curves]) -> float:
     """Return where the loss axis ends: above every epoch's loss; single steps may reach beyond."""
-    epochs = [value for run in runs for value in (*run.loss, *run.val_loss) if value is not None]
+    epochs = [value for run in runs for value in (*run.loss, *(loss for _, loss in run.validation_losses))]
     steps = sorted(value for run in runs for value in run.steps)
     usual = steps[int(0.98 * (len(steps) - 1))] if steps else 0.0
     largest = max([*epochs, usual])
@@ -99,18 +112,18 @@ def _top(runs: Sequence[Curves]) -> float:
 
 def _accuracy_range(runs: Sequence[Curves]) -> tuple[float, float]:
     """Return the accuracies to show: up to 100%, from 0 unless all are high."""
-    values = [value for run in runs for value in (*run.accuracy, *run.val_accuracy) if value is not None]
+    values = [value for run in runs for value in (*run.accuracy, *(v for _, v in run.validation_accuracies))]
     lowest = min(values, default=0.0)
     return (math.floor(20 * (lowest - 0.02)) / 20 if lowest > 0.7 else 0.0), 1.0
 
 
 def _draw_one(canvas: Canvas, run: Curves, loss_axes: Axes, accuracy_axes: Axes) -> None:
     _draw_steps(canvas, run, loss_axes, "series-1", thickness=1.1, opacity=0.4)
-    _draw_epochs(canvas, loss_axes, run.loss, "series-1", "training loss", 2.2)
-    _draw_epochs(canvas, loss_axes, run.val_loss, "series-2", "validation loss", 2.2)
-    _draw_epochs(canvas, accuracy_axes, run.accuracy, "series-1", "training accuracy", 2.2)
-    _draw_epochs(canvas, accuracy_axes, run.val_accuracy, "series-2", "validation accuracy", 2.2)
-    names = ["training", *(["validation"] if any(v is not None for v in run.val_loss) else [])]
+    _draw_epochs(canvas, loss_axes, _at_ends(run.loss), "series-1", "training loss", 2.2)
+    _draw_epochs(canvas, loss_axes, run.validation_losses, "series-2", "validation loss", 2.2)
+    _draw_epochs(canvas, accuracy_axes, _at_ends(run.accuracy), "series-1", "training accuracy", 2.2)
+    _draw_epochs(canvas, accuracy_axes, run.validation_accuracies, "series-2", "validation accuracy", 2.2)
+    names = ["training", *(["validation"] if run.validation_losses else [])]
     _legend(canvas, names)
 
 
@@ -118,9 +131,9 @@ def _draw_many(canvas: Canvas, runs: Sequence[Curves], loss_axes: Axes, accuracy
     for i, run in enumerate(runs):
         thickness = 1.6 + 2.8 * (len(runs) - 1 - i)
         _draw_steps(canvas, run, loss_axes, SERIES[i], thickness=thickness, opacity=1)
-        _draw_epochs(canvas, accuracy_axes, run.accuracy, SERIES[i], f"{run.name}, training", thickness)
+        _draw_epochs(canvas, accuracy_axes, _at_ends(run.accuracy), SERIES[i], f"{run.name}, training", thickness)
         label = f"{run.name}, validation"
-        _draw_epochs(canvas, accuracy_axes, run.val_accuracy, SERIES[i], label, thickness, dash=True)
+        _draw_epochs(canvas, accuracy_axes, run.validation_accuracies, SERIES[i], label, thickness, dash=True)
     _legend(canvas, [run.name for run in runs])
     note = "left: training loss of each step; right: training full, validation dashed"
     canvas.text(WIDTH - 36, HEIGHT - 12, note, size=9.5, fill="muted", anchor="end")
@@ -139,22 +152,26 @@ def _draw_steps(canvas: Canvas, run: Curves, axes: Axes, colour: str, *, thickne
 def _draw_epochs(
     canvas: Canvas,
     axes: Axes,
-    values: Sequence[float | None],
+    values: Sequence[tuple[float, float]],
     colour: str,
     name: str,
     thickness: float,
     *,
     dash: bool = False,
 ) -> None:
-    known = [(epoch, value) for epoch, value in enumerate(values, start=1) if value is not None]
-    points = axes.points([epoch for epoch, _ in known], [value for _, value in known])
+    points = axes.points([epoch for epoch, _ in values], [value for _, value in values])
     if len(points) > 1:
         canvas.path(line(points), stroke=colour, thickness=thickness, dash=dash)
     radius = 0.9 + 1.1 * min(thickness, 2.2) if len(points) <= 60 else 0
-    for (x, y), (epoch, value) in zip(points, known, strict=True) if radius else ():
+    for (x, y), (epoch, value) in zip(points, values, strict=True) if radius else ():
         text = f"{value:.2%}" if axes.percent else f"{value:.4f}"
-        title = f"epoch {epoch}: {name} {text}"
+        title = f"epoch {epoch:.4g}: {name} {text}"
         canvas.rect(x - radius, y - radius, 2 * radius, 2 * radius, fill=colour, radius=radius, title=title)
+
+
+def _at_ends(values: Sequence[float | None]) -> list[tuple[float, float]]:
+    """Return the known values with their places: the end of each epoch."""
+    return [(epoch, value) for epoch, value in enumerate(values, start=1) if value is not None]
 
 
 def _legend(canvas: Canvas, names: Sequence[str]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from portnet.adapter import OptimizerSpec
 from portnet.data.augment import Augment
@@ -13,6 +13,7 @@ from portnet.data.dataset import DatasetSource
 from portnet.finetuning.backbone import Backbone
 from portnet.finetuning.freeze import FreezePolicy
 from portnet.finetuning.head import Head
+from portnet.finetuning.interval import Interval
 from portnet.finetuning.run import Run
 from portnet.finetuning.schedule import Schedule
 from portnet.finetuning.settings import Settings
@@ -47,6 +48,10 @@ def finetune(
     label_smoothing: float = 0.0,
     class_weights: tuple[float, ...] | None = None,
     clip_norm: float | None = None,
+    val_every: int | str = "1 epoch",
+    early_stop: int | None = None,
+    checkpoint_every: int | str = "1 epoch",
+    callbacks: Sequence[Any] = (),
     cache: Literal["auto", "memory", "off"] = "auto",
     on_error: Literal["fail", "skip"] = "fail",
     device: str = "cpu",
@@ -86,6 +91,11 @@ def finetune(
         label_smoothing: ε of the softmax cross-entropy.
         class_weights: weight of each class in the loss.
         clip_norm: largest 2-norm of all gradients together.
+        val_every: when to validate: a count of steps, or "5 steps", "2 epochs"; the end of training always is.
+        early_stop: end training after so many validations without a lower loss. Whether it comes to that or not, the
+            weights of the best validation are restored: ``run.history.best``.
+        checkpoint_every: when to write a checkpoint, besides after each epoch: "100 steps", "30 seconds", "10 min".
+        callbacks: objects that are told of the run, see `portnet.finetuning.callbacks.Callback`.
         cache: "auto" runs a frozen prefix once and keeps its activations in memory where they fit; "memory" insists;
             "off" runs the whole network each step.
         on_error: "fail" or "skip" for an image that cannot be read.
@@ -100,7 +110,7 @@ def finetune(
     Raises:
         InputError: (and what is below it) anything given that cannot be used; nothing is half-written.
         MissingDependencyError: the engine is not installed.
-        TrainingError: the loss became NaN.
+        TrainingError: the loss became NaN, or a callback failed.
     """
     policy = FreezePolicy.parse(freeze).with_options(lr_mult=lr_mult, batch_norm=batch_norm)
     rule = optimizer if isinstance(optimizer, OptimizerSpec) else _optimizer(optimizer, lr, momentum, weight_decay)
@@ -123,26 +133,44 @@ def finetune(
         label_smoothing=label_smoothing,
         class_weights=None if class_weights is None else tuple(class_weights),
         clip_norm=clip_norm,
+        val_every=str(Interval.parse(val_every, "val_every")),
+        early_stop=early_stop,
+        checkpoint_every=str(Interval.parse(checkpoint_every, "checkpoint_every")),
         cache=cache,
         on_error=on_error,
     )
     source = None if isinstance(backbone, (str, os.PathLike)) else backbone
     folder = None if out is None else Path(out)
-    return start_run(data, settings, out=folder, progress=progress, backbone=source, show_policy=show_policy)
+    return start_run(
+        data,
+        settings,
+        out=folder,
+        progress=progress,
+        backbone=source,
+        show_policy=show_policy,
+        callbacks=callbacks,
+    )
 
 
-def resume(path: str | os.PathLike[str], *, data: DatasetSource | None = None, progress: bool = True) -> Run:
+def resume(
+    path: str | os.PathLike[str],
+    *,
+    data: DatasetSource | None = None,
+    progress: bool = True,
+    callbacks: Sequence[Any] = (),
+) -> Run:
     """Go on with a run that was stopped, from its last checkpoint, to a result bit-identical to an unstopped one.
 
     Args:
         path: the run's folder.
         data: the images, where they did not come from a folder.
         progress: whether to show bars and lines.
+        callbacks: objects that are told of the rest of the run.
 
     Raises:
         InputError: no run, a finished one, or other images than it began with.
     """
-    return resume_run(Path(path), data=data, progress=progress)
+    return resume_run(Path(path), data=data, progress=progress, callbacks=callbacks)
 
 
 def _optimizer(name: str, lr: float, momentum: float, weight_decay: float) -> OptimizerSpec:

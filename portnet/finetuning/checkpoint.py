@@ -11,7 +11,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Checkpoint:
         weights: trained network's arrays by ONNX name.
         optimizer: what `Trainer.state` returned.
         progress: history so far, plain JSON.
+        best: arrays of the best validation so far, where they are kept.
     """
 
     epoch: int
@@ -42,6 +43,7 @@ class Checkpoint:
     weights: Mapping[str, np.ndarray]
     optimizer: Mapping[str, np.ndarray]
     progress: dict[str, Any]
+    best: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
@@ -52,6 +54,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     """
     arrays = {f"weights/{name}": np.asarray(array) for name, array in checkpoint.weights.items()}
     arrays |= {f"optimizer/{name}": np.asarray(array) for name, array in checkpoint.optimizer.items()}
+    arrays |= {f"best/{name}": np.asarray(array) for name, array in checkpoint.best.items()}
     manifest = {
         "schema": 1,
         "epoch": checkpoint.epoch,
@@ -88,6 +91,7 @@ def read(path: Path) -> Checkpoint:
         weights=_part(arrays, "weights/"),
         optimizer=_part(arrays, "optimizer/"),
         progress=manifest["progress"],
+        best=_part(arrays, "best/"),
     )
 
 

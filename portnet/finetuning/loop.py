@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from portnet.adapter import Lowered, Trainer
 from portnet.errors import TrainingError
+from portnet.finetuning.callbacks import Callbacks, Step
+from portnet.finetuning.history import Epoch, History, Position, Validation
 from portnet.finetuning.interrupt import Interrupt
+from portnet.finetuning.interval import Interval
 from portnet.finetuning.metrics import Evaluation, evaluate_logits
 from portnet.finetuning.schedule import Schedule
 
-__all__ = ["Batches", "Epoch", "Fit", "History", "Position", "Reporter", "fit", "logits_of"]
+__all__ = ["Batches", "Fit", "Reporter", "evaluate_batches", "fit", "logits_of"]
 
 Batch = tuple[np.ndarray, np.ndarray]
+EACH_EPOCH = Interval(1, "epochs")
 
 
 class Batches(Protocol):
@@ -34,67 +38,14 @@ class Batches(Protocol):
         """Yield (x, y) of an epoch from a batch on."""
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch came to. Losses in nats, accuracies 0..1, times in seconds."""
-
-    epoch: int
-    loss: float
-    accuracy: float
-    val_loss: float | None
-    val_accuracy: float | None
-    lr: float
-    seconds: float
-    images_per_second: float
-
-
-@dataclass
-class History:
-    """A run so far.
-
-    Attributes:
-        epochs: one entry for each finished epoch.
-        losses: training loss of every step.
-    """
-
-    epochs: list[Epoch] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.epochs)
-
-    def __getitem__(self, index: int) -> Epoch:
-        return self.epochs[index]
-
-    def __iter__(self) -> Iterator[Epoch]:
-        return iter(self.epochs)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
-        return {"epochs": [asdict(epoch) for epoch in self.epochs], "losses": self.losses}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> History:
-        """Read what `to_dict` returned."""
-        return cls([Epoch(**epoch) for epoch in data["epochs"]], list(data["losses"]))
-
-
-@dataclass
-class Position:
-    """Where a run stands: epoch and batch to go on with, and the running sums of that epoch."""
-
-    epoch: int = 0
-    batch: int = 0
-    loss_sum: float = 0.0
-    correct: int = 0
-    seen: int = 0
-
-
 class Reporter(Protocol):
     """Shows a run to whoever waits for it."""
 
     def step(self, position: Position, batches: int, loss: float) -> None:
         """One step is done."""
+
+    def validation(self, validation: Validation) -> None:
+        """The validation images were classified."""
 
     def epoch(self, epoch: Epoch, total: int) -> None:
         """One epoch is done."""
@@ -114,11 +65,19 @@ class Fit:
         lr: base learning rate.
         schedule: factor on it, by step.
         reporter: shows progress.
-        save: called with (position, history) where a checkpoint is due, or None.
-        save_every: steps between checkpoints inside an epoch; 0 for none but at its end.
+        callbacks: are told of it.
+        val_every: when to validate, besides at the end.
+        patience: validations without a lower loss after which training ends, or None for no such end. With it, the
+            weights of the best validation are kept.
+        save: called where a checkpoint is due, or None.
+        save_every: when that is, besides at the end of every epoch.
         history: what has been, of a resumed run.
         position: where to begin.
+        best_weights: weights at ``history.best``, by ONNX name, where ``patience`` is set.
         interrupt: looked at between steps.
+        whole: False while a step is being taken, and for good once one has failed: weights, history and position may
+            then be of different moments.
+        asked_to_stop: whether a callback asked to end the run.
     """
 
     lowered: Lowered
@@ -130,61 +89,89 @@ class Fit:
     lr: float
     schedule: Schedule
     reporter: Reporter
-    save: Callable[[Position, History], None] | None = None
-    save_every: int = 0
+    callbacks: Callbacks = field(default_factory=Callbacks)
+    val_every: Interval = EACH_EPOCH
+    patience: int | None = None
+    save: Callable[[Fit], None] | None = None
+    save_every: Interval = EACH_EPOCH
     history: History = field(default_factory=History)
     position: Position = field(default_factory=Position)
+    best_weights: Mapping[str, np.ndarray] | None = None
     interrupt: Interrupt = field(default_factory=Interrupt)
+    whole: bool = True
+    asked_to_stop: bool = False
+    last_save: float = field(default_factory=time.monotonic)
 
     @property
     def total_steps(self) -> int:
         """Steps of the whole run."""
         return self.epochs * len(self.train)
 
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether validation has not improved for too long."""
+        return self.patience is not None and bool(self.history.validations) and self.history.since_best >= self.patience
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no further step is wanted."""
+        return self.asked_to_stop or self.out_of_patience or self.position.epoch >= self.epochs
+
+    def tell(self, hook: str, event: Any) -> None:
+        """Tell the callbacks."""
+        self.asked_to_stop = self.callbacks.tell(hook, event) or self.asked_to_stop
+
 
 def fit(job: Fit) -> History:
     """Train; return the history, which is ``job.history``.
 
     Raises:
-        TrainingError: the loss is NaN or infinite; the last checkpoint is untouched.
-        KeyboardInterrupt: passed on; ``job.history`` and ``job.position`` say how far it got.
+        TrainingError: the loss is NaN or infinite, or a callback failed.
+        KeyboardInterrupt: passed on. As with every exception, ``job.history`` and ``job.position`` say how far it got,
+            and ``job.whole`` whether the weights are of that moment.
     """
-    for epoch in range(job.position.epoch, job.epochs):
-        run_epoch(job, epoch)
+    while not job.is_over or job.position.batch:
+        run_epoch(job, job.position.epoch)
     return job.history
 
 
 def run_epoch(job: Fit, epoch: int) -> None:
     """Train one epoch from ``job.position`` on, validate, record, save."""
     started = time.perf_counter()
-    first = job.position.batch
     seen_before = job.position.seen
-    for x, y in job.train.epoch(epoch, first):
+    if job.position.batch and job.val_every.after_step(len(job.history.losses)):
+        validate(job)
+    for x, y in job.train.epoch(epoch, job.position.batch):
+        if job.is_over:
+            break
         train_step(job, epoch, x, y)
     seconds = time.perf_counter() - started
-    position = job.position
-    validation = evaluate_batches(job.lowered, job.val, job.classes) if job.val is not None else None
+    position, last = job.position, epoch + 1 == job.epochs or job.is_over
+    if job.val_every.after_epoch(epoch + 1) or last:
+        validate(job)
+    validation = next((v for v in reversed(job.history.validations) if v.epoch > epoch), None)
     record = Epoch(
         epoch=epoch,
         loss=position.loss_sum / position.seen,
         accuracy=position.correct / position.seen,
         val_loss=validation.loss if validation else None,
         val_accuracy=validation.accuracy if validation else None,
-        lr=learning_rate(job, epoch, len(job.train) - 1),
+        lr=learning_rate(job, epoch, position.batch - 1),
         seconds=seconds,
         images_per_second=(position.seen - seen_before) / max(seconds, 1e-9),
     )
     job.history.epochs.append(record)
     job.position = Position(epoch + 1)
     job.reporter.epoch(record, job.epochs)
-    if job.save:
-        job.save(job.position, job.history)
+    job.tell("on_epoch", record)
+    save(job)
 
 
 def train_step(job: Fit, epoch: int, x: np.ndarray, y: np.ndarray) -> None:
-    """Take one step at its place in the schedule and add it to the epoch's sums."""
-    position = job.position
-    job.trainer.set_lr(learning_rate(job, epoch, position.batch))
+    """Take one step at its place in the schedule, add it to the epoch's sums, and do what is due after it."""
+    position, rate = job.position, learning_rate(job, epoch, job.position.batch)
+    job.whole = False
+    job.trainer.set_lr(rate)
     result = job.trainer.step(x, y)
     if not math.isfinite(result.loss):
         raise TrainingError(
@@ -196,10 +183,44 @@ def train_step(job: Fit, epoch: int, x: np.ndarray, y: np.ndarray) -> None:
     position.loss_sum += result.loss * len(y)
     position.correct += result.correct
     position.seen += len(y)
+    job.whole = True
     job.reporter.step(position, len(job.train), result.loss)
-    if job.save and job.save_every and position.batch % job.save_every == 0:
-        job.save(position, job.history)
+    after_step(job, rate, result.loss)
     job.interrupt.check()
+
+
+def after_step(job: Fit, rate: float, loss: float) -> None:
+    """Validate, tell and save where that is due."""
+    position, step = job.position, len(job.history.losses)
+    if job.val_every.after_step(step):
+        validate(job)
+    if job.callbacks.listen("on_step"):
+        job.tell("on_step", Step(step, position.epoch, loss, position.correct / position.seen, rate))
+    every = job.save_every
+    is_late = every.unit == "seconds" and time.monotonic() - job.last_save >= every.count
+    if is_late or every.after_step(step):
+        save(job)
+
+
+def validate(job: Fit) -> None:
+    """Classify the validation images, once at any step, and keep the weights if they are the best so far."""
+    step, validations = len(job.history.losses), job.history.validations
+    if job.val is None or (validations and validations[-1].step == step):
+        return
+    result = evaluate_batches(job.lowered, job.val, job.classes)
+    validation = Validation(step, step / len(job.train), result.loss, result.accuracy)
+    validations.append(validation)
+    if job.patience is not None and job.history.best is validation:
+        job.best_weights = job.lowered.weights()
+    job.reporter.validation(validation)
+    job.tell("on_validation", validation)
+
+
+def save(job: Fit) -> None:
+    """Write a checkpoint, if the run keeps any."""
+    if job.save is not None:
+        job.save(job)
+        job.last_save = time.monotonic()
 
 
 def learning_rate(job: Fit, epoch: int, batch: int) -> float:

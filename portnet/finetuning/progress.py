@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
-from portnet.finetuning.loop import Epoch, Position
+from portnet.finetuning.history import Epoch, Position, Validation
 
 __all__ = ["ConsoleReporter", "SilentReporter", "epoch_line"]
 
@@ -25,6 +25,9 @@ class SilentReporter(AbstractContextManager["SilentReporter"]):
 
     def step(self, position: Position, batches: int, loss: float) -> None:
         """One step is done."""
+
+    def validation(self, validation: Validation) -> None:
+        """The validation images were classified."""
 
     def epoch(self, epoch: Epoch, total: int) -> None:
         """One epoch is done."""
@@ -46,6 +49,7 @@ class ConsoleReporter(SilentReporter):
         )
         self._progress = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
         self._task: Any = None
+        self._validation = ""
 
     def __enter__(self) -> ConsoleReporter:
         self._progress.start()
@@ -77,8 +81,12 @@ class ConsoleReporter(SilentReporter):
             description=f"epoch {position.epoch + 1}",
             total=batches,
             completed=position.batch,
-            info=f"{position.batch}/{batches}  loss {loss:.4f}  accuracy {accuracy:.1%}",
+            info=f"{position.batch}/{batches}  loss {loss:.4f}  accuracy {accuracy:.1%}{self._validation}",
         )
+
+    def validation(self, validation: Validation) -> None:
+        """Show it in the epoch's bar from now on."""
+        self._validation = f"  val loss {validation.loss:.4f}  val accuracy {validation.accuracy:.1%}"
 
     def epoch(self, epoch: Epoch, total: int) -> None:
         """Print the epoch's line."""

@@ -17,7 +17,8 @@ from portnet.engines import engine
 from portnet.errors import InputError, ParityError
 from portnet.finetuning.ambiguity import Ambiguity
 from portnet.finetuning.folder import RunFolder
-from portnet.finetuning.loop import History, logits_of
+from portnet.finetuning.history import History
+from portnet.finetuning.loop import logits_of
 from portnet.finetuning.metrics import Evaluation, evaluate_logits
 from portnet.finetuning.settings import Settings
 from portnet.graph.model import Model
@@ -163,6 +164,7 @@ class Run:
             accuracy=[epoch.accuracy for epoch in self.history],
             val_loss=[epoch.val_loss for epoch in self.history],
             val_accuracy=[epoch.val_accuracy for epoch in self.history],
+            validations=[(each.epoch, each.loss, each.accuracy) for each in self.history.validations],
             steps=self.history.losses,
             steps_per_epoch=-(-images // self.settings.batch_size),
         )

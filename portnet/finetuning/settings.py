@@ -12,6 +12,7 @@ from portnet.data.augment import Augment
 from portnet.errors import InputError, UnknownNameError
 from portnet.finetuning.freeze import FreezePolicy
 from portnet.finetuning.head import Head
+from portnet.finetuning.interval import Interval
 from portnet.finetuning.schedule import Schedule
 
 __all__ = ["OPTIMIZERS", "Settings"]
@@ -45,6 +46,10 @@ class Settings:
         label_smoothing: ε of the cross-entropy.
         class_weights: weight of each class in the loss, or None.
         clip_norm: largest 2-norm of all gradients together, or None.
+        val_every: when to validate: "1 epoch", "5 steps", ...; the end of training always is.
+        early_stop: validations without a lower loss after which training ends, and the weights of the best one are
+            restored, however it ends; None to train to the end and keep the last weights.
+        checkpoint_every: when to write a checkpoint: "100 steps", "30 seconds", ...; the end of every epoch always is.
         cache: whether a frozen prefix runs once and its activations are kept: "auto", "memory" or "off".
         on_error: what an unreadable image does: "fail" or "skip".
     """
@@ -67,6 +72,9 @@ class Settings:
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] | None = None
     clip_norm: float | None = None
+    val_every: str = "1 epoch"
+    early_stop: int | None = None
+    checkpoint_every: str = "1 epoch"
     cache: Literal["auto", "memory", "off"] = "auto"
     on_error: Literal["fail", "skip"] = "fail"
 
@@ -88,6 +96,16 @@ class Settings:
             raise InputError(f"clip norm: got {self.clip_norm}, expected a positive number, or None")
         if self.cache not in CACHES:
             raise UnknownNameError("cache", self.cache, CACHES)
+        self._check_intervals()
+
+    def _check_intervals(self) -> None:
+        if Interval.parse(self.val_every, "val_every").unit == "seconds":
+            raise InputError(f"val_every: got {self.val_every!r}, expected steps or epochs: a run must repeat itself")
+        Interval.parse(self.checkpoint_every, "checkpoint_every")
+        if self.early_stop is not None and self.early_stop < 1:
+            raise InputError(f"early stop: got {self.early_stop}, expected a count of validations of at least 1")
+        if self.early_stop is not None and not self.val:
+            raise InputError("early stop: got val=0, expected images held out for validation")
 
     def check_classes(self, classes: Sequence[str]) -> None:
         """Check what depends on the classes.

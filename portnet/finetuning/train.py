@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,16 +16,19 @@ from portnet.data.dataset import Dataset, DatasetSource, load_dataset, split
 from portnet.data.folders import find_splits
 from portnet.data.loader import Loader
 from portnet.engines import engine
-from portnet.errors import InputError, TrainingError
+from portnet.errors import InputError, OutputError, PortNetError, TrainingError
 from portnet.finetuning.backbone import Backbone
+from portnet.finetuning.callbacks import Callbacks, Start
 from portnet.finetuning.checkpoint import Checkpoint
-from portnet.finetuning.environment import environment
 from portnet.finetuning.folder import RunFolder
 from portnet.finetuning.freeze import FreezeTable
+from portnet.finetuning.history import History, Position
 from portnet.finetuning.interrupt import Interrupt, deferred_interrupt
-from portnet.finetuning.loop import Batches, Fit, History, Position, fit
+from portnet.finetuning.interval import Interval
+from portnet.finetuning.loop import Batches, Fit, fit
 from portnet.finetuning.prefix import CachedBatches, frontier, run_prefix, split_at
 from portnet.finetuning.progress import ConsoleReporter, SilentReporter
+from portnet.finetuning.record import run_record
 from portnet.finetuning.run import Run
 from portnet.finetuning.settings import Settings
 from portnet.graph.model import Model, weights_digest
@@ -46,10 +50,11 @@ def start_run(
     progress: bool,
     backbone: Model | Backbone | None = None,
     show_policy: bool = False,
+    callbacks: Sequence[Any] = (),
 ) -> Run:
     """Begin a run and see it through."""
     folder = None if out is None else RunFolder(out)
-    session = _Session(data, settings, folder, progress, backbone)
+    session = _Session(data, settings, folder, progress, backbone, callbacks)
     if show_policy:
         session.reporter.note(str(session.table))
     if folder is not None:
@@ -57,7 +62,7 @@ def start_run(
     return session.train(None)
 
 
-def resume_run(path: Path, *, data: DatasetSource | None, progress: bool) -> Run:
+def resume_run(path: Path, *, data: DatasetSource | None, progress: bool, callbacks: Sequence[Any] = ()) -> Run:
     """Go on with a run from its checkpoint."""
     folder = RunFolder(path)
     record = folder.read_record()
@@ -68,7 +73,7 @@ def resume_run(path: Path, *, data: DatasetSource | None, progress: bool) -> Run
         if data is None:
             raise InputError("resume: the run's images did not come from a folder. Pass data.")
     settings = Settings.from_dict(record["settings"])
-    session = _Session(data, settings, folder, progress, None)
+    session = _Session(data, settings, folder, progress, None, callbacks)
     if session.data_record()["digest"] != record["data"]["digest"]:
         raise InputError("resume: the images are not those the run began with. Restore them, or start a new run.")
     return session.train(folder.restore())
@@ -84,8 +89,10 @@ class _Session:
         folder: RunFolder | None,
         progress: bool,
         backbone: Model | Backbone | None,
+        callbacks: Sequence[Any],
     ) -> None:
         self.settings, self.folder = settings, folder
+        self.callbacks = Callbacks(callbacks)
         self.source = os.fspath(data) if isinstance(data, (str, os.PathLike)) else None
         self.adapter = engine(settings.backend)
         self.adapter.check_device(settings.device)
@@ -106,15 +113,53 @@ class _Session:
             self._announce()
             job = self._prepare(checkpoint, interrupt)
             before = frozen_digest(self.network.weights(), self.table)
-            interrupted = False
             if self.folder is not None:
-                self.folder.write_record(self._record(job.history, {}, interrupted))
+                self.folder.write_record(self._record(job.history, {}, ""))
+            run = None
             try:
-                fit(job)
-            except KeyboardInterrupt:
-                interrupted = True
-                self.reporter.note(f"interrupted in epoch {job.position.epoch + 1}: what was learned so far is kept")
-            return self._finish(job, before, interrupted)
+                run = self._fit(job, before)
+            except PortNetError as error:
+                run = error.run
+                raise
+            finally:
+                self._say_end(run)
+            return run
+
+    def _fit(self, job: Fit, before: str) -> Run:
+        """Train to the end, to Ctrl-C or to an error, and bring home what was learned.
+
+        Raises:
+            PortNetError: with ``run``, unless a step was left half done or nothing more can be written.
+        """
+        try:
+            job.tell("on_start", Start(self.settings, job.classes, len(job.train), len(job.history.losses)))
+            fit(job)
+        except KeyboardInterrupt:
+            if not job.whole:
+                self._point_to_checkpoint()
+                raise
+            self.reporter.note(f"interrupted in epoch {job.position.epoch + 1}: what was learned so far is kept")
+            return self._finish(job, before, "interrupted")
+        except PortNetError as error:
+            if job.whole and job.history.losses and not isinstance(error, OutputError):
+                error.run = self._finish(job, before, f"failed: {error}")
+            self._point_to_checkpoint()
+            raise
+        return self._finish(job, before, "finished")
+
+    def _say_end(self, run: Run | None) -> None:
+        try:
+            self.callbacks.tell("on_end", run)
+        except PortNetError as error:
+            error.run = run
+            raise
+
+    def _point_to_checkpoint(self) -> None:
+        if self.folder is not None and self.folder.checkpoint.exists():
+            self.reporter.note(
+                f"{self.folder.checkpoint} keeps what was learned; to go on once the cause is removed: "
+                f"portnet finetune --resume {self.folder.path}"
+            )
 
     def _announce(self) -> None:
         counts = self.train_set.counts()
@@ -151,12 +196,16 @@ class _Session:
             lr=self.settings.optimizer.lr,
             schedule=self.settings.schedule,
             reporter=self.reporter,
+            callbacks=self.callbacks,
+            val_every=Interval.parse(self.settings.val_every),
+            patience=self.settings.early_stop,
+            save_every=Interval.parse(self.settings.checkpoint_every),
+            save=None if self.folder is None else self._save,
             history=history,
             position=position,
+            best_weights=None if checkpoint is None else checkpoint.best or None,
             interrupt=interrupt,
         )
-        if self.folder is not None:
-            job.save = lambda position, history: self._save(job, position, history)
         return job
 
     def _loaders(self) -> tuple[Loader, Loader | None]:
@@ -207,14 +256,23 @@ class _Session:
 
         return run_prefix(session.logits, plain, CACHE_LIMIT, done)
 
-    def _save(self, job: Fit, position: Position, history: History) -> None:
+    def _save(self, job: Fit) -> None:
         assert self.folder is not None
-        progress = {"history": history.to_dict(), "position": asdict(position)}
+        position = job.position
+        progress = {"history": job.history.to_dict(), "position": asdict(position)}
+        weights, state = job.lowered.weights(), job.trainer.state()
         self.folder.save(
-            Checkpoint(position.epoch, position.batch, job.lowered.weights(), job.trainer.state(), progress)
+            Checkpoint(position.epoch, position.batch, weights, state, progress, job.best_weights or {}),
         )
 
-    def _finish(self, job: Fit, before: str, interrupted: bool) -> Run:
+    def _finish(self, job: Fit, before: str, ended: str) -> Run:
+        finished = ended == "finished"
+        if self.folder is not None and not finished:
+            self._save(job)
+        if finished and job.out_of_patience:
+            ended = "stopped early"
+        if finished and job.best_weights is not None:
+            self._restore_best(job)
         model = self.network.with_weights(job.lowered.weights())
         after = frozen_digest(model.weights(), self.table)
         if after != before:
@@ -224,14 +282,12 @@ class _Session:
             "finetuned": {"backend": self.settings.backend, "epochs": len(job.history), "seed": self.settings.seed},
         }
         proof = {"frozen_initializers": len(self.table.frozen), "sha256_before": before, "sha256_after": after}
-        record = self._record(job.history, proof, interrupted)
+        record = self._record(job.history, proof, ended)
         folder = self.folder
         if folder is not None:
             model.save(folder.model)
             folder.write_record(record)
-            if interrupted:
-                self._save(job, job.position, job.history)
-            else:
+            if finished:
                 folder.checkpoint.unlink(missing_ok=True)
         return Run(
             model,
@@ -240,22 +296,24 @@ class _Session:
             record,
             lowered=None if self.is_cut else job.lowered,
             folder=None if folder is None else folder.path,
-            interrupted=interrupted,
+            interrupted=not finished,
         )
 
-    def _record(self, history: History, proof: dict[str, Any], interrupted: bool) -> dict[str, Any]:
-        return {
-            "schema": 1,
-            "settings": self.settings.to_dict(),
-            "environment": environment(self.adapter),
-            "data": self.data_record(),
-            "backbone_provenance": dict(self.network.metadata.provenance),
-            "preprocessing": asdict(self.network.preprocessing) if self.network.preprocessing else None,
-            "policy": [dict(zip(_POLICY_COLUMNS, row, strict=True)) for row in self.table.as_rows()],
-            "frozen_proof": proof,
-            "history": history.to_dict(),
-            "interrupted": interrupted,
-        }
+    def _restore_best(self, job: Fit) -> None:
+        best = job.history.best
+        assert best is not None
+        assert job.best_weights is not None
+        job.lowered.set_weights(job.best_weights)
+        why = f"no lower loss in {job.patience} validations" if job.out_of_patience else "training is over"
+        self.reporter.note(
+            f"{why}: the weights of step {best.step:,} (epoch {best.epoch:.4g}) are restored, "
+            f"val loss {best.loss:.4f}, val accuracy {best.accuracy:.2%}"
+        )
+
+    def _record(self, history: History, proof: dict[str, Any], ended: str) -> dict[str, Any]:
+        return run_record(
+            self.settings, self.adapter, self.network, self.table, self.data_record(), history, proof, ended
+        )
 
     def data_record(self) -> dict[str, Any]:
         """Return where the images came from, how many of each class, and a digest of what they are."""
@@ -268,9 +326,6 @@ class _Session:
             "skipped": [list(item) for item in self.train_set.skipped],
             "digest": [data_digest(part) for part in sets],
         }
-
-
-_POLICY_COLUMNS = ("index", "layer", "stage", "parameters", "trainable", "lr_mult")
 
 
 def prepare_data(data: DatasetSource, settings: Settings) -> tuple[Dataset, Dataset | None]:
