@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from portnet.adapter import Adapter, Lowered
+from portnet.capturing import capture_original
 from portnet.engines import KNOWN, engine
 from portnet.errors import OutputError, ParityError, PortNetError, UnknownNameError, UnsupportedError
 from portnet.files import staged
 from portnet.graph.model import Model
+from portnet.originals import is_original
 from portnet.parity.check import check
 from portnet.parity.inputs import random_inputs
 from portnet.parity.report import Report
@@ -28,7 +30,7 @@ __all__ = ["Conversion", "convert", "convert_to_file"]
 BATCH_SIZES = (1, 3)
 
 
-def convert(source: str | os.PathLike[str] | Model, *, to: str, device: str = "cpu") -> Any:
+def convert(source: Any, *, to: str, device: str = "cpu") -> Any:
     """Return a network as a native, trainable network of another framework, proved against onnxruntime.
 
     >>> network = portnet.convert("model.onnx", to="keras")  # doctest: +SKIP
@@ -36,7 +38,8 @@ def convert(source: str | os.PathLike[str] | Model, *, to: str, device: str = "c
     'Functional'
 
     Args:
-        source: path of an .onnx file or of a run's folder, name in the zoo, or a `Model`.
+        source: path of an .onnx file or of a run's folder, name in the zoo, a `Model`, or a network of another
+            framework, living or in files, which is captured and compared with the original first.
         to: engine: "torch", "keras" or "gluon".
         device: engine's device.
 
@@ -48,7 +51,7 @@ def convert(source: str | os.PathLike[str] | Model, *, to: str, device: str = "c
         UnsupportedError: the engine cannot express the network; names op, opset, attribute and node.
         ParityError: the converted network and onnxruntime differ; names the first layer that does.
     """
-    model = find_model(source)
+    model = _proved_model(source)
     lowered = engine(to).lower(model, device=device)
     _prove(lowered, OnnxruntimeSide(model))
     return lowered.native
@@ -94,7 +97,7 @@ class Conversion:
 
 
 def convert_to_file(
-    source: str | os.PathLike[str] | Model,
+    source: Any,
     *,
     to: str,
     output: str | os.PathLike[str],
@@ -112,7 +115,7 @@ def convert_to_file(
     (PosixPath('model.keras'),)
 
     Args:
-        source: path of an .onnx file or of a run's folder, name in the zoo, or a `Model`.
+        source: as for `convert`.
         to: engine: "torch", "keras" or "gluon".
         output: file or folder to write; its suffix says the format.
         form: format, one of ``engine(to).formats``; None for what the suffix says.
@@ -130,8 +133,8 @@ def convert_to_file(
     adapter, output = engine(to), Path(output)
     form = _form(adapter, output, form)
     with staged(output) as path:
-        say(f"read {source.name if isinstance(source, Model) else os.fspath(source)}")
-        model = find_model(source)
+        say(f"read {_named(source)}")
+        model = _proved_model(source)
         say(f"lower onto {adapter.framework}")
         lowered = adapter.lower(model)
         say("compare with onnxruntime")
@@ -147,6 +150,18 @@ def convert_to_file(
         files = tuple(output.parent / file.relative_to(path.parent) for file in written)
         size = sum(map(_size, written))
     return Conversion(adapter.name, form, files, size, loaded.notes, network, reloaded)
+
+
+def _proved_model(source: Any) -> Model:
+    """Return the network that ``source`` means; what another framework had is proved against that."""
+    is_foreign = not isinstance(source, Model) and is_original(source)
+    return capture_original(source).model if is_foreign else find_model(source)
+
+
+def _named(source: Any) -> str:
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    return source.name if isinstance(source, Model) else type(source).__name__
 
 
 def _form(adapter: Adapter, output: Path, form: str | None) -> str:

@@ -43,6 +43,28 @@ class Request:
     input_shape: tuple[int, ...] | None = None
     options: CaptureOptions = field(default_factory=CaptureOptions)
 
+    @classmethod
+    def of(
+        cls,
+        *,
+        weights: Path | None = None,
+        input_shape: str | None = None,
+        dynamic_batch: bool = True,
+        keep_layout: bool = False,
+    ) -> Request:
+        """Read the command line's form: ``input_shape`` is "1,3,224,224".
+
+        Raises:
+            InputError: a shape that is not positive integers between commas.
+        """
+        sizes = None
+        if input_shape is not None:
+            words = input_shape.replace("x", ",").split(",")
+            if not all(word.strip().isdigit() and int(word) > 0 for word in words):
+                raise InputError(f"input shape: got {input_shape!r}, expected sizes such as 1,3,224,224")
+            sizes = tuple(map(int, words))
+        return cls(weights, sizes, CaptureOptions(None, dynamic_batch, keep_layout))
+
 
 @dataclass(frozen=True)
 class Original:

@@ -8,6 +8,7 @@ from pathlib import Path
 from portnet import zoo
 from portnet.errors import InputError
 from portnet.graph.model import Model
+from portnet.originals import Request, is_original, open_original
 
 __all__ = ["MODEL_FILE", "find_model", "is_zoo_name"]
 
@@ -21,11 +22,13 @@ def find_model(
     weights: str | os.PathLike[str] | None = "imagenet",
     size: int | None = None,
 ) -> Model:
-    """Return the network that ``source`` means: a Model, a name in the zoo, a run's folder, or an .onnx file.
+    """Return the network that ``source`` means.
 
     Args:
-        source: what it is. A name of the zoo wins over a file or folder of that name; write ./name for those.
-        weights: of a zoo network.
+        source: a Model, a name in the zoo, a run's folder, an .onnx file, or a network of another framework (see
+            `portnet.originals`; it is not compared with the original here). A name of the zoo wins over a file or
+            folder of that name; write ./name for those.
+        weights: of a zoo network, or the file of an original's.
         size: height and width of a zoo network's input in pixels; None for what its weights were trained at.
 
     Raises:
@@ -39,6 +42,8 @@ def find_model(
         raise InputError(f"size: got {size} for {source}, expected a network of the zoo. Leave size out.")
     if isinstance(source, Model):
         return source
+    if is_original(source):
+        return open_original(source, Request(_file(weights))).captured.model
     path = Path(source)
     if not path.is_dir():
         return Model.load(path)
@@ -49,9 +54,13 @@ def find_model(
     return Model.load(path / MODEL_FILE)
 
 
+def _file(weights: str | os.PathLike[str] | None) -> Path | None:
+    return None if weights in (None, "imagenet") else Path(weights)  # type: ignore[arg-type]
+
+
 def is_zoo_name(source: str | os.PathLike[str] | Model) -> bool:
     """Whether a source is meant as a name: it is one, or is a word that no file or folder has."""
     if not isinstance(source, str):
         return False
     is_path = source.lower().endswith(".onnx") or os.path.basename(source) != source or os.path.exists(source)
-    return source in zoo.names() or not is_path
+    return source in zoo.names() or not (is_path or is_original(source))

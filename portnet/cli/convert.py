@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from types import TracebackType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from portnet.cli.output import Json, print_json
+from portnet.cli.steps import Steps
 
 __all__ = ["convert"]
 
@@ -43,43 +42,9 @@ def convert(
     from portnet.weights.npz import read_npz
 
     arrays = None if inputs is None else read_npz(inputs)
-    with _Steps() as steps:
+    with Steps() as steps:
         report = convert_to_file(source, to=to, output=output, form=form, inputs=arrays, progress=steps)
     if json:
         print_json(report.to_dict())
     else:
         typer.echo(str(report))
-
-
-class _Steps:
-    """Shows on standard error each step while it runs and, when it is done, how long it took."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-
-        self._status = Console(stderr=True, highlight=False).status("")
-        self._step, self._start = "", 0.0
-
-    def __call__(self, step: str) -> None:
-        self._finish()
-        self._step, self._start = step, time.perf_counter()
-        self._status.update(f"{_plain(step)} ...")
-
-    def _finish(self) -> None:
-        if self._step:
-            self._status.console.print(f"{_plain(self._step)}: {time.perf_counter() - self._start:.1f} s")
-
-    def __enter__(self) -> _Steps:
-        self._status.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if error is None:
-            self._finish()
-        self._status.stop()
-
-
-def _plain(text: str) -> Any:
-    from rich.markup import escape
-
-    return escape(text)

@@ -4,11 +4,44 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
-from keras import ops
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what TensorFlow's libraries write about themselves as they load; show it if loading fails.
+
+    They write to the process's standard error before any level of logging is heeded.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # a process without standard error
+        yield
+        return
+    with tempfile.TemporaryFile() as written:
+        sys.stderr.flush()
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            written.seek(0)
+            os.write(kept, written.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+with _quiet():
+    try:
+        import keras
+        from keras import ops
+    except ValueError as error:  # KERAS_BACKEND names none that there is
+        raise ImportError(str(error)) from error
 
 __all__ = ["BACKEND", "devices", "keras", "ops", "share_gpu_memory"]
 
