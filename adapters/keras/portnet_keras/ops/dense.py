@@ -92,7 +92,14 @@ def _gemm_function(walk: Any, node: NodeView) -> Any:
 
 
 def _plus(walk: Any, y: Any, bias: ir.Value | None, beta: float) -> Any:
-    return y if bias is None or beta == 0 else add(y, _scaled(walk.plain(bias), beta))
+    return y if bias is None or beta == 0 else add(y, _as_row(_scaled(walk.plain(bias), beta)))
+
+
+def _as_row(bias: Any) -> Any:
+    """Drop leading axes of size 1: TensorFlow fuses product and sum on some CPUs, and then takes a vector alone."""
+    while len(bias.shape) > 1 and bias.shape[0] == 1:
+        bias = ops.squeeze(bias, axis=0)
+    return bias
 
 
 def _scaled(x: Any, factor: float) -> Any:
