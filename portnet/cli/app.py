@@ -16,6 +16,7 @@ from portnet.cli.evaluate import evaluate
 from portnet.cli.export import export
 from portnet.cli.features import features
 from portnet.cli.finetune import finetune
+from portnet.cli.optional import WithAugment
 from portnet.cli.plot import plot
 from portnet.cli.predict import predict
 from portnet.cli.recommend import recommend
@@ -55,7 +56,7 @@ COMMANDS = (
     demo,
 )
 for command in COMMANDS:
-    app.command()(command)
+    app.command(cls=WithAugment if command is finetune else None)(command)
 
 
 def _show_version(value: bool) -> None:

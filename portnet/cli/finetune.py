@@ -38,7 +38,14 @@ def finetune(
     val: Annotated[float, typer.Option(help="Share of each class held out for validation.")] = 0.2,
     size: Annotated[int | None, typer.Option(help="Input size in pixels. Default: the weights' own.")] = None,
     crop: Annotated[bool, typer.Option("--crop", help="Keep the aspect ratio and crop the centre.")] = False,
-    augment: Annotated[bool, typer.Option("--augment", help="Random mirror, shift by 30 px, scale 0.9-1.1.")] = False,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[CHANGES]",
+            help="Random changes, e.g. flip,rotate:10,jitter:0.4,resized-crop:0.08,trivial,mixup:0.2,cutmix. "
+            "Without any: mirror, shift by 30 px, scale 0.9-1.1.",
+        ),
+    ] = None,
     val_every: Annotated[str, typer.Option(help="Validate every 5 (steps), '2 epochs', ...")] = "1 epoch",
     early_stop: Annotated[
         int | None,
@@ -61,7 +68,6 @@ def finetune(
 
     Example: portnet finetune photos/ --backend keras --freeze until:fire5 --epochs 3 --out runs/pets
     """
-    from portnet.data.augment import Augment
     from portnet.finetuning import api
     from portnet.loggers import logger
 
@@ -91,7 +97,7 @@ def finetune(
             val=val,
             size=size,
             crop=crop,
-            augment=Augment() if augment else None,
+            augment=augment,
             val_every=val_every,
             early_stop=early_stop,
             checkpoint_every=checkpoint_every,

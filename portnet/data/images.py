@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, TypeAlias
 
@@ -27,6 +27,7 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
+from portnet.data.geometry import Box
 from portnet.errors import DataError
 
 __all__ = ["FORMATS", "MAX_PIXELS", "ImageSource", "check_header", "check_pixels", "decode", "naming", "open_image"]
@@ -62,12 +63,19 @@ class Decoded(NamedTuple):
     """An upright RGB image, and the part of it that the picture fills.
 
     ``box`` is (left, top, right, bottom) in pixels. It differs from the whole image only after a
-    JPEG was decoded at a fraction of its size that does not divide it: then the last row or column
-    is partly padding.
+    JPEG was decoded at a fraction of its size that does not divide it, as then the last row or column
+    is partly padding; or when a region was asked for.
     """
 
     image: Image.Image
-    box: tuple[float, float, float, float]
+    box: Box
+
+    def part(self, region: Box, width: int, height: int) -> Decoded:
+        """Return the part that is ``region`` when the whole picture is taken as ``width`` × ``height``."""
+        left, top, right, bottom = self.box
+        x, y = (right - left) / width, (bottom - top) / height
+        ends = min(left + region[2] * x, right), min(top + region[3] * y, bottom)
+        return self._replace(box=(left + region[0] * x, top + region[1] * y, *ends))
 
 
 def open_image(source: ImageSource, background: RGB = WHITE, *, shorter_side: int | None = None) -> Image.Image:
@@ -92,19 +100,39 @@ def open_image(source: ImageSource, background: RGB = WHITE, *, shorter_side: in
     return decode(source, background, shorter_side=shorter_side).image
 
 
-def decode(source: ImageSource, background: RGB = WHITE, *, shorter_side: int | None = None) -> Decoded:
-    """Do what `open_image` does, and also say which part of the image the picture fills."""
+def decode(
+    source: ImageSource,
+    background: RGB = WHITE,
+    *,
+    shorter_side: int | None = None,
+    region: Callable[[int, int], Box] | None = None,
+) -> Decoded:
+    """Do what `open_image` does, and also say which part of the image the picture fills.
+
+    With ``region``, that is the part it returns, given the upright picture's width and height; ``shorter_side``
+    is then what the shorter side of this part will be resized to.
+    """
     with naming(source):
         if isinstance(source, np.ndarray):
-            return _upright_rgb(_from_array(source), background, None)
+            return _part(_upright_rgb(_from_array(source), background, None), region)
         if isinstance(source, Image.Image):
             check_pixels(source.width, source.height)
             with _LAZY_IMAGES:
                 source.load()
                 _orientation(source)
-            return _upright_rgb(source, background, None)
+            return _part(_upright_rgb(source, background, None), region)
         with _opened(source) as image:
-            return _upright_rgb(image, background, _draft(image, shorter_side))
+            if region is None:
+                return _upright_rgb(image, background, _draft(image, _reduction((0, 0, *image.size), shorter_side)))
+            width, height = _upright_size(image)
+            box = region(width, height)
+            filled = _draft(image, _reduction(box, shorter_side))
+            return _upright_rgb(image, background, filled).part(box, width, height)
+
+
+def _part(whole: Decoded, region: Callable[[int, int], Box] | None) -> Decoded:
+    width, height = whole.image.size
+    return whole if region is None else whole.part(region(width, height), width, height)
 
 
 def check_header(source: ImageSource) -> None:
@@ -136,11 +164,19 @@ def _opened(path: str | os.PathLike[str]) -> Image.Image:
     return image
 
 
-def _draft(image: Image.Image, shorter_side: int | None) -> tuple[float, float] | None:
+def _reduction(box: Box, shorter_side: int | None) -> int:
+    """Return 8, 4, 2 or 1: by how much ``box`` can be reduced so that twice ``shorter_side`` pixels remain."""
+    if shorter_side is None:
+        return 1
+    room = min(box[2] - box[0], box[3] - box[1]) // (2 * shorter_side)
+    return next(scale for scale in (8, 4, 2, 1) if scale <= max(room, 1))
+
+
+def _draft(image: Image.Image, reduction: int) -> tuple[float, float] | None:
     """Ask a JPEG decoder for fewer pixels; return the width and height that the picture will fill."""
-    if shorter_side is None or not isinstance(image, JpegImagePlugin.JpegImageFile):
+    if reduction == 1 or not isinstance(image, JpegImagePlugin.JpegImageFile):
         return None
-    chosen = image.draft(None, (2 * shorter_side, 2 * shorter_side))
+    chosen = image.draft(None, (image.width // reduction, image.height // reduction))
     return None if chosen is None else chosen[1][2:]
 
 
@@ -155,9 +191,12 @@ def _upright_rgb(image: Image.Image, background: RGB, filled: tuple[float, float
     return Decoded(rgb, box)
 
 
-def _turned_box(
-    orientation: int, size: tuple[int, int], right: float, bottom: float
-) -> tuple[float, float, float, float]:
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    return (height, width) if _orientation(image) >= 5 else (width, height)
+
+
+def _turned_box(orientation: int, size: tuple[int, int], right: float, bottom: float) -> Box:
     """Turn the box (0, 0, right, bottom) of an image of ``size`` as the image itself is turned."""
     width, height = size
     left, top = 0.0, 0.0

@@ -25,7 +25,7 @@ __all__ = ["CACHE_BYTES", "Batch", "Loader"]
 CACHE_BYTES = 256 * 2**20
 """Memory that decoded images may take: 1,783 of 224 × 224 pixels."""
 
-Batch = tuple[NDArray[np.float32], NDArray[np.int64]]
+Batch = tuple[NDArray[np.float32], "NDArray[np.int64] | NDArray[np.float32]"]
 
 
 class Loader:
@@ -91,7 +91,7 @@ class Loader:
         """Yield the batches of ``epoch`` (counted from 0), from ``start_batch`` on.
 
         Yields:
-            (x, y): float32 of (N, C, H, W) and int64 of (N,).
+            (x, y): float32 of (N, C, H, W) and int64 of (N,), or float32 of (N, classes) where images are mixed.
 
         Raises:
             DataError: an image that cannot be read; the message names it.
@@ -99,23 +99,54 @@ class Loader:
         """
         if not 0 <= start_batch <= len(self):
             raise InputError(f"start batch: got {start_batch}, expected 0 to {len(self)}.")
-        order, size = self.order(epoch), self.batch_size
-        chosen = (order[i * size : (i + 1) * size] for i in range(start_batch, len(self)))
-        return in_threads(lambda indices: self._batch(indices, epoch), chosen, self.workers)
+        order = self.order(epoch)
+        copies = _copies(order)
+        return in_threads(
+            lambda batch: self._batch(order, copies, epoch, batch), range(start_batch, len(self)), self.workers
+        )
 
-    def _batch(self, indices: NDArray[np.int64], epoch: int) -> Batch:
-        pixels = np.stack([self._pixels(int(index), epoch) for index in indices])
-        return normalise(pixels, self.preprocessing), self.dataset.labels[indices]
+    def _batch(self, order: NDArray[np.int64], copies: NDArray[np.int64], epoch: int, batch: int) -> Batch:
+        chosen = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+        keys = zip(order[chosen].tolist(), copies[chosen].tolist(), strict=True)
+        pixels = np.stack([self._pixels(epoch, index, copy) for index, copy in keys])
+        x, y = normalise(pixels, self.preprocessing), self.dataset.labels[order[chosen]]
+        if self.augment is None or not self.augment.mixes:
+            return x, y
+        return self.augment.mix(x, y, len(self.dataset.classes), generator(Purpose.MIX, self.seed, epoch, batch))
 
-    def _pixels(self, index: int, epoch: int) -> NDArray[np.uint8]:
-        """Return one image, uint8 of (H, W, 3), augmented for ``epoch``."""
+    def _pixels(self, epoch: int, index: int, copy: int) -> NDArray[np.uint8]:
+        """Return one image, uint8 of (H, W, 3), augmented for ``epoch`` and the ``copy`` of it there."""
+        if self.augment is None:
+            return self._decoded(index)
+        # the first copy's key is that of an image which comes once
+        key = (self.seed, epoch, index, copy) if copy else (self.seed, epoch, index)
+        pixels = self._decoded(index) if self.augment.crop is None else self._cropped(self.augment, index, key)
+        return self.augment(pixels, generator(Purpose.AUGMENT, *key))
+
+    def _decoded(self, index: int) -> NDArray[np.uint8]:
         pixels = self._cache.get(index)
         if pixels is None:
             pixels = to_bytes(self.dataset.items[index], self.preprocessing, draft=self.draft)
             self._cache.put(index, pixels)
-        if self.augment is None:
-            return pixels
-        return self.augment(pixels, generator(Purpose.AUGMENT, self.seed, epoch, index))
+        return pixels
+
+    def _cropped(self, augment: Augment, index: int, key: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Cut from the whole image, not from what the network usually sees, so nothing can be kept."""
+        return to_bytes(
+            self.dataset.items[index],
+            self.preprocessing,
+            draft=self.draft,
+            region=lambda width, height: augment.region(width, height, generator(Purpose.CROP, *key)),
+        )
+
+
+def _copies(order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how often each index has come before, so that copies of an image are augmented each in its own way."""
+    sorting = np.argsort(order, kind="stable")
+    _, starts, counts = np.unique(order[sorting], return_index=True, return_counts=True)
+    copies = np.empty_like(order)
+    copies[sorting] = np.arange(len(order)) - np.repeat(starts, counts)
+    return copies
 
 
 class _Cache:

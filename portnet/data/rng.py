@@ -21,6 +21,10 @@ class Purpose(IntEnum):
     SPLIT = 1
     ORDER = 2
     AUGMENT = 3
+    CROP = 4
+    MIX = 5
+    TEST_SPLIT = 6
+    OVERSAMPLE = 7
 
 
 def generator(purpose: Purpose, *key: int) -> np.random.Generator:

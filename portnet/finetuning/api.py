@@ -42,7 +42,7 @@ def finetune(
     val: float = 0.2,
     size: int | None = None,
     crop: bool = False,
-    augment: Augment | None = None,
+    augment: Augment | str | bool | None = None,
     lr_mult: Mapping[str, float] | None = None,
     batch_norm: Literal["auto", "frozen", "train"] | None = None,
     label_smoothing: float = 0.0,
@@ -85,7 +85,8 @@ def finetune(
         val: share of each class held out for validation; 0 for none.
         size: height and width of the input in pixels; None for the weights' own.
         crop: keep the aspect ratio and crop the centre, instead of stretching images to the size.
-        augment: random changes to training images.
+        augment: random changes to training images: an `Augment`, True for its own defaults, or what the command line
+            takes, e.g. "flip,rotate:10,jitter:0.4,mixup:0.2"; see `portnet.data.augment_text`.
         lr_mult: learning-rate factor by stage, layer or regular expression, e.g. {"head": 10}.
         batch_norm: what running statistics do; see `FreezePolicy`.
         label_smoothing: ε of the softmax cross-entropy.
@@ -129,7 +130,7 @@ def finetune(
         val=val,
         size=size,
         crop=crop,
-        augment=augment,
+        augment=Augment.of(augment),
         label_smoothing=label_smoothing,
         class_weights=None if class_weights is None else tuple(class_weights),
         clip_norm=clip_norm,
