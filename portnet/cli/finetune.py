@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +15,7 @@ __all__ = ["finetune"]
 def finetune(
     context: typer.Context,
     data: Annotated[
-        str | None, typer.Argument(help="Folder of class folders; or one with train and val folders.")
+        str | None, typer.Argument(help="Folder of class folders; or one with train, val and test folders.")
     ] = None,
     backend: Annotated[str, typer.Option(help="Engine: torch, keras or gluon.")] = "torch",
     backbone: Annotated[str, typer.Option(help="Name in the zoo (`portnet zoo`), or an .onnx file.")] = "squeezenet1_1",
@@ -36,6 +36,16 @@ def finetune(
     weight_decay: Annotated[float, typer.Option(help="On weights; not on biases and norms.")] = 0.0,
     schedule: Annotated[str, typer.Option(help="constant, step, cosine or one-cycle.")] = "constant",
     val: Annotated[float, typer.Option(help="Share of each class held out for validation.")] = 0.2,
+    test: Annotated[
+        float, typer.Option(help="Share of each class held out first, to evaluate on at the end; 0.3 for 70/30.")
+    ] = 0.0,
+    rename: Annotated[
+        list[str] | None, typer.Option(help="Another name for a class, n01514668=chicken. May be repeated.")
+    ] = None,
+    balance: Annotated[
+        str | None, typer.Option(help="oversample: images of small classes come as often as the largest's.")
+    ] = None,
+    class_weights: Annotated[str | None, typer.Option(help="Weights in the loss: balanced, or 1,2.5,... ")] = None,
     size: Annotated[int | None, typer.Option(help="Input size in pixels. Default: the weights' own.")] = None,
     crop: Annotated[bool, typer.Option("--crop", help="Keep the aspect ratio and crop the centre.")] = False,
     augment: Annotated[
@@ -95,6 +105,10 @@ def finetune(
             weight_decay=weight_decay,
             schedule=schedule,
             val=val,
+            test=test,
+            rename=_pairs(rename or [], "--rename", "n01514668=chicken") or None,
+            balance=balance,  # type: ignore[arg-type]
+            class_weights=_weights(class_weights),
             size=size,
             crop=crop,
             augment=augment,
@@ -132,6 +146,26 @@ def _check_alone(context: typer.Context) -> None:
         raise typer.BadParameter(
             f"a resumed run keeps the settings it began with. Leave {', '.join(given)} out.", param_hint="--resume"
         )
+
+
+def _pairs(texts: list[str], option: str, example: str) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        old, _, new = text.partition("=")
+        if not old or not new or old in pairs:
+            raise typer.BadParameter(f"got {text!r}, expected each name once, as in {example}", param_hint=option)
+        pairs[old] = new
+    return pairs
+
+
+def _weights(text: str | None) -> Any:
+    if text is None or text == "balanced":
+        return text
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        message = f"got {text!r}, expected 'balanced' or a number for each class, as in 1,2.5,1"
+        raise typer.BadParameter(message, param_hint="--class-weights") from None
 
 
 def _factors(texts: list[str]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from portnet.data.folders import class_folders, find_images, stray_images
 from portnet.data.images import ImageSource, check_header, open_image
-from portnet.data.labels import encode
+from portnet.data.labels import Names
 from portnet.data.rng import Purpose, generator
 from portnet.data.threads import in_threads
 from portnet.errors import DataError, InputError
@@ -86,6 +86,7 @@ def load_dataset(
     on_error: OnError = "fail",
     labels: Sequence[Any] | NDArray[Any] | None = None,
     classes: Sequence[str] | None = None,
+    rename: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Find the images in ``source`` and make sure that they can be trained or tested on.
 
@@ -101,6 +102,8 @@ def load_dataset(
         classes: the class names in the order of a network's logits, when they are fixed already, as for a
             test set. Then a class may be absent, but an unknown one is an error. By default the classes are
             the sorted names found, at least two, none empty.
+        rename: other names for classes, {"n01514668": "chicken"}; several may get the same one, and are one class
+            then. Names that are not there are an error, unless ``classes`` is given.
 
     Returns:
         A Dataset: classes sorted by name, images sorted by path within a class; lists and arrays keep their order.
@@ -116,9 +119,9 @@ def load_dataset(
     if isinstance(source, Dataset):
         return source
     if isinstance(source, (str, os.PathLike)):
-        found = _from_folder(source, classes)
+        found = _from_folder(source, Names(classes, rename))
     else:
-        found = _from_pairs(*_images_and_labels(source, labels), classes)
+        found = _from_pairs(*_images_and_labels(source, labels), Names(classes, rename))
     if not len(found):
         raise DataError(f"no image found in {_describe(source)}: expected images of at least two classes.")
     if classes is None:
@@ -129,11 +132,11 @@ def load_dataset(
     return readable
 
 
-def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+def split(dataset: Dataset, fraction: float, seed: int, purpose: Purpose = Purpose.SPLIT) -> tuple[Dataset, Dataset]:
     """Split each class at random, ``fraction`` of it held out; return (train, held out).
 
     A class of n images gives round(n · fraction), but at least one, to each side if n ≥ 2; a single image stays in
-    train. Which images are drawn depends on the seed, the class number and n alone. Both parts keep
+    train. Which images are drawn depends on the purpose, the seed, the class number and n alone. Both parts keep
     the dataset's order.
 
     Raises:
@@ -144,7 +147,7 @@ def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datase
     held_out = np.zeros(len(dataset), bool)
     for label in range(len(dataset.classes)):
         members = np.flatnonzero(dataset.labels == label)
-        drawn = generator(Purpose.SPLIT, seed, label).permutation(len(members))
+        drawn = generator(purpose, seed, label).permutation(len(members))
         held_out[members[drawn[: _held_out_count(len(members), fraction)]]] = True
     return dataset.subset(np.flatnonzero(~held_out)), dataset.subset(np.flatnonzero(held_out))
 
@@ -153,18 +156,18 @@ def _held_out_count(n: int, fraction: float) -> int:
     return min(max(int(n * fraction + 0.5), 1), n - 1) if n >= 2 else 0
 
 
-def _from_folder(folder: str | os.PathLike[str], classes: Sequence[str] | None) -> Dataset:
+def _from_folder(folder: str | os.PathLike[str], names: Names) -> Dataset:
     folders = class_folders(folder)
-    names = [path.name for path in folders]
+    found_names = [path.name for path in folders]
     paths = [find_images(path) for path in folders]
-    labels = [name for name, found in zip(names, paths, strict=True) for _ in found]
-    encoded, known = encode(labels, names if classes is None else classes)
+    labels = [name for name, found in zip(found_names, paths, strict=True) for _ in found]
+    encoded, known = names.encode(labels, found_names)
     stray = tuple(Skipped(path, "lies outside the class folders") for path in stray_images(folder))
     return Dataset(tuple(path for found in paths for path in found), encoded, known, stray)
 
 
-def _from_pairs(images: Iterable[Any], labels: Any, classes: Sequence[str] | None) -> Dataset:
-    encoded, known = encode(labels, classes)
+def _from_pairs(images: Iterable[Any], labels: Any, names: Names) -> Dataset:
+    encoded, known = names.encode(labels)
     items = tuple(os.fspath(image) if isinstance(image, os.PathLike) else image for image in images)
     if len(items) != len(encoded):
         raise DataError(f"got {len(items)} images and {len(encoded)} labels, expected one label for each image.")

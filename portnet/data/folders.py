@@ -8,7 +8,7 @@ from pathlib import Path
 
 from portnet.errors import DataError
 
-__all__ = ["class_folders", "find_images", "find_splits", "stray_images"]
+__all__ = ["class_folders", "find_images", "find_splits", "split_name", "stray_images"]
 
 IMAGE_SUFFIXES = frozenset([".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp"])
 # images all the same: left out silently, a class would be smaller than its owner believes
@@ -77,13 +77,18 @@ def find_splits(folder: str | os.PathLike[str]) -> dict[str, Path]:
         DataError: two folders that mean the same split.
     """
     folders = _subfolders(Path(folder)) if os.path.isdir(folder) else []
-    names = [_SPLITS.get(path.name.lower()) for path in folders]
+    names = [split_name(path.name) for path in folders]
     if "train" not in names or None in names or not _subfolders(folders[names.index("train")]):
         return {}
     for name in names:
         if names.count(name) > 1:
             raise DataError(f"{str(folder)!r} holds {name!r} more than once. Keep one of them.")
     return {name: folders[names.index(name)] for name in ("train", "val", "test") if name in names}
+
+
+def split_name(name: object) -> str | None:
+    """Return "train", "val" or "test" for what people call them, or None for any other name."""
+    return _SPLITS.get(str(name).lower())
 
 
 def _subfolders(folder: Path) -> list[Path]:

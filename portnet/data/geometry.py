@@ -63,7 +63,7 @@ def random_crop(
     """
     for _ in range(_TRIALS):
         share = width * height * rng.uniform(*area)
-        shape = math.exp(rng.uniform(*map(math.log, aspect)))
+        shape = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
         w, h = round(math.sqrt(share * shape)), round(math.sqrt(share / shape))
         if 0 < w <= width and 0 < h <= height:
             left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,53 @@ from numpy.typing import NDArray
 
 from portnet.errors import DataError, UnknownNameError
 
-__all__ = ["encode"]
+__all__ = ["Names", "encode"]
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the classes are called.
+
+    Attributes:
+        classes: their names in the order of a network's logits, when they are fixed already, else None.
+        rename: other names for some that are found.
+    """
+
+    classes: Sequence[str] | None = None
+    rename: Mapping[str, str] | None = None
+
+    def encode(
+        self, labels: Sequence[Any] | NDArray[Any], found: Sequence[str] | None = None
+    ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        """Return ``labels`` as indices, and the names they point at; see `encode`.
+
+        Args:
+            labels: class names or class numbers.
+            found: all names that there are, some perhaps without an image; None for those in ``labels``.
+
+        Raises:
+            DataError: as `encode`, or a class would get the name that another one has already.
+            UnknownNameError: a name to be changed that is not there, or a name that is not in ``classes``.
+        """
+        if not self.rename:
+            return encode(labels, found if self.classes is None else self.classes)
+        values = labels.tolist() if isinstance(labels, np.ndarray) and labels.ndim == 1 else labels
+        if len(values) and not all(isinstance(value, str) for value in values):
+            numbers, known = encode(labels, self.classes)
+            return (numbers, known) if self.classes is not None else (numbers, self._renamed(known))
+        known = tuple(dict.fromkeys(values)) if found is None else tuple(found)
+        names = dict(zip(known, self._renamed(known), strict=True))
+        classes = sorted(set(names.values())) if self.classes is None else self.classes
+        return encode([names[value] for value in values], classes)
+
+    def _renamed(self, known: Sequence[str]) -> tuple[str, ...]:
+        rename = self.rename or {}
+        for old, new in rename.items():
+            if old not in known and self.classes is None:
+                raise UnknownNameError("class to rename", old, known)
+            if old in known and new in known and new not in rename:
+                raise DataError(f"rename: class {old!r} would be called {new!r}, as another class is. Rename both.")
+        return tuple(rename.get(name, name) for name in known)
 
 
 def encode(

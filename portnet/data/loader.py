@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from portnet.data.augment import Augment
+from portnet.data.balance import oversampled, oversampled_count
 from portnet.data.dataset import Dataset
 from portnet.data.preprocess import normalise, to_bytes
 from portnet.data.rng import Purpose, generator
@@ -41,6 +42,7 @@ class Loader:
         shuffle: a new order for each epoch; otherwise the dataset's own.
         seed: with the epoch it decides the order, and with epoch and image the augmentation.
         augment: random changes to each image, or None.
+        oversample: each class comes as often as the largest; see `portnet.data.balance`.
         workers: threads that decode; by default one for each usable processor, at most eight.
         drop_last: leave out a last batch that is smaller.
         draft: decode large JPEGs at a fraction of their size; see `to_bytes`.
@@ -59,6 +61,7 @@ class Loader:
         shuffle: bool,
         seed: int,
         augment: Augment | None = None,
+        oversample: bool = False,
         workers: int | None = None,
         drop_last: bool = False,
         draft: bool = True,
@@ -69,7 +72,8 @@ class Loader:
         if workers is not None and workers < 1:
             raise InputError(f"workers: got {workers}, expected 1 or more.")
         self.dataset, self.preprocessing, self.batch_size = dataset, preprocessing, batch_size
-        self.shuffle, self.seed, self.augment = shuffle, seed, augment
+        self.shuffle, self.seed, self.augment, self.oversample = shuffle, seed, augment, oversample
+        self.count = oversampled_count(dataset.labels) if oversample else len(dataset)
         self.workers, self.drop_last, self.draft = workers, drop_last, draft
         self._cache = _Cache(len(dataset), preprocessing.size, cache_bytes)
         if not len(self):
@@ -77,15 +81,19 @@ class Loader:
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        whole, rest = divmod(len(self.dataset), self.batch_size)
+        whole, rest = divmod(self.count, self.batch_size)
         return whole + bool(rest and not self.drop_last)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
-        """Return the dataset's indices in the order in which ``epoch`` reads them, int64 of shape (N,)."""
-        count = len(self.dataset)
+        """Return the dataset's indices in the order in which ``epoch`` reads them, int64 of shape (N,).
+
+        With ``oversample`` N is larger than the dataset, and indices come several times.
+        """
+        labels = self.dataset.labels
+        chosen = oversampled(labels, self.seed, epoch) if self.oversample else np.arange(len(labels), dtype=np.int64)
         if not self.shuffle:
-            return np.arange(count, dtype=np.int64)
-        return generator(Purpose.ORDER, self.seed, epoch).permutation(count).astype(np.int64)
+            return chosen
+        return chosen[generator(Purpose.ORDER, self.seed, epoch).permutation(len(chosen))]
 
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
         """Yield the batches of ``epoch`` (counted from 0), from ``start_batch`` on.

@@ -40,13 +40,16 @@ def finetune(
     schedule: str | Schedule = "constant",
     seed: int = 0,
     val: float = 0.2,
+    test: float = 0.0,
+    rename: Mapping[str, str] | None = None,
+    balance: Literal["oversample"] | None = None,
     size: int | None = None,
     crop: bool = False,
     augment: Augment | str | bool | None = None,
     lr_mult: Mapping[str, float] | None = None,
     batch_norm: Literal["auto", "frozen", "train"] | None = None,
     label_smoothing: float = 0.0,
-    class_weights: tuple[float, ...] | None = None,
+    class_weights: Sequence[float] | Literal["balanced"] | None = None,
     clip_norm: float | None = None,
     val_every: int | str = "1 epoch",
     early_stop: int | None = None,
@@ -67,7 +70,8 @@ def finetune(
 
     Args:
         data: a folder of class folders, (path, label) pairs, or arrays; see `portnet.data.load_dataset`. A folder that
-            has ``train`` and ``val`` folders brings its own split.
+            has ``train`` and perhaps ``val`` and ``test`` folders, or a mapping of these names to any such data, brings
+            its own split.
         backbone: name in the zoo, path of an .onnx file, a `Model` or a `Backbone`.
         weights: "imagenet", a weights file, or None for seeded random weights; of zoo networks.
         backend: engine: "torch", "keras" or "gluon".
@@ -82,7 +86,11 @@ def finetune(
         weight_decay: L2 for sgd and adam, decoupled for adamw; on weights, not on biases and norms.
         schedule: "constant", "step", "cosine", "one-cycle", or a `Schedule`.
         seed: decides split, order, augmentation, head weights and dropout.
-        val: share of each class held out for validation; 0 for none.
+        val: share of each class held out for validation, 0 for none; of what remains when the test's is taken.
+        test: share of each class held out for an evaluation at the end, ``run.test``; 0 for none. ``test=0.2, val=0.2``
+            trains on 64% of each class.
+        rename: other names for classes, {"n01514668": "chicken"}; several may get the same one.
+        balance: "oversample" draws images of small classes several times an epoch, as often as the largest class's.
         size: height and width of the input in pixels; None for the weights' own.
         crop: keep the aspect ratio and crop the centre, instead of stretching images to the size.
         augment: random changes to training images: an `Augment`, True for its own defaults, or what the command line
@@ -90,7 +98,7 @@ def finetune(
         lr_mult: learning-rate factor by stage, layer or regular expression, e.g. {"head": 10}.
         batch_norm: what running statistics do; see `FreezePolicy`.
         label_smoothing: ε of the softmax cross-entropy.
-        class_weights: weight of each class in the loss.
+        class_weights: weight of each class in the loss, or "balanced": images / (classes · images of the class).
         clip_norm: largest 2-norm of all gradients together.
         val_every: when to validate: a count of steps, or "5 steps", "2 epochs"; the end of training always is.
         early_stop: end training after so many validations without a lower loss. Whether it comes to that or not, the
@@ -128,11 +136,16 @@ def finetune(
         schedule=schedule if isinstance(schedule, Schedule) else Schedule(schedule),  # type: ignore[arg-type]
         seed=seed,
         val=val,
+        test=test,
+        rename=None if rename is None else dict(rename),
+        balance=balance,
         size=size,
         crop=crop,
         augment=Augment.of(augment),
         label_smoothing=label_smoothing,
-        class_weights=None if class_weights is None else tuple(class_weights),
+        class_weights=class_weights
+        if isinstance(class_weights, str) or class_weights is None
+        else tuple(class_weights),
         clip_norm=clip_norm,
         val_every=str(Interval.parse(val_every, "val_every")),
         early_stop=early_stop,

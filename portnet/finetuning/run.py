@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,13 @@ class Run:
             batch_size: images at a time.
             on_error: what an unreadable image does: "fail" or "skip".
         """
-        return evaluate(self.lowered, self.model, data, batch_size=batch_size, on_error=on_error)
+        rename = self.settings.rename
+        return evaluate(self.lowered, self.model, data, batch_size=batch_size, on_error=on_error, rename=rename)
+
+    @property
+    def test(self) -> dict[str, Any] | None:
+        """What the evaluation on the held-out test images came to (see `Evaluation.to_dict`), if there were any."""
+        return self.record.get("test")
 
     def ambiguity(
         self, data: DatasetSource, *, top: int = 10, batch_size: int = 32, on_error: str = "fail"
@@ -157,7 +164,8 @@ class Run:
         Args:
             name: what the legend calls the run; "" for the engine's name.
         """
-        images = sum(self.record["data"]["train"].values())
+        counts = self.record["data"]["train"].values()
+        images = max(counts) * len(counts) if self.settings.balance else sum(counts)
         return Curves(
             name=name or self.settings.backend,
             loss=[epoch.loss for epoch in self.history],
@@ -201,7 +209,8 @@ class Run:
         evaluation = None
         if data is not None:
             network, _ = predictor(self.model, None, None)
-            evaluation = evaluate(network, self.model, data, batch_size=batch_size, on_error=on_error)
+            rename = self.settings.rename
+            evaluation = evaluate(network, self.model, data, batch_size=batch_size, on_error=on_error, rename=rename)
         test_data = os.fspath(data) if isinstance(data, (str, os.PathLike)) else ""
         return write_report(self, Path(path), evaluation, test_data, ambiguous=ambiguous, mistakes=mistakes)
 
@@ -224,7 +233,13 @@ class Run:
 
 
 def evaluate(
-    network: Any, model: Model, data: DatasetSource, *, batch_size: int = 32, on_error: str = "fail"
+    network: Any,
+    model: Model,
+    data: DatasetSource,
+    *,
+    batch_size: int = 32,
+    on_error: str = "fail",
+    rename: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Evaluate a network with ``predict`` (float32 NCHW in, logits out) on labelled images.
 
@@ -235,7 +250,7 @@ def evaluate(
     if model.labels is None or model.preprocessing is None:
         missing = "labels" if model.labels is None else "preprocessing"
         raise InputError(f"evaluate: the model carries no {missing}. Set model.{missing}.")
-    dataset = load_dataset(data, classes=model.labels, on_error=on_error)  # type: ignore[arg-type]
+    dataset = load_dataset(data, classes=model.labels, on_error=on_error, rename=rename)  # type: ignore[arg-type]
     loader = Loader(dataset, model.preprocessing, batch_size, shuffle=False, seed=0, cache_bytes=0)
     outputs, labels = logits_of(network, loader)
     # the logarithm of probabilities serves as logits: their softmax gives the probabilities back

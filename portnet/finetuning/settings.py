@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from portnet.adapter import OptimizerSpec
 from portnet.data.augment import Augment
+from portnet.data.balance import balanced_weights
 from portnet.errors import InputError, UnknownNameError
 from portnet.finetuning.freeze import FreezePolicy
 from portnet.finetuning.head import Head
@@ -20,6 +21,7 @@ __all__ = ["OPTIMIZERS", "Settings"]
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 # above it, engines no longer tell one seed from another
 LARGEST_SEED = 2**32 - 1
+BALANCES = (None, "oversample")
 CACHES = ("auto", "memory", "off")
 
 
@@ -39,12 +41,15 @@ class Settings:
         optimizer: update rule and its numbers, the base learning rate among them.
         schedule: factor on the learning rate by step.
         seed: decides split, order, augmentation, head weights and dropout.
-        val: share of each class held out for validation; 0 for none.
+        val: share of each class held out for validation, of what the test leaves; 0 for none.
+        test: share of each class held out for an evaluation at the end; 0 for none.
+        rename: other names for classes, or None.
+        balance: "oversample" draws each class as often as the largest, None each image once.
         size: height and width of the input in pixels, or None for the weights' own.
         crop: keep the aspect ratio and crop the centre, instead of stretching the image to the size.
         augment: random changes to training images, or None.
         label_smoothing: ε of the cross-entropy.
-        class_weights: weight of each class in the loss, or None.
+        class_weights: weight of each class in the loss, "balanced" (images / (classes · images of the class)) or None.
         clip_norm: largest 2-norm of all gradients together, or None.
         val_every: when to validate: "1 epoch", "5 steps", ...; the end of training always is.
         early_stop: validations without a lower loss after which training ends, and the weights of the best one are
@@ -66,11 +71,14 @@ class Settings:
     schedule: Schedule = field(default_factory=Schedule)
     seed: int = 0
     val: float = 0.2
+    test: float = 0.0
+    rename: Mapping[str, str] | None = None
+    balance: Literal["oversample"] | None = None
     size: int | None = None
     crop: bool = False
     augment: Augment | None = None
     label_smoothing: float = 0.0
-    class_weights: tuple[float, ...] | None = None
+    class_weights: tuple[float, ...] | Literal["balanced"] | None = None
     clip_norm: float | None = None
     val_every: str = "1 epoch"
     early_stop: int | None = None
@@ -85,8 +93,13 @@ class Settings:
             raise InputError(f"batch size: got {self.batch_size}, expected at least 1")
         if not 0 <= self.seed <= LARGEST_SEED:
             raise InputError(f"seed: got {self.seed}, expected an integer from 0 to {LARGEST_SEED:,}")
-        if not 0 <= self.val < 1:
-            raise InputError(f"val: got {self.val}, expected a share 0 ≤ val < 1")
+        for name, share in (("val", self.val), ("test", self.test)):
+            if not 0 <= share < 1:
+                raise InputError(f"{name}: got {share}, expected a share 0 ≤ {name} < 1")
+        if self.balance not in BALANCES:
+            raise UnknownNameError("balance", str(self.balance), BALANCES[1:])
+        if self.balance and self.class_weights == "balanced":
+            raise InputError("balance: oversampled classes and balanced class weights correct the same. Choose one.")
         if not 0 <= self.label_smoothing < 1:
             raise InputError(f"label smoothing: got {self.label_smoothing}, expected 0 ≤ ε < 1")
         if self.optimizer.name not in OPTIMIZERS:
@@ -114,12 +127,18 @@ class Settings:
             InputError: class weights of another count, negative, or none above 0.
         """
         weights = self.class_weights
-        if weights is None:
+        if isinstance(weights, str) and weights != "balanced":
+            raise InputError(f"class weights: got {weights!r}, expected 'balanced' or a number for each class")
+        if weights is None or isinstance(weights, str):
             return
         if len(weights) != len(classes):
             raise InputError(f"class weights: got {len(weights)}, expected {len(classes)}, one for each class")
         if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
             raise InputError(f"class weights: got {weights}, expected numbers from 0 on, not all 0")
+
+    def loss_weights(self, counts: Mapping[str, int]) -> tuple[float, ...] | None:
+        """Return the weight of each class in the loss, given the training images of each, or None."""
+        return balanced_weights(counts) if isinstance(self.class_weights, str) else self.class_weights
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -140,7 +159,7 @@ class Settings:
             plain["optimizer"] = OptimizerSpec(**{**data["optimizer"], "betas": tuple(data["optimizer"]["betas"])})
             plain["schedule"] = Schedule(**data["schedule"])
             plain["augment"] = _augment(data.get("augment"))
-            if data.get("class_weights") is not None:
+            if isinstance(data.get("class_weights"), list):
                 plain["class_weights"] = tuple(data["class_weights"])
             return cls(**plain)
         except (KeyError, TypeError) as error:

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from portnet.adapter import TrainPlan
-from portnet.data.dataset import Dataset, DatasetSource, load_dataset, split
-from portnet.data.folders import find_splits
+from portnet.data.dataset import Dataset, DatasetSource
 from portnet.data.loader import Loader
 from portnet.engines import engine
 from portnet.errors import InputError, OutputError, PortNetError, TrainingError
@@ -30,6 +29,7 @@ from portnet.finetuning.prefix import CachedBatches, frontier, run_prefix, split
 from portnet.finetuning.progress import ConsoleReporter, SilentReporter
 from portnet.finetuning.record import run_record
 from portnet.finetuning.run import Run
+from portnet.finetuning.sets import prepare_data
 from portnet.finetuning.settings import Settings
 from portnet.graph.model import Model, weights_digest
 from portnet.runtime.session import Session
@@ -38,8 +38,6 @@ __all__ = ["resume_run", "start_run"]
 
 # most bytes that a frozen prefix's activations may take in memory
 CACHE_LIMIT = 2 << 30
-# folders larger than this are recorded by their names and sizes, not read through once more
-DIGEST_LIMIT = 1 << 30
 
 
 def start_run(
@@ -96,9 +94,10 @@ class _Session:
         self.source = os.fspath(data) if isinstance(data, (str, os.PathLike)) else None
         self.adapter = engine(settings.backend)
         self.adapter.check_device(settings.device)
-        self.train_set, self.val_set = prepare_data(data, settings)
-        settings.check_classes(self.train_set.classes)
-        self.network = build_network(settings, self.train_set.classes, backbone)
+        self.sets = prepare_data(data, settings)
+        self.classes = self.sets.train.classes
+        settings.check_classes(self.classes)
+        self.network = build_network(settings, self.classes, backbone)
         self.table = settings.freeze.resolve(self.network)
         self.reporter = ConsoleReporter() if progress else SilentReporter()
 
@@ -162,11 +161,8 @@ class _Session:
             )
 
     def _announce(self) -> None:
-        counts = self.train_set.counts()
-        per_class = f"{min(counts.values())}–{max(counts.values())} images a class"
-        held_out = f", {len(self.val_set):,} for validation" if self.val_set is not None else ""
-        self.reporter.note(f"{len(counts)} classes, {len(self.train_set):,} images to train on ({per_class}){held_out}")
-        for skipped in self.train_set.skipped:
+        self.reporter.note(self.sets.describe())
+        for skipped in self.sets.skipped:
             self.reporter.note(f"skipped {skipped.path}: {skipped.reason}")
         self.reporter.note(
             f"{self.settings.backbone} on {self.adapter.framework} {self.adapter.version()} ({self.settings.device}), "
@@ -183,7 +179,8 @@ class _Session:
             lowered.set_weights(checkpoint.weights)
             history = History.from_dict(checkpoint.progress["history"])
             position = Position(**checkpoint.progress["position"])
-        trainer = lowered.trainer(train_plan(self.table, self.settings, network))
+        weights = self.settings.loss_weights(self.sets.train.counts())
+        trainer = lowered.trainer(train_plan(self.table, self.settings, network, weights))
         if checkpoint is not None:
             trainer.load_state(checkpoint.optimizer)
         job = Fit(
@@ -191,7 +188,7 @@ class _Session:
             trainer=trainer,
             train=train,
             val=val,
-            classes=self.train_set.classes,
+            classes=self.classes,
             epochs=self.settings.epochs,
             lr=self.settings.optimizer.lr,
             schedule=self.settings.schedule,
@@ -212,10 +209,17 @@ class _Session:
         preprocessing = self.network.preprocessing
         assert preprocessing is not None
         size, seed = self.settings.batch_size, self.settings.seed
-        train = Loader(self.train_set, preprocessing, size, shuffle=True, seed=seed, augment=self.settings.augment)
-        if self.val_set is None:
-            return train, None
-        return train, Loader(self.val_set, preprocessing, size, shuffle=False, seed=seed)
+        train = Loader(
+            self.sets.train,
+            preprocessing,
+            size,
+            shuffle=True,
+            seed=seed,
+            augment=self.settings.augment,
+            oversample=self.settings.balance == "oversample",
+        )
+        val = self.sets.val
+        return train, None if val is None else Loader(val, preprocessing, size, shuffle=False, seed=seed)
 
     def _cut_prefix(
         self, train: Loader, val: Loader | None, interrupt: Interrupt
@@ -287,9 +291,7 @@ class _Session:
         if folder is not None:
             model.save(folder.model)
             folder.write_record(record)
-            if finished:
-                folder.checkpoint.unlink(missing_ok=True)
-        return Run(
+        run = Run(
             model,
             job.history,
             self.settings,
@@ -298,6 +300,23 @@ class _Session:
             folder=None if folder is None else folder.path,
             interrupted=not finished,
         )
+        if finished and self.sets.test is not None:
+            self._test(run, self.sets.test)
+        if folder is not None and finished:
+            folder.checkpoint.unlink(missing_ok=True)
+        return run
+
+    def _test(self, run: Run, images: Dataset) -> None:
+        """Evaluate on the held-out images and add the result to the record; if that fails, the error brings the run."""
+        try:
+            result = run.evaluate(images, batch_size=self.settings.batch_size)
+        except PortNetError as error:
+            error.run = run
+            raise
+        self.reporter.note(f"test: {result}")
+        run.record["test"] = result.to_dict()
+        if self.folder is not None:
+            self.folder.write_record(run.record)
 
     def _restore_best(self, job: Fit) -> None:
         best = job.history.best
@@ -317,29 +336,7 @@ class _Session:
 
     def data_record(self) -> dict[str, Any]:
         """Return where the images came from, how many of each class, and a digest of what they are."""
-        sets = [self.train_set, *([self.val_set] if self.val_set is not None else [])]
-        return {
-            "source": self.source,
-            "classes": list(self.train_set.classes),
-            "train": self.train_set.counts(),
-            "val": None if self.val_set is None else self.val_set.counts(),
-            "skipped": [list(item) for item in self.train_set.skipped],
-            "digest": [data_digest(part) for part in sets],
-        }
-
-
-def prepare_data(data: DatasetSource, settings: Settings) -> tuple[Dataset, Dataset | None]:
-    """Return training and validation images: a folder's own ``train`` and ``val``, or a seeded stratified split."""
-    folders = find_splits(data) if isinstance(data, (str, os.PathLike)) and Path(data).is_dir() else {}
-    if "train" in folders:
-        train = load_dataset(folders["train"], on_error=settings.on_error)
-        if "val" in folders:
-            return train, load_dataset(folders["val"], on_error=settings.on_error, classes=train.classes)
-    else:
-        train = load_dataset(data, on_error=settings.on_error)
-    if not settings.val:
-        return train, None
-    return split(train, settings.val, settings.seed)
+        return self.sets.record(self.source, self.settings)
 
 
 def build_network(settings: Settings, classes: tuple[str, ...], backbone: Model | Backbone | None) -> Model:
@@ -362,7 +359,9 @@ def build_network(settings: Settings, classes: tuple[str, ...], backbone: Model 
     return model
 
 
-def train_plan(table: FreezeTable, settings: Settings, network: Model) -> TrainPlan:
+def train_plan(
+    table: FreezeTable, settings: Settings, network: Model, class_weights: tuple[float, ...] | None
+) -> TrainPlan:
     """Return the plan for an engine: the part of the table that is in ``network``."""
     present = network.ir.graph.initializers
     return TrainPlan(
@@ -370,7 +369,7 @@ def train_plan(table: FreezeTable, settings: Settings, network: Model) -> TrainP
         parameters={name: plan for name, plan in table.parameters.items() if name in present},
         frozen_statistics=frozenset(name for name in table.frozen_statistics if name in present),
         label_smoothing=settings.label_smoothing,
-        class_weights=settings.class_weights,
+        class_weights=class_weights,
         clip_norm=settings.clip_norm,
         seed=settings.seed,
     )
@@ -379,11 +378,3 @@ def train_plan(table: FreezeTable, settings: Settings, network: Model) -> TrainP
 def frozen_digest(weights: dict[str, np.ndarray], table: FreezeTable) -> str:
     """SHA-256 over everything that must not move: frozen weights and frozen statistics."""
     return weights_digest({name: weights[name] for name in table.frozen})
-
-
-def data_digest(dataset: Dataset) -> str | None:
-    """SHA-256 of the images and labels, or None for more than `DIGEST_LIMIT` bytes of files."""
-    paths = [Path(item) for item in dataset.items if isinstance(item, (str, os.PathLike))]
-    if sum(path.stat().st_size for path in paths) > DIGEST_LIMIT:
-        return None
-    return dataset.digest()

@@ -1,0 +1,119 @@
+"""The images of a run: what it trains on, what it is validated on, and what it has never seen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from portnet.data.dataset import Dataset, DatasetSource, Skipped, load_dataset, split
+from portnet.data.folders import find_splits, split_name
+from portnet.data.rng import Purpose
+from portnet.errors import InputError
+from portnet.finetuning.settings import Settings
+
+__all__ = ["Sets", "prepare_data"]
+
+# folders larger than this are recorded by their names and sizes, not read through once more
+DIGEST_LIMIT = 1 << 30
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The images of one run, with the same classes.
+
+    Attributes:
+        train: images to train on.
+        val: images held out for validation, or None.
+        test: images for the evaluation at the end, or None.
+    """
+
+    train: Dataset
+    val: Dataset | None = None
+    test: Dataset | None = None
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Images that were left out of any of the sets, each once."""
+        parts = [part for part in (self.train, self.val, self.test) if part is not None]
+        return tuple(dict.fromkeys(item for part in parts for item in part.skipped))
+
+    def describe(self) -> str:
+        """Return counts for the first line of a run."""
+        counts = self.train.counts()
+        per_class = f"{min(counts.values())}–{max(counts.values())} images a class"
+        held_out = "".join(
+            f", {len(part):,} {use}"
+            for part, use in ((self.val, "for validation"), (self.test, "for the test"))
+            if part
+        )
+        return f"{len(counts)} classes, {len(self.train):,} images to train on ({per_class}){held_out}"
+
+    def record(self, source: str | None, settings: Settings) -> dict[str, Any]:
+        """Return where the images came from, how many of each class, and a digest of what they are."""
+        parts = [part for part in (self.train, self.val, self.test) if part is not None]
+        weights = settings.loss_weights(self.train.counts())
+        return {
+            "source": source,
+            "classes": list(self.train.classes),
+            "train": self.train.counts(),
+            "val": None if self.val is None else self.val.counts(),
+            "test": None if self.test is None else self.test.counts(),
+            "class_weights": None if weights is None else list(weights),
+            "skipped": [list(item) for item in self.skipped],
+            "digest": [data_digest(part) for part in parts],
+        }
+
+
+def prepare_data(data: DatasetSource, settings: Settings) -> Sets:
+    """Return the sets: explicit ones where there are some, else shares of each class, drawn by the seed.
+
+    The test images are drawn first, ``settings.test`` of each class; then those for validation, ``settings.val`` of
+    what remains.
+
+    Raises:
+        InputError: a share for the test and explicit test images.
+        DataError: images or classes that cannot be used.
+    """
+    parts = _explicit(data)
+    train = _load(parts["train"] if parts else data, settings, None)
+    if "test" in parts and settings.test:
+        raise InputError(f"test: got {settings.test}, but the data brings its own test images. Leave test out.")
+    test = _load(parts["test"], settings, train.classes) if "test" in parts else None
+    if settings.test:
+        train, test = split(train, settings.test, settings.seed, Purpose.TEST_SPLIT)
+    if "val" in parts:
+        return Sets(train, _load(parts["val"], settings, train.classes), test)
+    if not settings.val:
+        return Sets(train, None, test)
+    train, val = split(train, settings.val, settings.seed)
+    return Sets(train, val, test)
+
+
+def data_digest(dataset: Dataset) -> str | None:
+    """SHA-256 of the images and labels, or None for more than `DIGEST_LIMIT` bytes of files."""
+    paths = [Path(item) for item in dataset.items if isinstance(item, (str, os.PathLike))]
+    if sum(path.stat().st_size for path in paths) > DIGEST_LIMIT:
+        return None
+    return dataset.digest()
+
+
+def _explicit(data: DatasetSource) -> dict[str, Any]:
+    """Return a folder's, or a mapping's, own "train" and, where they exist, "val" and "test"."""
+    if isinstance(data, (str, os.PathLike)):
+        return dict(find_splits(data)) if os.path.isdir(data) else {}
+    if not isinstance(data, Mapping) or set(data) == {"images", "labels"}:
+        return {}
+    parts = {split_name(name): part for name, part in data.items()}
+    if "train" not in parts or None in parts or len(parts) != len(data):
+        raise InputError(
+            f"got a mapping with {', '.join(map(repr, data))}, expected 'train' and perhaps 'val' and 'test', "
+            "or 'images' and 'labels'."
+        )
+    return {str(name): part for name, part in parts.items()}
+
+
+def _load(source: Any, settings: Settings, classes: tuple[str, ...] | None) -> Dataset:
+    return load_dataset(source, on_error=settings.on_error, rename=settings.rename, classes=classes)
