@@ -32,7 +32,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: constraints.txt requirements-dev.txt pyproject.toml adapters/*/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch==2.13.0
-	$(PIP) -r requirements-dev.txt -e '.[cpu,demo]' -e adapters/torch -e adapters/keras -e adapters/gluon
+	$(PIP) -r requirements-dev.txt -e '.[cpu,demo,fast]' -e adapters/torch -e adapters/keras -e adapters/gluon
 	$(PIP) --no-deps -r requirements-nodeps.txt
 	touch $@
 

@@ -66,6 +66,7 @@ def finetune(
     ] = "1 epoch",
     log: Annotated[list[str] | None, typer.Option(help="tensorboard:DIR or mlflow[:URI]. May be repeated.")] = None,
     cache: Annotated[str, typer.Option(help="Activations of a frozen prefix: auto, memory or off.")] = "auto",
+    decoder: Annotated[str, typer.Option(help="Of images: pillow, fast (portnet[fast]) or auto.")] = "auto",
     on_error: Annotated[str, typer.Option(help="An unreadable image: fail or skip.")] = "fail",
     seed: Annotated[int, typer.Option(help="Decides split, order, augmentation, head and dropout.")] = 0,
     device: Device = "cpu",
@@ -117,6 +118,7 @@ def finetune(
             checkpoint_every=checkpoint_every,
             callbacks=callbacks,
             cache=cache,  # type: ignore[arg-type]
+            decoder=decoder,  # type: ignore[arg-type]
             on_error=on_error,  # type: ignore[arg-type]
             seed=seed,
             device=device,

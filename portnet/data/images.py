@@ -27,6 +27,7 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
+from portnet.data.decoders import LARGEST_FILE, Decoder, decode_jpeg
 from portnet.data.geometry import Box
 from portnet.errors import DataError
 
@@ -64,10 +65,11 @@ class Decoded(NamedTuple):
 
     ``box`` is (left, top, right, bottom) in pixels. It differs from the whole image only after a
     JPEG was decoded at a fraction of its size that does not divide it, as then the last row or column
-    is partly padding; or when a region was asked for.
+    is partly padding; or when a region was asked for. ``image`` is an array, uint8 of (H, W, 3), only where the fast
+    decoder was asked for.
     """
 
-    image: Image.Image
+    image: Image.Image | NDArray[np.uint8]
     box: Box
 
     def part(self, region: Box, width: int, height: int) -> Decoded:
@@ -97,7 +99,9 @@ def open_image(source: ImageSource, background: RGB = WHITE, *, shorter_side: in
         DataError: the image cannot be read, is truncated or too large, or its pixels have no defined
             range (floats, 32-bit integers). The message names the path.
     """
-    return decode(source, background, shorter_side=shorter_side).image
+    image = decode(source, background, shorter_side=shorter_side).image
+    assert isinstance(image, Image.Image)
+    return image
 
 
 def decode(
@@ -106,6 +110,7 @@ def decode(
     *,
     shorter_side: int | None = None,
     region: Callable[[int, int], Box] | None = None,
+    decoder: Decoder = "pillow",
 ) -> Decoded:
     """Do what `open_image` does, and also say which part of the image the picture fills.
 
@@ -123,16 +128,41 @@ def decode(
             return _part(_upright_rgb(source, background, None), region)
         with _opened(source) as image:
             if region is None:
-                return _upright_rgb(image, background, _draft(image, _reduction((0, 0, *image.size), shorter_side)))
+                return _decoded(image, background, _reduction((0, 0, *image.size), shorter_side), decoder)
             width, height = _upright_size(image)
             box = region(width, height)
-            filled = _draft(image, _reduction(box, shorter_side))
-            return _upright_rgb(image, background, filled).part(box, width, height)
+            return _decoded(image, background, _reduction(box, shorter_side), decoder).part(box, width, height)
 
 
 def _part(whole: Decoded, region: Callable[[int, int], Box] | None) -> Decoded:
-    width, height = whole.image.size
-    return whole if region is None else whole.part(region(width, height), width, height)
+    if region is None:
+        return whole
+    width, height = round(whole.box[2]), round(whole.box[3])
+    return whole.part(region(width, height), width, height)
+
+
+def _decoded(image: Image.Image, background: RGB, reduction: int, decoder: Decoder) -> Decoded:
+    """Decode an open file at 1 / ``reduction`` of its size, where its format can do that."""
+    pixels = _fast_jpeg(image, reduction) if decoder == "fast" else None
+    if pixels is None:
+        return _upright_rgb(image, background, _draft(image, reduction))
+    right, bottom = image.width / reduction, image.height / reduction
+    orientation = _orientation(image)
+    if orientation in _UPRIGHT:
+        box = _turned_box(orientation, (pixels.shape[1], pixels.shape[0]), right, bottom)
+        return Decoded(Image.fromarray(pixels).transpose(_UPRIGHT[orientation]), box)
+    return Decoded(pixels, (0, 0, right, bottom))
+
+
+def _fast_jpeg(image: Image.Image, reduction: int) -> NDArray[np.uint8] | None:
+    """Return the pixels as stored, or None where Pillow has to decode them."""
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.mode not in ("RGB", "L"):
+        return None
+    file = image.fp
+    assert file is not None
+    file.seek(0)
+    data = file.read(LARGEST_FILE + 1)
+    return decode_jpeg(data, image.size, reduction) if len(data) <= LARGEST_FILE else None
 
 
 def check_header(source: ImageSource) -> None:

@@ -8,6 +8,7 @@ dependency, with workers that are processes.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from portnet.data.augment import Augment
 from portnet.data.balance import oversampled, oversampled_count
 from portnet.data.dataset import Dataset
+from portnet.data.decoders import choose
 from portnet.data.preprocess import normalise, to_bytes
 from portnet.data.rng import Purpose, generator
 from portnet.data.threads import in_threads
@@ -23,8 +25,8 @@ from portnet.graph.metadata import Preprocessing
 
 __all__ = ["CACHE_BYTES", "Batch", "Loader"]
 
-CACHE_BYTES = 256 * 2**20
-"""Memory that decoded images may take: 1,783 of 224 × 224 pixels."""
+CACHE_BYTES = 2**30
+"""Memory that decoded images may take: 7,133 of 224 × 224 pixels."""
 
 Batch = tuple[NDArray[np.float32], "NDArray[np.int64] | NDArray[np.float32]"]
 
@@ -46,10 +48,12 @@ class Loader:
         workers: threads that decode; by default one for each usable processor, at most eight.
         drop_last: leave out a last batch that is smaller.
         draft: decode large JPEGs at a fraction of their size; see `to_bytes`.
-        cache_bytes: most memory for decoded images; 0 keeps none.
+        cache_bytes: most memory for decoded images, though no more than a quarter of what is free; 0 keeps none.
+        decoder: "pillow", "fast" or "auto"; see `portnet.data.decoders`.
 
     Raises:
         InputError: a batch size, seed or number of workers that is out of range, or no batch at all.
+        MissingDependencyError: the fast decoder is asked for and not installed.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Loader:
         drop_last: bool = False,
         draft: bool = True,
         cache_bytes: int = CACHE_BYTES,
+        decoder: str = "auto",
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch size: got {batch_size}, expected 1 or more.")
@@ -75,7 +80,8 @@ class Loader:
         self.shuffle, self.seed, self.augment, self.oversample = shuffle, seed, augment, oversample
         self.count = oversampled_count(dataset.labels) if oversample else len(dataset)
         self.workers, self.drop_last, self.draft = workers, drop_last, draft
-        self._cache = _Cache(len(dataset), preprocessing.size, cache_bytes)
+        self.decoder = choose(decoder)
+        self._cache = _Cache(len(dataset), preprocessing.size, min(cache_bytes, _free_memory() // 4))
         if not len(self):
             raise InputError(f"no batch: got {len(dataset)} images, expected at least {batch_size}.")
 
@@ -134,7 +140,8 @@ class Loader:
     def _decoded(self, index: int) -> NDArray[np.uint8]:
         pixels = self._cache.get(index)
         if pixels is None:
-            pixels = to_bytes(self.dataset.items[index], self.preprocessing, draft=self.draft)
+            item = self.dataset.items[index]
+            pixels = to_bytes(item, self.preprocessing, draft=self.draft, decoder=self.decoder)
             self._cache.put(index, pixels)
         return pixels
 
@@ -144,6 +151,7 @@ class Loader:
             self.dataset.items[index],
             self.preprocessing,
             draft=self.draft,
+            decoder=self.decoder,
             region=lambda width, height: augment.region(width, height, generator(Purpose.CROP, *key)),
         )
 
@@ -155,6 +163,16 @@ def _copies(order: NDArray[np.int64]) -> NDArray[np.int64]:
     copies = np.empty_like(order)
     copies[sorting] = np.arange(len(order)) - np.repeat(starts, counts)
     return copies
+
+
+def _free_memory() -> int:
+    """Return bytes of memory that can be had without swapping, as far as the system tells (Linux does)."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 4 * CACHE_BYTES
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    return found[0] if found else 4 * CACHE_BYTES
 
 
 class _Cache:

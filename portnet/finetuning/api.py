@@ -56,6 +56,7 @@ def finetune(
     checkpoint_every: int | str = "1 epoch",
     callbacks: Sequence[Any] = (),
     cache: Literal["auto", "memory", "off"] = "auto",
+    decoder: Literal["auto", "pillow", "fast"] = "auto",
     on_error: Literal["fail", "skip"] = "fail",
     device: str = "cpu",
     out: str | os.PathLike[str] | None = None,
@@ -107,6 +108,8 @@ def finetune(
         callbacks: objects that are told of the run, see `portnet.finetuning.callbacks.Callback`.
         cache: "auto" runs a frozen prefix once and keeps its activations in memory where they fit; "memory" insists;
             "off" runs the whole network each step.
+        decoder: who decodes and resizes images: "pillow", "fast" (the extra ``portnet[fast]``), or "auto" for the fast
+            one where it is installed; the pixels differ by at most a level. See `portnet.data.decoders`.
         on_error: "fail" or "skip" for an image that cannot be read.
         device: engine's device, e.g. "cpu" or "cuda:0".
         out: folder for checkpoint, record and model; None keeps the run in memory.
@@ -151,6 +154,7 @@ def finetune(
         early_stop=early_stop,
         checkpoint_every=str(Interval.parse(checkpoint_every, "checkpoint_every")),
         cache=cache,
+        decoder=decoder,
         on_error=on_error,
     )
     source = None if isinstance(backbone, (str, os.PathLike)) else backbone

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from portnet.data.dataset import Dataset, DatasetSource, Skipped, load_dataset, split
+from portnet.data.decoders import Decoder, choose_again, describe
 from portnet.data.folders import find_splits, split_name
 from portnet.data.rng import Purpose
 from portnet.errors import InputError
@@ -28,11 +29,15 @@ class Sets:
         train: images to train on.
         val: images held out for validation, or None.
         test: images for the evaluation at the end, or None.
+        decoder: who decodes them.
+        decoders: what the decoder is made of, in words; of a resumed run all that there have been, the last one in use.
     """
 
     train: Dataset
     val: Dataset | None = None
     test: Dataset | None = None
+    decoder: Decoder = "pillow"
+    decoders: tuple[str, ...] = ()
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -51,6 +56,16 @@ class Sets:
         )
         return f"{len(counts)} classes, {len(self.train):,} images to train on ({per_class}){held_out}"
 
+    @property
+    def warning(self) -> str:
+        """What is to be said of another decoder than the run began with, or ""."""
+        if len(self.decoders) < 2:
+            return ""
+        return (
+            f"images are decoded by {self.decoders[-1]} now; the run began with {self.decoders[0]}. Pixels may differ "
+            "by a level, so it will not end bit-identical to an unstopped one"
+        )
+
     def record(self, source: str | None, settings: Settings) -> dict[str, Any]:
         """Return where the images came from, how many of each class, and a digest of what they are."""
         parts = [part for part in (self.train, self.val, self.test) if part is not None]
@@ -62,21 +77,34 @@ class Sets:
             "val": None if self.val is None else self.val.counts(),
             "test": None if self.test is None else self.test.counts(),
             "class_weights": None if weights is None else list(weights),
+            "decoder": list(self.decoders),
             "skipped": [list(item) for item in self.skipped],
             "digest": [data_digest(part) for part in parts],
         }
 
 
-def prepare_data(data: DatasetSource, settings: Settings) -> Sets:
+def prepare_data(data: DatasetSource, settings: Settings, began: Sequence[str] = ()) -> Sets:
     """Return the sets: explicit ones where there are some, else shares of each class, drawn by the seed.
 
     The test images are drawn first, ``settings.test`` of each class; then those for validation, ``settings.val`` of
     what remains.
 
+    Args:
+        data: as for `portnet.finetune`.
+        settings: the run's.
+        began: ``decoders`` of the run that goes on, so that the same one is used if it is there.
+
     Raises:
         InputError: a share for the test and explicit test images.
+        MissingDependencyError: a decoder that is not installed is asked for.
         DataError: images or classes that cannot be used.
     """
+    decoder = choose_again(settings.decoder, began[0] if began else "")
+    decoders = (*began, *({describe(decoder)} - set(began[-1:])))
+    return replace(_sets(data, settings), decoder=decoder, decoders=decoders)
+
+
+def _sets(data: DatasetSource, settings: Settings) -> Sets:
     parts = _explicit(data)
     train = _load(parts["train"] if parts else data, settings, None)
     if "test" in parts and settings.test:

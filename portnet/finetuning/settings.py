@@ -10,6 +10,7 @@ from typing import Any, Literal
 from portnet.adapter import OptimizerSpec
 from portnet.data.augment import Augment
 from portnet.data.balance import balanced_weights
+from portnet.data.decoders import DECODERS
 from portnet.errors import InputError, UnknownNameError
 from portnet.finetuning.freeze import FreezePolicy
 from portnet.finetuning.head import Head
@@ -56,6 +57,8 @@ class Settings:
             restored, however it ends; None to train to the end and keep the last weights.
         checkpoint_every: when to write a checkpoint: "100 steps", "30 seconds", ...; the end of every epoch always is.
         cache: whether a frozen prefix runs once and its activations are kept: "auto", "memory" or "off".
+        decoder: who decodes and resizes images: "pillow", "fast", or "auto" for the fast one where it is installed; see
+            `portnet.data.decoders`.
         on_error: what an unreadable image does: "fail" or "skip".
     """
 
@@ -84,6 +87,7 @@ class Settings:
     early_stop: int | None = None
     checkpoint_every: str = "1 epoch"
     cache: Literal["auto", "memory", "off"] = "auto"
+    decoder: Literal["auto", "pillow", "fast"] = "auto"
     on_error: Literal["fail", "skip"] = "fail"
 
     def __post_init__(self) -> None:
@@ -109,6 +113,8 @@ class Settings:
             raise InputError(f"clip norm: got {self.clip_norm}, expected a positive number, or None")
         if self.cache not in CACHES:
             raise UnknownNameError("cache", self.cache, CACHES)
+        if self.decoder not in DECODERS:
+            raise UnknownNameError("decoder", self.decoder, DECODERS)
         self._check_intervals()
 
     def _check_intervals(self) -> None:

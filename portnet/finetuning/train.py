@@ -71,7 +71,7 @@ def resume_run(path: Path, *, data: DatasetSource | None, progress: bool, callba
         if data is None:
             raise InputError("resume: the run's images did not come from a folder. Pass data.")
     settings = Settings.from_dict(record["settings"])
-    session = _Session(data, settings, folder, progress, None, callbacks)
+    session = _Session(data, settings, folder, progress, None, callbacks, record["data"].get("decoder", ()))
     if session.data_record()["digest"] != record["data"]["digest"]:
         raise InputError("resume: the images are not those the run began with. Restore them, or start a new run.")
     return session.train(folder.restore())
@@ -88,13 +88,14 @@ class _Session:
         progress: bool,
         backbone: Model | Backbone | None,
         callbacks: Sequence[Any],
+        decoders: Sequence[str] = (),
     ) -> None:
         self.settings, self.folder = settings, folder
         self.callbacks = Callbacks(callbacks)
         self.source = os.fspath(data) if isinstance(data, (str, os.PathLike)) else None
         self.adapter = engine(settings.backend)
         self.adapter.check_device(settings.device)
-        self.sets = prepare_data(data, settings)
+        self.sets = prepare_data(data, settings, decoders)
         self.classes = self.sets.train.classes
         settings.check_classes(self.classes)
         self.network = build_network(settings, self.classes, backbone)
@@ -162,6 +163,8 @@ class _Session:
 
     def _announce(self) -> None:
         self.reporter.note(self.sets.describe())
+        if self.sets.warning:
+            self.reporter.note(f"note: {self.sets.warning}")
         for skipped in self.sets.skipped:
             self.reporter.note(f"skipped {skipped.path}: {skipped.reason}")
         self.reporter.note(
@@ -208,18 +211,21 @@ class _Session:
     def _loaders(self) -> tuple[Loader, Loader | None]:
         preprocessing = self.network.preprocessing
         assert preprocessing is not None
-        size, seed = self.settings.batch_size, self.settings.seed
+        size, seed, decoder = self.settings.batch_size, self.settings.seed, self.sets.decoder
         train = Loader(
             self.sets.train,
             preprocessing,
             size,
             shuffle=True,
             seed=seed,
+            decoder=decoder,
             augment=self.settings.augment,
             oversample=self.settings.balance == "oversample",
         )
         val = self.sets.val
-        return train, None if val is None else Loader(val, preprocessing, size, shuffle=False, seed=seed)
+        return train, None if val is None else Loader(
+            val, preprocessing, size, shuffle=False, seed=seed, decoder=decoder
+        )
 
     def _cut_prefix(
         self, train: Loader, val: Loader | None, interrupt: Interrupt
@@ -251,7 +257,15 @@ class _Session:
         return batches[0], batches[1], suffix
 
     def _features(self, session: Session, loader: Loader, what: str, interrupt: Interrupt) -> np.ndarray | None:
-        plain = Loader(loader.dataset, loader.preprocessing, loader.batch_size, shuffle=False, seed=0, cache_bytes=0)
+        plain = Loader(
+            loader.dataset,
+            loader.preprocessing,
+            loader.batch_size,
+            shuffle=False,
+            seed=0,
+            decoder=loader.decoder,
+            cache_bytes=0,
+        )
         show = self.reporter.task(f"frozen part, {what} images", len(loader.dataset))
 
         def done(count: int) -> None:
