@@ -37,6 +37,7 @@ class GraphWriter:
         self._graph = ir.Graph([], [], nodes=(), opset_imports={"": OPSET}, name=name)
         self._taken: set[str] = set()
         self._stage = ""
+        self._made: dict[ir.Value, int] = {}
 
     # ---- values
 
@@ -102,7 +103,24 @@ class GraphWriter:
         node = ir.node(op, inputs, given, outputs=outputs, name=label, domain=domain, metadata_props=props)
         self._graph.append(node)
         infer_node(node, OPSET)
+        self._made.update(dict.fromkeys(outputs, len(self._made)))
         return outputs
+
+    @property
+    def count(self) -> int:
+        """Count of the tensors that nodes have given so far; see `made_since`."""
+        return len(self._made)
+
+    def made_since(self, value: ir.Value, count: int) -> bool:
+        """Whether a node added after `count` was read gives the tensor."""
+        return self._made.get(value, -1) >= count
+
+    def rename(self, value: ir.Value, name: str) -> None:
+        """Give a tensor, and the node whose first output it is, another name."""
+        value.name = self._fresh(name)
+        node = value.producer()
+        if node is not None and value.index() == 0:
+            node.name = value.name
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

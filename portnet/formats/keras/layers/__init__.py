@@ -1,0 +1,14 @@
+"""Translations of Keras's layers, one family a file; importing this fills the table."""
+
+from portnet.formats.keras.layers import (  # noqa: F401
+    activation,
+    convolution,
+    dense,
+    indexing,
+    merge,
+    normalization,
+    operators,
+    pooling,
+    preprocessing,
+    shape,
+)

@@ -1,0 +1,378 @@
+"""The walk over a network's layers, in the order of their data, that writes the graph."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from portnet.errors import ModelError, PortNetError, UnsupportedError, WeightsError
+from portnet.formats.captured import Missing
+from portnet.formats.keras.config import Call, LayerConfig, NetworkConfig, Ref
+from portnet.formats.keras.held import Held, channels_first, identity
+from portnet.formats.keras.options import Options
+from portnet.formats.keras.registry import TABLE
+from portnet.formats.keras.supply import Path, Slot, Supply
+from portnet.formats.writer import GraphWriter
+
+__all__ = ["LayerNode", "Place", "Walk"]
+
+# numbers of an architecture, such as a scale of ones, that a layer may need
+_MAX_CONSTANT = 1 << 26
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the Keras network a tensor of the graph is.
+
+    Attributes:
+        path: names of networks and of the layer.
+        call: which call of the layer.
+        output: which of its outputs.
+        order: axis i of the tensor is Keras's axis ``order[i]``.
+    """
+
+    path: Path
+    call: int
+    output: int
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LayerNode:
+    """One call of a layer, as a builder sees it.
+
+    Attributes:
+        kind: see `LayerConfig`.
+        path: names of the networks around it and its own.
+        name: the path in one word; nodes and weights are named after it.
+        options: its configuration.
+        args: arguments of the call; tensors are `Held`.
+        kwargs: those given by name.
+        shared: whether the layer is called elsewhere too, so that its weights must lie as every call can read them.
+    """
+
+    kind: str
+    path: Path
+    options: Options
+    args: list[Any]
+    kwargs: dict[str, Any]
+    shared: bool = False
+
+    @property
+    def name(self) -> str:
+        """The path in one word."""
+        return "/".join(self.path)
+
+    @property
+    def inputs(self) -> list[Held]:
+        """Every tensor among the arguments, in order."""
+        return list(_held([self.args, list(self.kwargs.values())]))
+
+    @property
+    def input(self) -> Held:
+        """The one tensor that the layer reads.
+
+        Raises:
+            UnsupportedError: it reads none, or several.
+        """
+        found = self.inputs
+        if len(found) != 1:
+            raise UnsupportedError(f"{len(found)} inputs")
+        return found[0]
+
+    def argument(self, index: int, *names: str, default: Any = None) -> Any:
+        """Return an argument by its place or by one of its names, or from the configuration."""
+        if index < len(self.args):
+            return self.args[index]
+        for name in names:
+            if name in self.kwargs:
+                return self.kwargs[name]
+            if self.options.values.get(name) is not None:
+                return self.options.values[name]
+        return default
+
+
+@dataclass
+class Walk:
+    """Writes one network; builders call back what they need.
+
+    Attributes:
+        writer: the graph.
+        supply: arrays of the layers.
+        missing: what has no translation.
+        keras2: whether the network was Keras 2's, in which some activations are others.
+        notes: what the user must know.
+        places: where in Keras each named tensor is.
+    """
+
+    writer: GraphWriter
+    supply: Supply
+    missing: Missing
+    keras2: bool = False
+    notes: list[str] = field(default_factory=list)
+    places: dict[str, Place] = field(default_factory=dict)
+    here: str = ""
+    _moved: dict[tuple[ir.Value, tuple[int, ...]], Held] = field(default_factory=dict)
+    _left_out: dict[str, list[str]] = field(default_factory=dict)
+
+    # ---- the walk
+
+    def network(
+        self, config: NetworkConfig, inputs: Sequence[Held | None], path: Path = (), shared: bool = False
+    ) -> list[Held | None]:
+        """Translate a network's layers; a tensor behind something that has no translation is None."""
+        known: dict[Ref, Held | None] = {}
+        if len(inputs) != len(config.inputs):
+            raise ModelError(f"network {config.name!r}: got {len(inputs)} inputs, expected {len(config.inputs)}")
+        known.update(zip(config.inputs, inputs, strict=True))
+        layers = {layer.name: layer for layer in config.layers}
+        for name, index in _ordered(config, layers):
+            layer = layers[name]
+            if Ref(name, index, 0) in known:
+                continue
+            call = layer.calls[index] if layer.calls else Call([], {})
+            results = self._call(layer, call, index, known, path, shared)
+            known.update({Ref(name, index, i): result for i, result in enumerate(results)})
+        return [_known(known, ref) for ref in config.outputs]
+
+    def _call(
+        self, layer: LayerConfig, call: Call, index: int, known: Mapping[Ref, Held | None], path: Path, shared: bool
+    ) -> list[Held | None]:
+        read = [_known(known, ref) for ref in call.refs()]
+        if any(held is None for held in read):
+            return [None] * 8
+        args, kwargs = _resolved(call.args, known), _resolved(call.kwargs, known)
+        node = LayerNode(
+            layer.kind,
+            (*path, layer.name),
+            Options(layer.options, layer.name),
+            args,
+            kwargs,
+            shared or len(layer.calls) > 1,
+        )
+        return self.apply(node, layer.network, index)
+
+    def apply(self, node: LayerNode, network: NetworkConfig | None = None, index: int = 0) -> list[Held | None]:
+        """Translate one call of a layer, or of a network within."""
+        if network is not None:
+            return self.network(network, node.inputs, node.path, node.shared)
+        before, self.here = self.here, node.name
+        made = self.writer.count
+        try:
+            result = TABLE[node.kind](self, node)
+        except UnsupportedError as error:
+            self.missing.add(f"{node.kind} with {error}", node.name)
+            return [None] * 8
+        except PortNetError:
+            raise
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError) as error:
+            text = " ".join(str(error).split())
+            raise ModelError(f"layer {node.name!r} ({node.kind}): its configuration is broken: {text}") from error
+        finally:
+            self.here = before
+        results = list(result) if isinstance(result, (list, tuple)) else [result]
+        return [self._christen(held, node, index, i, made) for i, held in enumerate(results)]
+
+    def _christen(self, held: Held, node: LayerNode, index: int, output: int, made: int) -> Held:
+        """Give the tensor that a layer ends in the layer's name."""
+        if self.writer.made_since(held.value, made):
+            self.writer.rename(held.value, node.name if output == 0 else f"{node.name}.{output}")
+            if held.packing is None:
+                self.places[held.value.name or ""] = Place(node.path, index, output, held.order)
+        return held
+
+    # ---- what builders call: nodes
+
+    def emit(
+        self,
+        op: str,
+        inputs: Sequence[ir.Value | None],
+        order: tuple[int, ...] | None = None,
+        what: str = "",
+        **attributes: Any,
+    ) -> Held:
+        """Append a node of the present layer; its output's axes lie in ``order``, by default as Keras has them."""
+        value = self.writer.node(op, inputs, f"{self.here}/{what or op.lower()}", **attributes)
+        return Held.plain(value) if order is None else Held(value, order)
+
+    def same(self, op: str, x: Held, *others: ir.Value, what: str = "", **attributes: Any) -> Held:
+        """Append a node whose output is laid out as its first input."""
+        value = self.writer.node(op, [x.value, *others], f"{self.here}/{what or op.lower()}", **attributes)
+        return Held(value, x.order, x.packing)
+
+    def number(self, value: float, what: str) -> ir.Value:
+        """Return a constant float32 scalar of the present layer."""
+        return self.writer.constant(value, f"{self.here}/{what}", np.float32)
+
+    def ints(self, values: Sequence[int] | int, what: str) -> ir.Value:
+        """Return constant whole numbers of the present layer."""
+        return self.writer.ints(values, f"{self.here}/{what}")
+
+    def constant(self, array: Any, what: str, dtype: Any = np.float32) -> ir.Value:
+        """Return a constant array of the present layer."""
+        return self.writer.constant(array, f"{self.here}/{what}", dtype)
+
+    def filled(self, shape: tuple[int, ...], number: float, what: str) -> ir.Value:
+        """Return a constant array of one number."""
+        if int(np.prod(shape, dtype=object)) > _MAX_CONSTANT:
+            raise ModelError(f"layer {self.here!r}: got a shape {shape} that is larger than any network needs. Refused.")
+        return self.constant(np.full(shape, number, np.float32), what)
+
+    # ---- arrays
+
+    def weights(self, node: LayerNode, *slots: Slot | None) -> dict[str, np.ndarray]:
+        """Return a layer's arrays, in Keras's layout, by the slots' names; None stands for one left out.
+
+        Raises:
+            WeightsError: an array that is missing or has another shape.
+        """
+        wanted = [slot for slot in slots if slot is not None]
+        found = {}
+        for slot, array in zip(wanted, self.supply.arrays(node.path, wanted), strict=True):
+            if tuple(array.shape) != slot.shape:
+                raise WeightsError(
+                    f"weights: '{node.name}/{slot.name}' got shape {tuple(array.shape)}, expected {slot.shape}"
+                )
+            found[slot.name] = array if array.dtype == np.float32 else array.astype(np.float32)
+        return found
+
+    def parameter(self, node: LayerNode, name: str, array: np.ndarray) -> ir.Value:
+        """Add an array that the network learned as ``layer/name``, laid out as ONNX has it."""
+        return self.writer.weight(f"{node.name}/{name}", np.ascontiguousarray(array))
+
+    # ---- order of axes
+
+    def arranged(self, x: Held, order: Sequence[int]) -> Held:
+        """Return a tensor with its axes in a given order, moved if need be; each move is made once."""
+        if x.packing is not None:
+            x = self._unpacked(x)
+        order = tuple(order)
+        if x.order == order:
+            return x
+        key = (x.value, order)
+        if key not in self._moved:
+            perm = [x.order.index(axis) for axis in order]
+            value = self.writer.node("Transpose", [x.value], f"{x.value.name}/transpose", perm=perm)
+            self._moved[key] = Held(value, order)
+        return self._moved[key]
+
+    def plain(self, x: Held) -> Held:
+        """Return a tensor with its axes as Keras has them."""
+        return self.arranged(x, identity(x.rank))
+
+    def spatial(self, x: Held, node: LayerNode, rank: int) -> Held:
+        """Return a tensor channels first, for an op that works on windows; ``rank`` counts its spatial axes."""
+        if x.rank != rank + 2:
+            raise ModelError(f"layer {node.name!r}: got an input of {x.rank} axes, expected {rank + 2}")
+        return self.arranged(x, channels_first(x.rank) if self.channels_last(node) else identity(x.rank))
+
+    def channels_last(self, node: LayerNode) -> bool:
+        """Whether a layer takes its channels last."""
+        return node.options.choice("data_format", "channels_last", ("channels_last", "channels_first")) == "channels_last"
+
+    def aligned(self, tensors: Sequence[Held]) -> list[Held]:
+        """Return tensors of one rank in one order: the first that is not Keras's own."""
+        ranks = {x.rank for x in tensors}
+        if len(ranks) != 1:
+            raise UnsupportedError(f"inputs of {' and '.join(map(str, sorted(ranks)))} axes")
+        if all(x.packing is not None for x in tensors):
+            sources = {(x.packing.source.shape[1:], x.packing.source.order) for x in tensors if x.packing is not None}
+            if len(sources) == 1:
+                return list(tensors)
+        (rank,) = ranks
+        order = next((x.order for x in tensors if x.order != identity(rank)), identity(rank))
+        return [self.arranged(x, order) for x in tensors]
+
+    def _unpacked(self, x: Held) -> Held:
+        """Return a flattened tensor in Keras's order: flattened anew, or sorted where something happened since."""
+        assert x.packing is not None
+        source, key = x.packing.source, (x.value, identity(2))
+        if key not in self._moved:
+            producer = x.value.producer()
+            if producer is not None and producer.op_type == "Flatten" and producer.inputs[0] is source.value:
+                value = self.writer.node("Flatten", [self.plain(source).value], f"{x.value.name}/flatten", axis=1)
+            else:
+                places = self.writer.ints(np.argsort(x.packing.permutation).tolist(), f"{x.value.name}/places")
+                value = self.writer.node("Gather", [x.value, places], f"{x.value.name}/gather", axis=1)
+            self._moved[key] = Held.plain(value)
+        return self._moved[key]
+
+    # ---- what the user must know
+
+    def note(self, text: str) -> None:
+        """Say something once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def leave_out(self, node: LayerNode, why: str) -> None:
+        """Say that a layer was left out; layers of one kind are told together."""
+        self._left_out.setdefault(f"{node.kind} {why}", []).append(node.name)
+
+    def left_out(self) -> Iterator[str]:
+        """Yield a sentence for each kind of layer that was left out."""
+        for kind, names in self._left_out.items():
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            yield f"{kind}: {', '.join(names[:3])}{more}."
+
+
+def _ordered(config: NetworkConfig, layers: Mapping[str, LayerConfig]) -> list[tuple[str, int]]:
+    """Return the calls that the outputs depend on, each after those that it reads."""
+    before: dict[tuple[str, int], list[tuple[str, int]]] = {}
+    pending = [(ref.layer, ref.node) for ref in config.outputs]
+    ends = {(ref.layer, ref.node) for ref in config.inputs}
+    while pending:
+        key = pending.pop()
+        if key in before:
+            continue
+        name, index = key
+        layer = layers.get(name)
+        if layer is None or index >= max(len(layer.calls), 1):
+            raise ModelError(f"network {config.name!r}: nothing gives the tensor of call {index} of layer {name!r}")
+        calls = layer.calls if key not in ends else []
+        before[key] = [(ref.layer, ref.node) for ref in calls[index].refs()] if calls else []
+        pending += before[key]
+    sorter, places = TopologicalSorter(before), {layer.name: i for i, layer in enumerate(config.layers)}
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        raise ModelError(f"network {config.name!r}: its layers go in a circle") from error
+    ready: list[tuple[int, int, str]] = []
+    found = []
+    while sorter.is_active():
+        for name, index in sorter.get_ready():
+            heapq.heappush(ready, (places[name], index, name))
+        _, index, name = heapq.heappop(ready)
+        found.append((name, index))
+        sorter.done((name, index))
+    return found
+
+
+def _known(known: Mapping[Ref, Held | None], ref: Ref) -> Held | None:
+    if ref not in known:
+        raise ModelError(f"configuration: layer {ref.layer!r} has no output {ref.tensor} of call {ref.node}")
+    return known[ref]
+
+
+def _resolved(value: Any, known: Mapping[Ref, Held | None]) -> Any:
+    if isinstance(value, Ref):
+        return _known(known, value)
+    if isinstance(value, Mapping):
+        return {key: _resolved(item, known) for key, item in value.items()}
+    return [_resolved(item, known) for item in value] if isinstance(value, list) else value
+
+
+def _held(value: Any) -> Iterator[Held]:
+    if isinstance(value, Held):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _held(item)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _held(item)
