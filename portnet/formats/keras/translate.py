@@ -27,9 +27,6 @@ _DTYPES = ("float32", "float64", "float16", "int32", "int64", "uint8", "int8", "
 _IMAGE_RANKS = (4, 5)
 _SEQUENCE_KINDS = ("Conv1D", "SeparableConv1D", "DepthwiseConv1D", "MaxPooling1D", "AveragePooling1D", "Convolution1D")
 _PASSING = ("ZeroPadding1D", "BatchNormalization", "Activation", "Dropout", "Rescaling", "Normalization")
-_MASKED = frozenset(
-    {"LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "MultiHeadAttention", "GlobalAveragePooling1D", "Attention"}
-)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -55,6 +55,7 @@ class LayerNode:
         args: arguments of the call; tensors are `Held`.
         kwargs: those given by name.
         shared: whether the layer is called elsewhere too, so that its weights must lie as every call can read them.
+        group: where Keras 3's files keep its arrays below the layer that the path names.
     """
 
     kind: str
@@ -63,6 +64,7 @@ class LayerNode:
     args: list[Any]
     kwargs: dict[str, Any]
     shared: bool = False
+    group: str = ""
 
     @property
     def name(self) -> str:
@@ -179,6 +181,20 @@ class Walk:
         results = list(result) if isinstance(result, (list, tuple)) else [result]
         return [self._christen(held, node, index, i, made) for i, held in enumerate(results)]
 
+    def inside(self, node: LayerNode, network: NetworkConfig | None) -> list[Held]:
+        """Translate what a wrapper such as TimeDistributed has inside, as a part of the present layer.
+
+        Raises:
+            UnsupportedError: it has no translation.
+        """
+        if network is not None:
+            found = self.network(network, node.inputs, node.path, True)
+            if None in found:
+                raise UnsupportedError("a network inside that has no translation")
+            return [held for held in found if held is not None]
+        result = TABLE[node.kind](self, node)
+        return list(result) if isinstance(result, (list, tuple)) else [result]
+
     def _christen(self, held: Held, node: LayerNode, index: int, output: int, made: int) -> Held:
         """Give the tensor that a layer ends in the layer's name."""
         if self.writer.made_since(held.value, made):
@@ -232,7 +248,7 @@ class Walk:
         Raises:
             WeightsError: an array that is missing or has another shape.
         """
-        wanted = [slot for slot in slots if slot is not None]
+        wanted = [slot if not node.group else _below(slot, node.group) for slot in slots if slot is not None]
         found = {}
         for slot, array in zip(wanted, self.supply.arrays(node.path, wanted), strict=True):
             if tuple(array.shape) != slot.shape:
@@ -319,6 +335,10 @@ class Walk:
         for kind, names in self._left_out.items():
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             yield f"{kind}: {', '.join(names[:3])}{more}."
+
+
+def _below(slot: Slot, group: str) -> Slot:
+    return replace(slot, group="/".join(filter(None, (group, slot.group))))
 
 
 def _ordered(config: NetworkConfig, layers: Mapping[str, LayerConfig]) -> list[tuple[str, int]]:

@@ -2,6 +2,7 @@
 
 from portnet.formats.keras.layers import (  # noqa: F401
     activation,
+    attention,
     convolution,
     dense,
     indexing,
@@ -10,5 +11,6 @@ from portnet.formats.keras.layers import (  # noqa: F401
     operators,
     pooling,
     preprocessing,
+    recurrent,
     shape,
 )

@@ -61,8 +61,7 @@ def layer_norm(walk: Walk, node: LayerNode) -> Held:
     options, x = node.options, node.input
     options.refuse("rms_scaling")
     axes = sorted({x.positive(axis) for axis in options.axes("axis", -1)})
-    others = [axis for axis in range(x.rank) if axis not in axes]
-    kept = others if x.order[: len(others)] != tuple(others) else list(x.order[: len(others)])
+    kept = [axis for axis in x.order if axis not in axes]
     x = walk.arranged(x, (*kept, *axes))
     shape = tuple(x.size(axis, f"layer {node.name!r}") for axis in axes)
     scale, center = options.flag("scale", True), options.flag("center", True)

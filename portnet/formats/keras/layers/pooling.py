@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from portnet.errors import UnsupportedError
-from portnet.formats.keras.held import Held
+from portnet.formats.keras.held import Held, identity
 from portnet.formats.keras.layers.convolution import padding_of
 from portnet.formats.keras.registry import layer
 from portnet.formats.keras.walk import LayerNode, Walk
@@ -33,10 +33,10 @@ def global_pool(walk: Walk, node: LayerNode) -> Held:
     rank, x = _rank(node), node.input
     mean = "Average" in node.kind
     keeps = node.options.flag("keepdims")
-    if x.rank == 3 and rank == 1 and x.order == (0, 1, 2) and walk.channels_last(node):
+    if rank == x.rank - 2 == 1 and x.order[-1] == 2 and walk.channels_last(node):
         # a sequence need not be moved for it
-        axes = walk.ints([1], "axes")
-        return walk.emit("ReduceMean" if mean else "ReduceMax", [x.value, axes], what="pool", keepdims=int(keeps))
+        op, axes = "ReduceMean" if mean else "ReduceMax", walk.ints([x.axis(1)], "axes")
+        return walk.emit(op, [x.value, axes], x.order if keeps else identity(2), "pool", keepdims=int(keeps))
     x = walk.spatial(x, node, rank)
     result = walk.emit("GlobalAveragePool" if mean else "GlobalMaxPool", [x.value], x.order, "pool")
     return result if keeps else walk.emit("Flatten", [result.value], axis=1)
