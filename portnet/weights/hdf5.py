@@ -8,6 +8,7 @@ https://support.hdfgroup.org/archive/support/HDF5/doc/H5.format.html
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -23,6 +24,8 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 _UNDEFINED = (1 << 64) - 1
 _MAX_NAME = 1024
+_MAX_TEXT = 64 << 20
+_MAX_ENTRIES = 100_000
 _MAX_NODES = 1_000_000
 
 # kinds of header messages (IV.A.2)
@@ -56,6 +59,7 @@ class H5File:
     def __init__(self, data: Buffer, what: str) -> None:
         self.data, self.what = data, what
         self.seen: set[int] = set()
+        self._heaps: dict[int, dict[int, tuple[int, int]]] = {}
 
     @property
     def root(self) -> int:
@@ -191,11 +195,36 @@ class H5File:
 
     def text_attribute(self, messages: Sequence[Message], name: str) -> str | None:
         """Return an object's text attribute, or None if it has none of that name."""
+        found = self._attribute(messages, name)
+        return None if found is None else self._text(found[0], found[2])
+
+    def texts_attribute(self, messages: Sequence[Message], name: str) -> list[str] | None:
+        """Return an attribute that is a list of texts, or None if there is none of that name.
+
+        Raises:
+            WeightsError: it says that it is longer than it is, or than any network needs.
+        """
+        found = self._attribute(messages, name)
+        if found is None:
+            return None
+        datatype, dataspace, value = found
+        count = math.prod(_shape(dataspace)) if dataspace[1] else 1
+        if datatype[0] & 15 not in (_STRING, _VARIABLE):
+            if count:
+                raise self.refuse(f"an attribute {name!r} of anything but texts")
+            return []
+        (size,) = struct.unpack_from("<I", datatype, 4)
+        if count > _MAX_ENTRIES or count * size > len(value):
+            raise WeightsError(f"{self.what}: attribute {name!r} lies about its length. Refused.")
+        return [self._text(datatype, value[i * size : (i + 1) * size]) or "" for i in range(count)]
+
+    def _attribute(self, messages: Sequence[Message], name: str) -> tuple[bytes, bytes, bytes] | None:
+        """Return datatype, dataspace and value of an attribute."""
         for message in messages:
             if message.kind == _ATTRIBUTE:
-                found, datatype, value = _attribute(message.body)
+                found, *parts = _attribute(message.body)
                 if found == name.encode():
-                    return self._text(datatype, value)
+                    return parts[0], parts[1], parts[2]
         return None
 
     def _text(self, datatype: bytes, value: bytes) -> str | None:
@@ -204,17 +233,26 @@ class H5File:
             value = self._heap_object(heap, index)[:length]
         elif datatype[0] & 15 != _STRING:
             return None
-        return value[:_MAX_NAME].rstrip(b"\0").decode()
+        return value[:_MAX_TEXT].rstrip(b"\0").decode()
 
     def _heap_object(self, heap: int, wanted: int) -> bytes:
+        if heap not in self._heaps:
+            self._heaps[heap] = dict(self._heap_objects(heap))
+        if wanted not in self._heaps[heap]:
+            raise LookupError(f"no object {wanted} in the heap at byte {heap}")
+        start, end = self._heaps[heap][wanted]
+        return bytes(self.data[start:end])
+
+    def _heap_objects(self, heap: int) -> Iterator[tuple[int, tuple[int, int]]]:
+        """Yield number, beginning and end of each object of a heap."""
+        if bytes(self.data[heap : heap + 4]) != b"GCOL":
+            raise WeightsError(f"{self.what}: no GCOL at byte {heap}. Fetch it again.")
         (size,) = self.unpack("Q", heap + 8)
         position, end = heap + 16, min(heap + size, len(self.data))
         while position + 16 <= end:
             index, length = self.unpack("H6xQ", position)
-            if index == wanted:
-                return bytes(self.data[position + 16 : min(position + 16 + length, end)])
+            yield index, (position + 16, min(position + 16 + length, end))
             position += 16 + (length + 7) // 8 * 8
-        raise LookupError(f"no object {wanted} in the heap at byte {heap}")
 
 
 def _shape(body: bytes) -> tuple[int, ...]:
@@ -222,12 +260,12 @@ def _shape(body: bytes) -> tuple[int, ...]:
     return struct.unpack_from(f"<{rank}Q", body, 8 if version == 1 else 4)
 
 
-def _attribute(body: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return name, datatype and value; version 1 pads each part to eight bytes."""
+def _attribute(body: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return name, datatype, dataspace and value; version 1 pads each part to eight bytes."""
     version, *sizes = struct.unpack_from("<Bx3H", body)
     unit, position = (8, 8) if version == 1 else (1, 8 if version == 2 else 9)
     parts = []
     for size in sizes:
         parts.append(body[position : position + size])
         position += (size + unit - 1) // unit * unit
-    return parts[0].rstrip(b"\0"), parts[1], body[position:]
+    return parts[0].rstrip(b"\0"), parts[1], parts[2], body[position:]

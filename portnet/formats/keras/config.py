@@ -128,6 +128,11 @@ def _operator(entry: Mapping[str, Any], label: str, options: Mapping[str, Any]) 
         return f"ops.{label}"
     if label in ("TFOpLambda", "SlicingOpLambda"):
         return f"tf.{_text(options.get('function'), 'function of an operator')}"
+    nodes = entry.get("inbound_nodes")
+    called = isinstance(nodes, list) and bool(nodes) and isinstance(nodes[0], Mapping)
+    # .h5 of Keras 3 does not say modules, but an operator has neither element type nor training
+    if called and module is None and not {"trainable", "dtype"} & set(options):
+        return f"ops.{label}"
     return label
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["CALLERS", "TABLE", "layer"]
+__all__ = ["TABLE", "layer"]
 
 # (walk, layer node) -> a Held, or a list of them for several outputs
 Builder = Callable[[Any, Any], Any]
 
 TABLE: dict[str, Builder] = {}
-
-# layers that contain others, under these keys of their configuration
-CALLERS: dict[str, tuple[str, ...]] = {}
 
 
 def layer(*kinds: str) -> Callable[[Builder], Builder]:

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from portnet.errors import ModelError, WeightsError
-from portnet.formats.keras.config import NetworkConfig
+from portnet.formats.keras.config import NetworkConfig, parse_layer
 
 __all__ = ["ByLayer", "Legacy", "Made", "Path", "Slot", "Store", "Supply"]
 
@@ -21,6 +21,8 @@ Fill = Literal["zeros", "ones", "random"]
 
 # scalars that an architecture alone may ask for: four times the largest network of keras.applications
 _MAX_SCALARS = 1 << 30
+# what Keras's files hold besides weights
+_STATES = ("seed_generator/", "optimizer/", "_metrics/", "_loss_tracker/", "metrics/")
 _CAMEL = re.compile(r"(.)([A-Z][a-z0-9]+)")
 _HUMP = re.compile(r"([a-z])([A-Z])")
 
@@ -106,8 +108,8 @@ class Legacy:
 
     def unread(self) -> list[str]:
         """See `Supply`."""
-        every = ((layer, name) for layer, group in self._groups.items() for name in group)
-        return ["/".join(pair) for pair in every if pair not in self._read]
+        layers = {layer for layer, _ in self._read}
+        return [f"{layer}/{name}" for layer, group in self._groups.items() if layer not in layers for name in group]
 
 
 class Store:
@@ -132,8 +134,14 @@ class Store:
 
     def unread(self) -> list[str]:
         """See `Supply`."""
-        states = ("seed_generator/", "optimizer/", "_metrics/", "_loss_tracker/")
-        return [name for name in self._arrays if name not in self._read and not any(s in name for s in states)]
+        read = {_group_of(name) for name in self._read}
+        return [
+            name for name in self._arrays if _group_of(name) not in read and not any(part in name for part in _STATES)
+        ]
+
+
+def _group_of(name: str) -> str:
+    return name.rsplit("/vars/", 1)[0]
 
 
 def _places(network: NetworkConfig, path: Path, above: str) -> Iterator[tuple[Path, str]]:
@@ -148,6 +156,9 @@ def _places(network: NetworkConfig, path: Path, above: str) -> Iterator[tuple[Pa
         yield (*path, layer.name), place
         if layer.network is not None:
             yield from _places(layer.network, (*path, layer.name), f"{place}/")
+        inner = parse_layer(layer.options.get("layer")) if layer.kind == "TimeDistributed" else None
+        if inner is not None and inner.network is not None:
+            yield from _places(inner.network, (*path, layer.name), f"{place}/layer/")
 
 
 def snake_case(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from portnet.errors import ModelError, PortNetError
 from portnet.formats.captured import Captured, Missing
-from portnet.formats.keras.config import LayerConfig, NetworkConfig, Ref, parse_network
+from portnet.formats.keras.config import LayerConfig, NetworkConfig, Ref, parse_layer, parse_network
 from portnet.formats.keras.held import Held, channels_first, identity
 from portnet.formats.keras.layers.activation import ACTIVATIONS, activation_name
 from portnet.formats.keras.registry import TABLE
@@ -48,26 +48,24 @@ class Translation:
 
 def translate(
     document: Mapping[str, Any],
-    supply: Supply | None,
     *,
+    make_supply: Callable[[NetworkConfig], Supply],
     way: str,
     source: str = "",
     keras2: bool = False,
     keep_layout: bool = False,
     dynamic_batch: bool = True,
-    make_supply: Any = None,
 ) -> Translation:
     """Translate ``{"class_name": ..., "config": ...}``.
 
     Args:
         document: Keras's configuration, as plain data.
-        supply: arrays by layer; None for what ``make_supply`` makes of the parsed network.
+        make_supply: returns the arrays of a network.
         way: see `Captured`.
         source: what messages call the network; None for its own name.
         keras2: whether it was Keras 2's.
         keep_layout: whether images stay channels last at the border.
         dynamic_batch: whether the batch stays free.
-        make_supply: see ``supply``.
 
     Raises:
         ModelError: the configuration is broken.
@@ -80,8 +78,7 @@ def translate(
         for kind, place in unknown_kinds(network):
             missing.add(kind, place)
         missing.raise_if_any()
-        supply = supply if supply is not None else make_supply(network)
-        return _translated(network, supply, missing, way, keras2, keep_layout, dynamic_batch)
+        return _translated(network, make_supply(network), missing, way, keras2, keep_layout, dynamic_batch)
     except PortNetError:
         raise
     except RecursionError as error:
@@ -94,14 +91,18 @@ def translate(
 def unknown_kinds(network: NetworkConfig, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
     """Yield kind and place of every layer, and activation inside a layer, that has no translation."""
     for layer in network.layers:
-        here = (*path, layer.name)
-        if layer.network is not None:
-            yield from unknown_kinds(layer.network, here)
-        elif layer.kind != "InputLayer" and layer.kind not in TABLE:
-            yield _named(layer), "/".join(here)
-        elif layer.kind != "InputLayer" and _unknown_activation(layer):
-            name = activation_name(layer.options.get("activation"))
-            yield f"{layer.kind} with activation {name!r}", "/".join(here)
+        yield from _unknown(layer, (*path, layer.name))
+
+
+def _unknown(layer: LayerConfig, here: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    if layer.network is not None:
+        yield from unknown_kinds(layer.network, here)
+    elif layer.kind != "InputLayer" and layer.kind not in TABLE:
+        yield _named(layer), "/".join(here)
+    elif layer.kind == "TimeDistributed":
+        yield from _unknown(parse_layer(layer.options.get("layer")), here)
+    elif layer.kind != "InputLayer" and _unknown_activation(layer):
+        yield f"{layer.kind} with activation {activation_name(layer.options.get('activation'))!r}", "/".join(here)
 
 
 def _named(layer: LayerConfig) -> str:
@@ -235,5 +236,3 @@ def _output(walk: Walk, held: Held, keep_layout: bool, sequences: bool) -> Held:
         walk.places[held.value.name or ""] = place
         walk.places[name] = Place(place.path, place.call, place.output, plain.order)
     return plain
-
-

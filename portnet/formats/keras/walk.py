@@ -237,7 +237,9 @@ class Walk:
     def filled(self, shape: tuple[int, ...], number: float, what: str) -> ir.Value:
         """Return a constant array of one number."""
         if int(np.prod(shape, dtype=object)) > _MAX_CONSTANT:
-            raise ModelError(f"layer {self.here!r}: got a shape {shape} that is larger than any network needs. Refused.")
+            raise ModelError(
+                f"layer {self.here!r}: got a shape {shape} that is larger than any network needs. Refused."
+            )
         return self.constant(np.full(shape, number, np.float32), what)
 
     # ---- arrays
@@ -290,7 +292,9 @@ class Walk:
 
     def channels_last(self, node: LayerNode) -> bool:
         """Whether a layer takes its channels last."""
-        return node.options.choice("data_format", "channels_last", ("channels_last", "channels_first")) == "channels_last"
+        return (
+            node.options.choice("data_format", "channels_last", ("channels_last", "channels_first")) == "channels_last"
+        )
 
     def aligned(self, tensors: Sequence[Held]) -> list[Held]:
         """Return tensors of one rank in one order: the first that is not Keras's own."""

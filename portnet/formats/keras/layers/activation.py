@@ -173,7 +173,9 @@ def activation_layer(walk: Walk, node: LayerNode) -> Held:
 def prelu(walk: Walk, node: LayerNode) -> Held:
     """A learned slope, alpha, of the input's shape or shared along some axes."""
     x = node.input if node.input.packing is None else walk.plain(node.input)
-    shared = {x.positive(axis) for axis in node.options.axes("shared_axes", 0)} if "shared_axes" in node.options else set()
+    shared = (
+        {x.positive(axis) for axis in node.options.axes("shared_axes", 0)} if "shared_axes" in node.options else set()
+    )
     sizes = [1 if axis in shared else x.size(axis, f"layer {node.name!r}") for axis in range(1, x.rank)]
     if node.shared:
         x = walk.plain(x)

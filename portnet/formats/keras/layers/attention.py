@@ -22,8 +22,8 @@ _MAX_STEPS = 8192
 def multi_head(walk: Walk, node: LayerNode) -> list[Held] | Held:
     """softmax(q kᵀ / √d) v for each head, between dense layers (Vaswani et al. 2017)."""
     options = node.options
-    for key in ("use_gate", "sliding_window"):
-        options.refuse(key)
+    for option in ("use_gate", "sliding_window"):
+        options.refuse(option)
     query, value, key = _sources(walk, node)
     heads, depth = options.integer("num_heads"), options.integer("key_dim")
     value_depth = options.integer("value_dim", depth)
@@ -123,9 +123,9 @@ def attention(walk: Walk, node: LayerNode) -> Held:
     """softmax(q kᵀ) v, without projections (Luong et al. 2015)."""
     if node.options.choice("score_mode", "dot", ("dot",)) != "dot" or node.kwargs.get("mask") is not None:
         raise UnsupportedError("a mask")
-    for key in ("use_causal_mask", "return_attention_scores"):
-        if node.argument(9, key, default=False):
-            raise UnsupportedError(key)
+    for option in ("use_causal_mask", "return_attention_scores"):
+        if node.argument(9, option, default=False):
+            raise UnsupportedError(option)
     given = [walk.plain(x) for x in node.inputs]
     if not 2 <= len(given) <= 3 or any(x.rank != 3 for x in given):
         raise UnsupportedError("inputs that are not (batch, steps, features)")

@@ -82,9 +82,7 @@ def transposed(walk: Walk, node: LayerNode) -> Held:
     bias = Slot("bias", (filters,), index=1) if options.flag("use_bias", True) else None
     arrays = walk.weights(node, Slot("kernel", (*window, filters, _channels(x, node)), "random"), bias)
     axes = range(rank)
-    kernel = walk.parameter(
-        node, "kernel", arrays["kernel"].transpose(rank + 1, rank, *axes)
-    )
+    kernel = walk.parameter(node, "kernel", arrays["kernel"].transpose(rank + 1, rank, *axes))
     begins, ends, extra = _transposed_padding(node, window, strides, dilations)
     inputs = [x.value, kernel]
     if "bias" in arrays:

@@ -23,7 +23,8 @@ def get_item(walk: Walk, node: LayerNode) -> Held:
     x = node.inputs[0] if node.inputs[0].packing is None else walk.plain(node.inputs[0])
     key = node.argument(1, "key", "slice_spec")
     items = _spelled_out(list(key) if isinstance(key, (list, tuple)) else [key], x.rank)
-    axis, new = 0, []
+    axis = 0
+    new: list[int] = []
     parts: dict[int, tuple[int, int, int]] = {}
     gone: list[int] = []
     for item in items:

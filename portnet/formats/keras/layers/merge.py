@@ -87,5 +87,3 @@ def _two(node: LayerNode) -> tuple[Held, Held]:
     if len(node.inputs) != 2:
         raise UnsupportedError(f"{len(node.inputs)} inputs")
     return node.inputs[0], node.inputs[1]
-
-

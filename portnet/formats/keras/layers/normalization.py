@@ -98,9 +98,7 @@ def group_norm(walk: Walk, node: LayerNode) -> Held:
     )
     gamma = walk.parameter(node, "gamma", arrays["gamma"]) if scale else walk.filled((channels,), 1, "gamma")
     beta = walk.parameter(node, "beta", arrays["beta"]) if center else walk.filled((channels,), 0, "beta")
-    result = walk.same(
-        "GroupNormalization", x, gamma, beta, num_groups=groups, epsilon=options.number("epsilon", 1e-3)
-    )
+    result = walk.same("GroupNormalization", x, gamma, beta, num_groups=groups, epsilon=options.number("epsilon", 1e-3))
     return _shaped_as(result, x)
 
 

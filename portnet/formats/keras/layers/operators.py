@@ -345,7 +345,9 @@ def split(walk: Walk, node: LayerNode) -> list[Held]:
     axis = x.positive(node.argument(2, "axis", default=0))
     if not isinstance(count, int) or not 0 < count <= 1024 or not axis or x.size(axis, node.name) % count:
         raise UnsupportedError("parts that are not equal")
-    values = walk.writer.nodes("Split", [x.value], f"{node.name}/split", count=count, axis=x.axis(axis), num_outputs=count)
+    values = walk.writer.nodes(
+        "Split", [x.value], f"{node.name}/split", count=count, axis=x.axis(axis), num_outputs=count
+    )
     return [Held(value, x.order) for value in values]
 
 
@@ -374,5 +376,7 @@ def pad(walk: Walk, node: LayerNode) -> Held:
         raise UnsupportedError("padding of the batch, or less than none")
     pads = walk.ints([int(pairs[a, 0]) for a in x.order] + [int(pairs[a, 1]) for a in x.order], "pads")
     number = node.argument(3, "constant_values")
-    inputs = [pads] + ([walk.number(float(_array(number)), "number")] if number is not None and mode == "constant" else [])
+    inputs = [pads] + (
+        [walk.number(float(_array(number)), "number")] if number is not None and mode == "constant" else []
+    )
     return walk.same("Pad", x, *inputs, mode=mode)

@@ -190,7 +190,7 @@ def _initial(walk: Walk, given: list[Held], kind: _Kind, ways: int) -> list[ir.V
         raise UnsupportedError(f"{len(given)} first states")
     axes = walk.ints([0], "axes")
     longer = [walk.writer.node("Unsqueeze", [walk.plain(x).value, axes], f"{walk.here}/state") for x in given]
-    found = []
+    found: list[ir.Value | None] = []
     for state in range(kind.states):
         parts = longer[state :: kind.states]
         found.append(parts[0] if ways == 1 else walk.writer.node("Concat", parts, f"{walk.here}/states", axis=0))
