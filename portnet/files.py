@@ -12,7 +12,15 @@ from typing import Any, BinaryIO
 
 from portnet.errors import OutputError
 
-__all__ = ["replace_file", "staged"]
+__all__ = ["cache_root", "replace_file", "staged"]
+
+
+def cache_root() -> Path:
+    """Return the folder of everything that PortNet keeps for later: ``$PORTNET_CACHE``, else the platform's own."""
+    import platformdirs
+
+    chosen = os.environ.get("PORTNET_CACHE")
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("portnet", appauthor=False))
 
 
 def replace_file(path: Path, fill: Callable[[BinaryIO], Any]) -> None:

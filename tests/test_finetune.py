@@ -132,12 +132,12 @@ def test_ctrl_c_saves_what_there_is(digits, tmp_path):
 
 
 def test_ctrl_c_is_heard_while_the_frozen_part_runs(digits, tmp_path, monkeypatch):
-    def run_prefix(network, loader, limit, done):
+    def run_prefix(session, images, preprocessing, append, done):
         signal.raise_signal(signal.SIGINT)
         done(1)
         raise AssertionError("Ctrl-C was not heard")
 
-    monkeypatch.setattr("portnet.finetuning.train.run_prefix", run_prefix)
+    monkeypatch.setattr("portnet.finetuning.prefix.keep.run_prefix", run_prefix)
     with pytest.raises(KeyboardInterrupt):
         portnet.finetune(digits, backend="torch", freeze="backbone", epochs=1, out=tmp_path / "run", **SMALL)
     assert not list((tmp_path / "run").iterdir())

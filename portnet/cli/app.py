@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from portnet.cli.ambiguity import ambiguity
+from portnet.cli.cache import cache
 from portnet.cli.check import check
 from portnet.cli.compare import compare
 from portnet.cli.convert import convert
@@ -52,6 +53,7 @@ COMMANDS = (
     summary,
     plot,
     zoo,
+    cache,
     doctor,
     demo,
 )

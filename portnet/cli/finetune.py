@@ -65,8 +65,15 @@ def finetune(
         str, typer.Option(help="Checkpoint every '100 steps', '30 s', '10 min', ... and after each epoch.")
     ] = "1 epoch",
     log: Annotated[list[str] | None, typer.Option(help="tensorboard:DIR or mlflow[:URI]. May be repeated.")] = None,
-    cache: Annotated[str, typer.Option(help="Activations of a frozen prefix: auto, memory or off.")] = "auto",
     decoder: Annotated[str, typer.Option(help="Of images: pillow, fast (portnet[fast]) or auto.")] = "auto",
+    augment_views: Annotated[
+        int, typer.Option(help="Keep K changed views of each image: epoch e trains on view e mod K. 0: new each epoch.")
+    ] = 0,
+    cache: Annotated[str, typer.Option(help="Activations of a frozen prefix: auto, disk, memory or off.")] = "auto",
+    cache_dtype: Annotated[str, typer.Option(help="float32, or float16 for half the space.")] = "float32",
+    cache_limit: Annotated[
+        float | None, typer.Option(help="GB that activations may take. Default: 10 on disk, 2 in memory.")
+    ] = None,
     on_error: Annotated[str, typer.Option(help="An unreadable image: fail or skip.")] = "fail",
     seed: Annotated[int, typer.Option(help="Decides split, order, augmentation, head and dropout.")] = 0,
     device: Device = "cpu",
@@ -117,8 +124,11 @@ def finetune(
             early_stop=early_stop,
             checkpoint_every=checkpoint_every,
             callbacks=callbacks,
+            augment_views=augment_views,
             cache=cache,  # type: ignore[arg-type]
             decoder=decoder,  # type: ignore[arg-type]
+            cache_dtype=cache_dtype,  # type: ignore[arg-type]
+            cache_limit=None if cache_limit is None else int(cache_limit * 1e9),
             on_error=on_error,  # type: ignore[arg-type]
             seed=seed,
             device=device,

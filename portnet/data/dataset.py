@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -75,9 +75,18 @@ class Dataset:
             DataError: a file that cannot be read.
         """
         sha = hashlib.sha256(repr(self.classes).encode("utf-8", "surrogateescape") + self.labels.tobytes())
-        for item_digest in in_threads(_item_digest, self.items):
+        for item_digest in self.item_digests:
             sha.update(item_digest)
         return sha.hexdigest()
+
+    @cached_property
+    def item_digests(self) -> tuple[bytes, ...]:
+        """SHA-256 of each image's own bytes, in order; every file is read once, at the first call.
+
+        Raises:
+            DataError: a file that cannot be read.
+        """
+        return tuple(in_threads(_item_digest, self.items))
 
 
 def load_dataset(

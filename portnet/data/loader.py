@@ -23,7 +23,7 @@ from portnet.data.threads import in_threads
 from portnet.errors import InputError
 from portnet.graph.metadata import Preprocessing
 
-__all__ = ["CACHE_BYTES", "Batch", "Loader"]
+__all__ = ["CACHE_BYTES", "Batch", "Loader", "copies_of"]
 
 CACHE_BYTES = 2**30
 """Memory that decoded images may take: 7,133 of 224 × 224 pixels."""
@@ -114,7 +114,7 @@ class Loader:
         if not 0 <= start_batch <= len(self):
             raise InputError(f"start batch: got {start_batch}, expected 0 to {len(self)}.")
         order = self.order(epoch)
-        copies = _copies(order)
+        copies = copies_of(order)
         return in_threads(
             lambda batch: self._batch(order, copies, epoch, batch), range(start_batch, len(self)), self.workers
         )
@@ -156,7 +156,7 @@ class Loader:
         )
 
 
-def _copies(order: NDArray[np.int64]) -> NDArray[np.int64]:
+def copies_of(order: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return how often each index has come before, so that copies of an image are augmented each in its own way."""
     sorting = np.argsort(order, kind="stable")
     _, starts, counts = np.unique(order[sorting], return_index=True, return_counts=True)

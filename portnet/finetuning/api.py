@@ -55,8 +55,11 @@ def finetune(
     early_stop: int | None = None,
     checkpoint_every: int | str = "1 epoch",
     callbacks: Sequence[Any] = (),
-    cache: Literal["auto", "memory", "off"] = "auto",
     decoder: Literal["auto", "pillow", "fast"] = "auto",
+    cache: Literal["auto", "memory", "disk", "off"] = "auto",
+    cache_dtype: Literal["float32", "float16"] = "float32",
+    cache_limit: int | None = None,
+    augment_views: int = 0,
     on_error: Literal["fail", "skip"] = "fail",
     device: str = "cpu",
     out: str | os.PathLike[str] | None = None,
@@ -106,10 +109,16 @@ def finetune(
             weights of the best validation are restored: ``run.history.best``.
         checkpoint_every: when to write a checkpoint, besides after each epoch: "100 steps", "30 seconds", "10 min".
         callbacks: objects that are told of the run, see `portnet.finetuning.callbacks.Callback`.
-        cache: "auto" runs a frozen prefix once and keeps its activations in memory where they fit; "memory" insists;
-            "off" runs the whole network each step.
         decoder: who decodes and resizes images: "pillow", "fast" (the extra ``portnet[fast]``), or "auto" for the fast
             one where it is installed; the pixels differ by at most a level. See `portnet.data.decoders`.
+        cache: "auto" runs a frozen prefix once and keeps its activations in files below the cache folder, where the
+            next run on the same images finds them whatever its head, learning rate or engine; in memory where there is
+            no room on disk; "disk" and "memory" insist; "off" runs the whole network each step. What is done is said.
+        cache_dtype: "float32", or "float16" for half the space at about 3 significant digits.
+        cache_limit: most bytes that all activations in files may take (None: 10 GB), or those of this run in memory
+            (None: 2 GB).
+        augment_views: keep that many changed views of each training image: epoch e, counted from 0, trains on view
+            e mod k. 0 draws new changes in each epoch, and the whole network runs at each step.
         on_error: "fail" or "skip" for an image that cannot be read.
         device: engine's device, e.g. "cpu" or "cuda:0".
         out: folder for checkpoint, record and model; None keeps the run in memory.
@@ -155,6 +164,9 @@ def finetune(
         checkpoint_every=str(Interval.parse(checkpoint_every, "checkpoint_every")),
         cache=cache,
         decoder=decoder,
+        cache_dtype=cache_dtype,
+        cache_limit=cache_limit,
+        augment_views=augment_views,
         on_error=on_error,
     )
     source = None if isinstance(backbone, (str, os.PathLike)) else backbone

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from portnet.adapter import Lowered, Trainer
+from portnet.adapter import Inputs, Lowered, Trainer, as_inputs
 from portnet.errors import TrainingError
 from portnet.finetuning.callbacks import Callbacks, Step
 from portnet.finetuning.history import Epoch, History, Position, Validation
@@ -25,7 +25,7 @@ from portnet.finetuning.schedule import Schedule
 
 __all__ = ["Batches", "Fit", "Reporter", "evaluate_batches", "fit", "logits_of"]
 
-Batch = tuple[np.ndarray, np.ndarray]
+Batch = tuple[Inputs, np.ndarray]
 EACH_EPOCH = Interval(1, "epochs")
 
 
@@ -167,7 +167,7 @@ def run_epoch(job: Fit, epoch: int) -> None:
     save(job)
 
 
-def train_step(job: Fit, epoch: int, x: np.ndarray, y: np.ndarray) -> None:
+def train_step(job: Fit, epoch: int, x: Inputs, y: np.ndarray) -> None:
     """Take one step at its place in the schedule, add it to the epoch's sums, and do what is due after it."""
     position, rate = job.position, learning_rate(job, epoch, job.position.batch)
     job.whole = False
@@ -230,7 +230,7 @@ def learning_rate(job: Fit, epoch: int, batch: int) -> float:
 
 def logits_of(network: Any, batches: Batches) -> tuple[np.ndarray, np.ndarray]:
     """Run every batch of epoch 0 in inference mode; return logits (N, classes) and labels (N,)."""
-    results = [(np.asarray(network.predict(x)), y) for x, y in batches.epoch(0)]
+    results = [(np.asarray(network.predict(*as_inputs(x))), y) for x, y in batches.epoch(0)]
     return np.concatenate([logits for logits, _ in results]), np.concatenate([y for _, y in results])
 
 

@@ -26,6 +26,7 @@ def run_record(
     history: History,
     proof: dict[str, Any],
     ended: str,
+    cache: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the record.
 
@@ -38,6 +39,7 @@ def run_record(
         history: of the run so far.
         proof: that what is frozen did not move; {} as long as it may.
         ended: "finished", "stopped early", "interrupted", "failed: ..." or, while it trains, "".
+        cache: where the frozen part was cut off and its activations kept, or None where the whole network ran.
     """
     return {
         "schema": 1,
@@ -48,6 +50,7 @@ def run_record(
         "preprocessing": asdict(network.preprocessing) if network.preprocessing else None,
         "policy": [dict(zip(_POLICY_COLUMNS, row, strict=True)) for row in table.as_rows()],
         "frozen_proof": proof,
+        "cache": cache,
         "history": history.to_dict(),
         "best": asdict(history.best) if history.best and settings.early_stop is not None else None,
         "ended": ended,

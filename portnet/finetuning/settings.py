@@ -23,7 +23,8 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 # above it, engines no longer tell one seed from another
 LARGEST_SEED = 2**32 - 1
 BALANCES = (None, "oversample")
-CACHES = ("auto", "memory", "off")
+CACHES = ("auto", "memory", "disk", "off")
+CACHE_DTYPES = ("float32", "float16")
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,13 @@ class Settings:
         early_stop: validations without a lower loss after which training ends, and the weights of the best one are
             restored, however it ends; None to train to the end and keep the last weights.
         checkpoint_every: when to write a checkpoint: "100 steps", "30 seconds", ...; the end of every epoch always is.
-        cache: whether a frozen prefix runs once and its activations are kept: "auto", "memory" or "off".
         decoder: who decodes and resizes images: "pillow", "fast", or "auto" for the fast one where it is installed; see
             `portnet.data.decoders`.
+        cache: whether a frozen prefix runs once and its activations are kept: "auto", "memory", "disk" or "off".
+        cache_dtype: type that they are kept in: "float32" or "float16".
+        cache_limit: most bytes that they may take, or None for `portnet.finetuning.prefix.keep`'s own limits.
+        augment_views: changed views of each training image that are kept: epoch e trains on view e mod k, epochs
+            counted from 0. 0 draws new changes each epoch, which leaves nothing to keep.
         on_error: what an unreadable image does: "fail" or "skip".
     """
 
@@ -86,8 +91,11 @@ class Settings:
     val_every: str = "1 epoch"
     early_stop: int | None = None
     checkpoint_every: str = "1 epoch"
-    cache: Literal["auto", "memory", "off"] = "auto"
     decoder: Literal["auto", "pillow", "fast"] = "auto"
+    cache: Literal["auto", "memory", "disk", "off"] = "auto"
+    cache_dtype: Literal["float32", "float16"] = "float32"
+    cache_limit: int | None = None
+    augment_views: int = 0
     on_error: Literal["fail", "skip"] = "fail"
 
     def __post_init__(self) -> None:
@@ -115,6 +123,14 @@ class Settings:
             raise UnknownNameError("cache", self.cache, CACHES)
         if self.decoder not in DECODERS:
             raise UnknownNameError("decoder", self.decoder, DECODERS)
+        if self.cache_dtype not in CACHE_DTYPES:
+            raise UnknownNameError("cache dtype", self.cache_dtype, CACHE_DTYPES)
+        if self.cache_limit is not None and self.cache_limit < 0:
+            raise InputError(f"cache limit: got {self.cache_limit}, expected a count of bytes, or None")
+        if self.augment_views < 0 or (self.augment_views and self.augment is None):
+            raise InputError(f"augment views: got {self.augment_views}, expected 0, or a count with augment")
+        if self.augment_views and self.augment is not None and self.augment.mixes:
+            raise InputError("augment views: mixup and CutMix mix anew in each step, expected augment without them")
         self._check_intervals()
 
     def _check_intervals(self) -> None:

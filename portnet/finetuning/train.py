@@ -24,20 +24,16 @@ from portnet.finetuning.freeze import FreezeTable
 from portnet.finetuning.history import History, Position
 from portnet.finetuning.interrupt import Interrupt, deferred_interrupt
 from portnet.finetuning.interval import Interval
-from portnet.finetuning.loop import Batches, Fit, fit
-from portnet.finetuning.prefix import CachedBatches, frontier, run_prefix, split_at
+from portnet.finetuning.loop import Fit, fit
+from portnet.finetuning.prefix.keep import Kept, keep
 from portnet.finetuning.progress import ConsoleReporter, SilentReporter
 from portnet.finetuning.record import run_record
 from portnet.finetuning.run import Run
 from portnet.finetuning.sets import prepare_data
 from portnet.finetuning.settings import Settings
 from portnet.graph.model import Model, weights_digest
-from portnet.runtime.session import Session
 
 __all__ = ["resume_run", "start_run"]
-
-# most bytes that a frozen prefix's activations may take in memory
-CACHE_LIMIT = 2 << 30
 
 
 def start_run(
@@ -74,6 +70,8 @@ def resume_run(path: Path, *, data: DatasetSource | None, progress: bool, callba
     session = _Session(data, settings, folder, progress, None, callbacks, record["data"].get("decoder", ()))
     if session.data_record()["digest"] != record["data"]["digest"]:
         raise InputError("resume: the images are not those the run began with. Restore them, or start a new run.")
+    if "cache" in record:
+        session.cut_at = (record["cache"] or {}).get("tensors", [])
     return session.train(folder.restore())
 
 
@@ -101,6 +99,9 @@ class _Session:
         self.network = build_network(settings, self.classes, backbone)
         self.table = settings.freeze.resolve(self.network)
         self.reporter = ConsoleReporter() if progress else SilentReporter()
+        # a resumed run is cut where it was: with another graph, dropout would draw other masks
+        self.cut_at: list[str] | None = None
+        self.kept: Kept | None = None
 
     def train(self, checkpoint: Checkpoint | None) -> Run:
         """Train from the beginning or from a checkpoint; return the run."""
@@ -174,8 +175,9 @@ class _Session:
         )
 
     def _prepare(self, checkpoint: Checkpoint | None, interrupt: Interrupt) -> Fit:
-        train, val, network = self._cut_prefix(*self._loaders(), interrupt)
-        self.is_cut = network is not self.network
+        train, val = self._loaders()
+        self.kept = keep(self.network, self.table, train, val, self.settings, self.reporter, interrupt, self.cut_at)
+        network = self.network if self.kept is None else self.kept.network
         lowered = self.adapter.lower(network, device=self.settings.device)
         history, position = History(), Position()
         if checkpoint is not None:
@@ -189,8 +191,8 @@ class _Session:
         job = Fit(
             lowered=lowered,
             trainer=trainer,
-            train=train,
-            val=val,
+            train=train if self.kept is None else self.kept.train,
+            val=val if self.kept is None else self.kept.val,
             classes=self.classes,
             epochs=self.settings.epochs,
             lr=self.settings.optimizer.lr,
@@ -226,53 +228,6 @@ class _Session:
         return train, None if val is None else Loader(
             val, preprocessing, size, shuffle=False, seed=seed, decoder=decoder
         )
-
-    def _cut_prefix(
-        self, train: Loader, val: Loader | None, interrupt: Interrupt
-    ) -> tuple[Batches, Batches | None, Model]:
-        """Run what is frozen once, if that pays and fits; return the batches and the network that train."""
-        settings = self.settings
-        tensor = None if settings.cache == "off" or settings.augment else frontier(self.network, self.table)
-        if settings.cache == "memory" and tensor is None:
-            raise InputError(
-                "cache: memory was asked for, but nothing can be kept: the policy freezes no prefix, or images are "
-                "augmented anew in each epoch. Use cache='auto'."
-            )
-        if tensor is None:
-            return train, val, self.network
-        prefix, suffix = split_at(self.network, tensor)
-        session = Session(prefix)
-        batches: list[Batches | None] = []
-        for loader, what in ((train, "training"), (val, "validation")):
-            features = None if loader is None else self._features(session, loader, what, interrupt)
-            if loader is not None and features is None:
-                if settings.cache == "memory":
-                    raise InputError(
-                        f"cache: the frozen prefix's activations at {tensor!r} take more than {CACHE_LIMIT:,} bytes"
-                    )
-                return train, val, self.network
-            batches.append(None if loader is None or features is None else CachedBatches(loader, features))
-        assert batches[0] is not None
-        self.reporter.note(f"the frozen part ran once; training continues from {tensor!r}")
-        return batches[0], batches[1], suffix
-
-    def _features(self, session: Session, loader: Loader, what: str, interrupt: Interrupt) -> np.ndarray | None:
-        plain = Loader(
-            loader.dataset,
-            loader.preprocessing,
-            loader.batch_size,
-            shuffle=False,
-            seed=0,
-            decoder=loader.decoder,
-            cache_bytes=0,
-        )
-        show = self.reporter.task(f"frozen part, {what} images", len(loader.dataset))
-
-        def done(count: int) -> None:
-            show(count)
-            interrupt.check()
-
-        return run_prefix(session.logits, plain, CACHE_LIMIT, done)
 
     def _save(self, job: Fit) -> None:
         assert self.folder is not None
@@ -310,7 +265,7 @@ class _Session:
             job.history,
             self.settings,
             record,
-            lowered=None if self.is_cut else job.lowered,
+            lowered=job.lowered if self.kept is None else None,
             folder=None if folder is None else folder.path,
             interrupted=not finished,
         )
@@ -345,7 +300,15 @@ class _Session:
 
     def _record(self, history: History, proof: dict[str, Any], ended: str) -> dict[str, Any]:
         return run_record(
-            self.settings, self.adapter, self.network, self.table, self.data_record(), history, proof, ended
+            self.settings,
+            self.adapter,
+            self.network,
+            self.table,
+            self.data_record(),
+            history,
+            proof,
+            ended,
+            None if self.kept is None else self.kept.record,
         )
 
     def data_record(self) -> dict[str, Any]:

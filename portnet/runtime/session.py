@@ -135,17 +135,21 @@ class Session:
 
     def logits(self, x: np.ndarray, batch_size: int = 32) -> np.ndarray:
         """Run an image network on float32 (N, C, H, W) in batches; return its first output, (N, ...)."""
+        return self.activations(x, batch_size)[0]
+
+    def activations(self, x: np.ndarray, batch_size: int = 32) -> list[np.ndarray]:
+        """Run an image network on float32 (N, C, H, W) in batches; return all its outputs, each (N, ...)."""
         port = self.inputs[0]
         fixed = port.shape[0] if port.shape and isinstance(port.shape[0], int) else None
         step = fixed or batch_size
         parts = [self._batch(port.name, x[i : i + step], fixed) for i in range(0, len(x), step)]
-        return np.concatenate(parts)
+        return parts[0] if len(parts) == 1 else [np.concatenate(each) for each in zip(*parts, strict=True)]
 
-    def _batch(self, name: str, x: np.ndarray, fixed: int | None) -> np.ndarray:
+    def _batch(self, name: str, x: np.ndarray, fixed: int | None) -> list[np.ndarray]:
         count = len(x)
         if fixed and count < fixed:  # a network of fixed batch size is fed whole batches
             x = np.concatenate([x, np.repeat(x[-1:], fixed - count, axis=0)])
-        return next(iter(self.run({name: x}).values()))[:count]
+        return [output[:count] for output in self.run({name: x}).values()]
 
     def predict(self, images: Any, *, top: int = 5, batch_size: int = 32) -> Predictions:
         """Classify images.

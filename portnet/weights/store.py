@@ -15,10 +15,8 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-import platformdirs
-
 from portnet.errors import OutputError, PortNetError, WeightsError
-from portnet.files import replace_file
+from portnet.files import cache_root, replace_file
 from portnet.weights.arrays import check_budget
 from portnet.weights.catalogue import PackageSource, WeightsEntry, entries
 from portnet.weights.digest import digest
@@ -30,10 +28,8 @@ __all__ = ["cache_folder", "download", "find", "locate", "resolve"]
 
 
 def cache_folder() -> Path:
-    """Return the folder that weights are kept in: ``$PORTNET_CACHE``, else the platform's cache folder."""
-    chosen = os.environ.get("PORTNET_CACHE")
-    folder = Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("portnet", appauthor=False))
-    return folder / "weights"
+    """Return the folder that weights are kept in, below `portnet.files.cache_root`."""
+    return cache_root() / "weights"
 
 
 def resolve(network: str, name: str = "imagenet", progress: Progress | None = None) -> tuple[WeightsEntry, Path]:

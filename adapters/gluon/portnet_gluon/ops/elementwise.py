@@ -78,10 +78,20 @@ def _unary(function: Callable[..., Symbol]) -> Builder:
 def _arithmetic(same: Callable[..., Symbol], broadcast: Callable[..., Symbol]) -> Builder:
     def builder(walk: Any, node: NodeView) -> Symbol:
         a, b = node.required(0), node.required(1)
-        function = same if _same_shape(a, b) else broadcast
-        return function(walk.value(a), walk.value(b), name=node.name)
+        operands = walk.value(a), walk.value(b)
+        function = same if _same_shape(a, b) and not any(map(_is_variable, operands)) else broadcast
+        return function(*operands, name=node.name)
 
     return builder
+
+
+def _is_variable(symbol: Symbol) -> bool:
+    """Whether a symbol is an input or a parameter.
+
+    A hybridized elemwise_add of one that wants no gradient gives its other operand a wrong one: the two gradients share
+    memory. broadcast_add is right.
+    """
+    return symbol.get_children() is None
 
 
 def _same_shape(a: ir.Value, b: ir.Value) -> bool:
