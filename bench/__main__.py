@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from bench import conversion, imports, report, steps
+from bench import conversion, imports, loading, report, steps
 from bench.peers import cache
 from bench.process import ROOT, measure
 from bench.row import Row
 from bench.timing import Budget
 
-SECTIONS = ("steps", "inference", "imports", "convert", "memory")
+SECTIONS = ("steps", "inference", "imports", "convert", "memory", "loading")
 NETWORKS = ("squeezenet1_1", "squeezenet1_0", "mobilenet_v2", "resnet18", "resnet18_v2", "resnet50")
 ENGINES = ("torch", "keras", "gluon")
 RESULTS = ROOT / "bench" / "results.json"
@@ -152,7 +152,19 @@ def _memory(plan: Plan) -> Iterator[Row]:
         yield from _tried(Row("memory", "conversion", engine), lambda job=job: measure("bench.memory", job))
 
 
-_MEASURED: dict[str, Callable[[Plan], Iterator[Row]]] = {"imports": _imports, "convert": _convert, "memory": _memory}
+def _loading(plan: Plan) -> Iterator[Row]:
+    for kind in loading.KINDS:
+        for peer in loading.PEERS:
+            failed = Row("loading", kind, against=peer)
+            yield from _tried(failed, lambda kind=kind, peer=peer: loading.rows(kind, peer, plan.budget))
+
+
+_MEASURED: dict[str, Callable[[Plan], Iterator[Row]]] = {
+    "imports": _imports,
+    "convert": _convert,
+    "memory": _memory,
+    "loading": _loading,
+}
 
 
 def _tried(failed: Row, measured: Callable[[], list[Row]]) -> list[Row]:

@@ -22,6 +22,7 @@ HEADINGS = {
     "converted inference": "Inference of the converted network",
     "torch.compile": "torch.compile of the converted network",
     "memory": "Peak memory of conversion",
+    "loading": "Images from JPEG files, by image",
     "imports": "Start-up",
 }
 COLUMNS = ("", "engine", "against", "PortNet", "other", "score", "quartiles", "aim", "")

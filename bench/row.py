@@ -13,7 +13,8 @@ class Row:
     """A measurement.
 
     Attributes:
-        section: "step", "inference", "imports", "convert", "converted inference", "torch.compile" or "memory".
+        section: "step", "inference", "imports", "convert", "converted inference", "torch.compile", "memory" or
+            "loading".
         subject: network, file or command that is measured.
         engine: "torch", "keras", "gluon", or "" where none takes part.
         against: what it is compared with.

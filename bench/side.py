@@ -10,38 +10,35 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
+
+from typing_extensions import Self
 
 from bench.batch import batch_of
 from bench.process import ROOT, environment
 from bench.timing import Action, Sample, clocked
 
-__all__ = ["Side"]
+__all__ = ["Process", "Side", "serve"]
 
 # begins the lines that are answers
 MARK = "bench-side "
 
 
-class Side:
-    """A process that holds one network.
+class Process:
+    """A process that waits to be asked.
 
     Args:
-        engine: the engine.
-        network: name in the zoo.
-        reference: index of the reference in `bench.references.OFFERS`, or None for PortNet.
-        count: images in a batch.
-        size: their height and width in pixels.
+        module: module of this package that calls `serve` with what it can do, given a job as its argument.
+        job: what it is to do, as JSON takes it.
         threads: threads of the framework; None for its own choice.
     """
 
-    def __init__(
-        self, engine: str, network: str, reference: int | None, *, count: int, size: int, threads: int | None
-    ) -> None:
-        job = {"engine": engine, "network": network, "reference": reference, "count": count, "size": size}
+    def __init__(self, module: str, job: dict[str, Any], threads: int | None = None) -> None:
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in __exit__
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.side", json.dumps(job)],
+            [sys.executable, "-m", module, json.dumps(job)],
             cwd=ROOT,
             env=environment(threads),
             stdin=subprocess.PIPE,
@@ -50,7 +47,7 @@ class Side:
             text=True,
         )
 
-    def __enter__(self) -> Side:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -61,7 +58,7 @@ class Side:
         self._said.close()
 
     def ask(self, action: str) -> Sample:
-        """Have it do "step" or "inference" once; return how long it took.
+        """Have it do one thing of those that it serves, such as "step", once; return how long it took.
 
         Raises:
             RuntimeError: the process has ended; tells the last line it said.
@@ -84,10 +81,30 @@ class Side:
         return RuntimeError(f"exit code {self._process.wait()}: {lines[-1]}")
 
 
-def _serve(job: dict[str, Any]) -> None:
-    actions = {name: clocked(action) for name, action in _actions(**job).items()}
+class Side(Process):
+    """A process that holds one network, and serves "step" and "inference".
+
+    Args:
+        engine: the engine.
+        network: name in the zoo.
+        reference: index of the reference in `bench.references.OFFERS`, or None for PortNet.
+        count: images in a batch.
+        size: their height and width in pixels.
+        threads: threads of the framework; None for its own choice.
+    """
+
+    def __init__(
+        self, engine: str, network: str, reference: int | None, *, count: int, size: int, threads: int | None
+    ) -> None:
+        job = {"engine": engine, "network": network, "reference": reference, "count": count, "size": size}
+        super().__init__("bench.side", job, threads)
+
+
+def serve(actions: Mapping[str, Action]) -> None:
+    """Do what is asked for, line by line, and answer with how long it took."""
+    timed = {name: clocked(action) for name, action in actions.items()}
     for line in sys.stdin:
-        print(MARK + json.dumps(actions[line.strip()]()), flush=True)
+        print(MARK + json.dumps(timed[line.strip()]()), flush=True)
 
 
 def _actions(*, engine: str, network: str, reference: int | None, count: int, size: int) -> dict[str, Action]:
@@ -123,4 +140,4 @@ def _theirs(engine: str, reference: int, network: str, count: int, size: int) ->
 
 
 if __name__ == "__main__":
-    _serve(json.loads(sys.argv[1]))
+    serve(_actions(**json.loads(sys.argv[1])))

@@ -11,6 +11,7 @@ run records its decoder, and a resumed run asks for the same one.
 
 from __future__ import annotations
 
+import os
 import threading
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -23,12 +24,15 @@ from PIL import Image
 from portnet.data.geometry import Box
 from portnet.errors import MissingDependencyError, UnknownNameError
 
-__all__ = ["DECODERS", "Decoder", "choose", "choose_again", "decode_jpeg", "describe", "resize_fast"]
+__all__ = ["DECODERS", "Decoder", "choose", "choose_again", "decode_jpeg", "describe", "plain_jpeg", "resize_fast"]
 
 Decoder: TypeAlias = Literal["pillow", "fast"]
 DECODERS = ("auto", "pillow", "fast")
 # larger files are left to Pillow, which does not read them whole
 LARGEST_FILE = 256 * 2**20
+# how a JPEG begins, and what blocks begin with that may say how to turn it
+_JPEG = b"\xff\xd8\xff"
+_METADATA = (b"Exif", b"ns.adobe.com/xap")
 
 # a resizer keeps buffers, and would serve one thread at a time
 _OF_THREAD = threading.local()
@@ -67,6 +71,28 @@ def describe(decoder: Decoder) -> str:
     if decoder == "pillow":
         return pillow
     return f"simplejpeg {version('simplejpeg')}, cykooz-resizer {version('cykooz-resizer')}, {pillow}"
+
+
+def plain_jpeg(path: str | os.PathLike[str]) -> tuple[bytes, tuple[int, int]] | None:
+    """Read a file; return it with its width and height if it is an RGB or grey JPEG that is stored upright.
+
+    None for everything that Pillow has to look at: other formats and colours, and metadata that may tell of a rotation.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    import simplejpeg
+
+    with open(path, "rb") as file:
+        start = file.read(len(_JPEG))
+        data = start + file.read(LARGEST_FILE) if start == _JPEG else b""
+    if not data or len(data) > LARGEST_FILE or any(word in data for word in _METADATA):
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    return (data, (width, height)) if colours in ("YCbCr", "RGB", "Gray") else None
 
 
 def decode_jpeg(data: bytes, size: tuple[int, int], reduction: int) -> NDArray[np.uint8] | None:

@@ -27,13 +27,14 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
-from portnet.data.decoders import LARGEST_FILE, Decoder, decode_jpeg
+from portnet.data.decoders import LARGEST_FILE, Decoder, decode_jpeg, plain_jpeg
 from portnet.data.geometry import Box
 from portnet.errors import DataError
 
 __all__ = ["FORMATS", "MAX_PIXELS", "ImageSource", "check_header", "check_pixels", "decode", "naming", "open_image"]
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8]"
+Region: TypeAlias = Callable[[int, int], Box]
 RGB: TypeAlias = tuple[int, int, int]
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
@@ -109,7 +110,7 @@ def decode(
     background: RGB = WHITE,
     *,
     shorter_side: int | None = None,
-    region: Callable[[int, int], Box] | None = None,
+    region: Region | None = None,
     decoder: Decoder = "pillow",
 ) -> Decoded:
     """Do what `open_image` does, and also say which part of the image the picture fills.
@@ -126,6 +127,9 @@ def decode(
                 source.load()
                 _orientation(source)
             return _part(_upright_rgb(source, background, None), region)
+        plain = _plain(source, shorter_side, region) if decoder == "fast" else None
+        if plain is not None:
+            return plain
         with _opened(source) as image:
             if region is None:
                 return _decoded(image, background, _reduction((0, 0, *image.size), shorter_side), decoder)
@@ -134,7 +138,23 @@ def decode(
             return _decoded(image, background, _reduction(box, shorter_side), decoder).part(box, width, height)
 
 
-def _part(whole: Decoded, region: Callable[[int, int], Box] | None) -> Decoded:
+def _plain(path: str | os.PathLike[str], shorter_side: int | None, region: Region | None) -> Decoded | None:
+    """Decode a JPEG without asking Pillow for its header, or return None where that is needed."""
+    found = plain_jpeg(path)
+    if found is None:
+        return None
+    data, (width, height) = found
+    check_pixels(width, height)
+    box = (0, 0, width, height) if region is None else region(width, height)
+    reduction = _reduction(box, shorter_side)
+    pixels = decode_jpeg(data, (width, height), reduction)
+    if pixels is None:
+        return None
+    whole = Decoded(pixels, (0, 0, width / reduction, height / reduction))
+    return whole if region is None else whole.part(box, width, height)
+
+
+def _part(whole: Decoded, region: Region | None) -> Decoded:
     if region is None:
         return whole
     width, height = round(whole.box[2]), round(whole.box[3])

@@ -122,7 +122,9 @@ class Loader:
     def _batch(self, order: NDArray[np.int64], copies: NDArray[np.int64], epoch: int, batch: int) -> Batch:
         chosen = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
         keys = zip(order[chosen].tolist(), copies[chosen].tolist(), strict=True)
-        pixels = np.stack([self._pixels(epoch, index, copy) for index, copy in keys])
+        pixels = np.empty((len(order[chosen]), *self.preprocessing.size, 3), np.uint8)
+        for place, (index, copy) in enumerate(keys):
+            pixels[place] = self._pixels(epoch, index, copy)
         x, y = normalise(pixels, self.preprocessing), self.dataset.labels[order[chosen]]
         if self.augment is None or not self.augment.mixes:
             return x, y

@@ -6,7 +6,7 @@ turns a batch of bytes into floats, and is fast. Between them an image is small 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol, cast
 
 import numpy as np
@@ -15,7 +15,7 @@ from PIL import Image
 
 from portnet.data.decoders import Decoder, resize_fast
 from portnet.data.geometry import Box
-from portnet.data.images import Decoded, ImageSource, check_pixels, decode, naming
+from portnet.data.images import Decoded, ImageSource, Region, check_pixels, decode, naming
 from portnet.data.threads import in_threads
 from portnet.errors import InputError
 from portnet.graph.metadata import Preprocessing
@@ -66,7 +66,7 @@ def to_bytes(
     *,
     draft: bool = False,
     decoder: Decoder = "pillow",
-    region: Callable[[int, int], Box] | None = None,
+    region: Region | None = None,
 ) -> NDArray[np.uint8]:
     """Decode, resize and centre crop one image to uint8 of shape (H, W, 3), always in RGB order.
 
