@@ -1,0 +1,202 @@
+"""A capture is believed when it computes what the original does: a framework of one network, honest or lying."""
+
+import sys
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+import portnet
+from portnet import originals
+from portnet.adapter import Adapter, CaptureOptions
+from portnet.capturing import capture_original
+from portnet.cli import main
+from portnet.errors import InputError, ParityError, UnsupportedError
+from portnet.formats.captured import Captured, Missing, Source
+from portnet.formats.writer import GraphWriter
+from portnet.graph.cut import cut
+from portnet.originals import Request, is_original, open_original
+from portnet.runtime.session import Session
+
+
+def two_layers(scale: float = 1.0):
+    """Conv called ``conv``, its kernel multiplied by ``scale``, Relu, mean, dense layer."""
+    rng = np.random.default_rng(0)
+    writer = GraphWriter("original")
+    x = writer.input("image", ("N", 3, 8, 8))
+    kernel = rng.standard_normal((4, 3, 3, 3)).astype(np.float32)
+    y = writer.node("Conv", [x, writer.weight("conv.weight", kernel * np.float32(scale))], "conv")
+    y = writer.node("Flatten", [writer.node("GlobalAveragePool", [writer.node("Relu", [y], "relu")], "pool")], "flat")
+    dense = writer.weight("dense.weight", rng.standard_normal((5, 4)).astype(np.float32))
+    return writer.finish([writer.node("Gemm", [y, dense], "dense", transB=1)], ["logits"])
+
+
+class Native:
+    """A network of the framework: what it really is, and what its adapter says it is."""
+
+    def __init__(self, truth, told=None, places=("conv", "relu", "pool", "flat", "logits")):
+        self.truth, self.told, self.places = truth, told or truth, places
+
+
+class NativeSource(Source):
+    label = "the framework"
+
+    def __init__(self, native, model):
+        self.native, self.session = native, Session(model)
+
+    def run(self, inputs):
+        return self.session.run(inputs)
+
+    def at(self, tensor):
+        if tensor not in self.native.places:
+            return super().at(tensor)
+        return NativeSource(self.native, cut(self.native.truth, outputs=[tensor]))
+
+
+class Framework(Adapter):
+    name = framework = "toy"
+    ops = frozenset()
+    sources: ClassVar = {"toy:": "a network of the toy framework"}
+    networks: ClassVar = {}
+
+    def version(self):
+        return "1"
+
+    def devices(self):
+        return ["cpu"]
+
+    def lower_canonical(self, model, device):
+        raise UnsupportedError("toy: it lowers nothing")
+
+    def owns(self, native):
+        return isinstance(native, Native)
+
+    def open(self, source, weights=None):
+        return self.networks[source.removeprefix("toy:")]
+
+    def capture(self, native, options):
+        self.options = options
+        return Captured(native.told, "copied", ("it was easy",)), NativeSource(native, native.truth)
+
+
+@pytest.fixture
+def framework(monkeypatch):
+    adapter = Framework()
+    monkeypatch.setattr(originals, "adapters", lambda: (adapter,))
+    monkeypatch.setattr(originals, "engine", lambda name: adapter)
+    monkeypatch.setattr(
+        Framework, "networks", {"honest": Native(two_layers()), "liar": Native(two_layers(), two_layers(1.1))}
+    )
+    return adapter
+
+
+def test_an_object_is_captured_and_proved(framework):
+    found = capture_original(Native(two_layers()))
+    assert found.report.passed
+    assert [c.batch for c in found.report.comparisons] == ["random, batch 1", "random, batch 3"]
+    assert found.model.parameter_count == 4 * 3 * 3 * 3 + 5 * 4
+    assert "it was easy" in str(found)
+
+
+def test_capture_passes_what_the_caller_wants(framework):
+    model = portnet.capture(Native(two_layers()), np.zeros((1, 3, 8, 8)), dynamic_batch=False, keep_layout=True)
+    assert model.name == "original"
+    assert framework.options.examples[0].shape == (1, 3, 8, 8)
+    assert (framework.options.dynamic_batch, framework.options.keep_layout) == (False, True)
+
+
+def test_a_capture_that_differs_is_refused_with_its_first_layer(framework):
+    with pytest.raises(ParityError, match=r"first layer that differs: conv \(Conv\)"):
+        portnet.capture(Native(two_layers(), two_layers(1.1)))
+
+
+def test_places_that_the_framework_cannot_be_cut_at_are_passed_over(framework):
+    with pytest.raises(ParityError, match=r"first layer that differs: flat \(Flatten\)"):
+        portnet.capture(Native(two_layers(), two_layers(1.1), places=("flat", "logits")))
+
+
+def test_the_form_for_deployment_is_what_is_compared(framework):
+    assert capture_original("toy:honest", deploy=True).report.passed
+
+
+def test_a_shape_makes_an_example(framework):
+    open_original("toy:honest", Request(input_shape=(2, 3, 8, 8)))
+    assert framework.options.examples[0].shape == (2, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("thing", "meant"),
+    [("toy:honest", True), ("net.prototxt", True), ("x-symbol.json", True), ("a.module:factory", True)]
+    + [("net.onnx", False), ("squeezenet1_1", False), ("runs/pets", False), (3, False), (Native(None), True)],
+)
+def test_what_is_an_original(framework, thing, meant):
+    assert is_original(thing) is meant
+
+
+def test_what_is_no_network_is_told_what_could_be(framework):
+    with pytest.raises(InputError, match=r"got a builtins.dict, expected a network of toy"):
+        open_original({})
+    with pytest.raises(InputError, match=r"no such file: net\.cfg"):
+        open_original("net.cfg")
+    with pytest.raises(InputError, match=r"toy:: a network of the toy framework"):
+        open_original("nothing at all")
+    with pytest.raises(InputError, match=r"weights: got x\.npz for toy:honest"):
+        open_original("toy:honest", Request.of(weights="x.npz"))
+
+
+@pytest.mark.parametrize("text", ["", "1,3,x", "1,-3", "0,3"])
+def test_a_shape_that_is_none(text):
+    with pytest.raises(InputError, match="expected sizes such as 1,3,224,224"):
+        Request.of(input_shape=text)
+
+
+def test_a_factory_is_imported_from_the_current_folder(framework, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_toy_networks.py").write_text(
+        "from portnet.originals import adapters\n"
+        "def make(): return adapters()[0].networks['honest']\n"
+        "def fail(): raise ZeroDivisionError('by\\nzero')\n"
+    )
+    path = list(sys.path)
+    assert capture_original("my_toy_networks:make").report.passed
+    with pytest.raises(InputError, match="my_toy_networks:fail raised ZeroDivisionError: by zero"):
+        open_original("my_toy_networks:fail")
+    with pytest.raises(InputError, match=r"unknown name 'mke'\. Did you mean 'make'"):
+        open_original("my_toy_networks:mke")
+    with pytest.raises(InputError, match="No module named 'not_there_at_all'"):
+        open_original("not_there_at_all:make")
+    assert sys.path == path
+
+
+def test_the_command_writes_what_is_proved_and_nothing_else(framework, tmp_path, monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["portnet", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as stop:
+            return stop.code or 0
+        return 0
+
+    good, bad = tmp_path / "good.onnx", tmp_path / "bad.onnx"
+    assert run("export", "toy:honest", "--onnx", good, "--deploy") == 0
+    assert "the framework: agree" in capsys.readouterr().out
+    assert portnet.Model.load(good).parameter_count == 128
+    assert run("export", "toy:liar", "--onnx", bad) == 1
+    assert "first layer that differs: conv" in capsys.readouterr().err
+    assert not bad.exists()
+
+
+def test_all_that_is_missing_is_said_at_once():
+    missing = Missing("net.prototxt")
+    missing.raise_if_any()
+    missing.add("Frobnicate", "a")
+    missing.add("Frobnicate", "b")
+    missing.add("Pooling with STOCHASTIC", "pool1")
+    with pytest.raises(
+        UnsupportedError, match=r"got 3 layers .*: Frobnicate \(a, b\); Pooling with STOCHASTIC \(pool1\)"
+    ):
+        missing.raise_if_any()
+
+
+def test_default_options():
+    assert Request().options == CaptureOptions(None, True, False)
