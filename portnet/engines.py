@@ -14,13 +14,15 @@ from portnet.errors import MissingDependencyError, UnknownNameError
 if TYPE_CHECKING:
     from portnet.adapter import Adapter
 
-__all__ = ["KNOWN", "adapters", "engine", "installed"]
+__all__ = ["COLLECTIONS", "KNOWN", "adapters", "engine", "installed"]
 
 GROUP = "portnet.engines"
 _WAIT_POLICY = "OMP_WAIT_POLICY"
 
 # engines that exist, with what people call them: for install hints and tables
 KNOWN: dict[str, str] = {"torch": "PyTorch", "keras": "Keras", "gluon": "MXNet Gluon"}
+# collections of networks that an engine opens, by the word before the colon: for install hints alone
+COLLECTIONS: dict[str, str] = {"torchvision": "torch", "timm": "torch", "keras": "keras", "gluon": "gluon"}
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from portnet.adapter import Adapter, CaptureOptions
-from portnet.engines import adapters, engine
+from portnet.engines import COLLECTIONS, adapters, engine, installed
 from portnet.errors import InputError, MissingDependencyError, PortNetError, UnknownNameError
 from portnet.formats.captured import Captured, Source
 
@@ -153,6 +153,9 @@ def open_original(source: Any, request: Request | None = None) -> Original:
     if adapter is not None:
         opened = engine(adapter.name)
         return Original(*opened.capture(opened.open(text), _options(request)))
+    collection = text.partition(":")[0]
+    if collection in COLLECTIONS and COLLECTIONS[collection] not in installed():
+        engine(COLLECTIONS[collection])  # says what to install
     if _is_factory(text):
         return _capture(_call(text), request)
     known = "\n".join(f"  {form}: {what}" for form, what in kinds())

@@ -11,7 +11,7 @@ from portnet import originals
 from portnet.adapter import Adapter, CaptureOptions
 from portnet.capturing import capture_original
 from portnet.cli import main
-from portnet.errors import InputError, ParityError, UnsupportedError
+from portnet.errors import InputError, MissingDependencyError, ParityError, UnsupportedError
 from portnet.formats.captured import Captured, Missing, Source
 from portnet.formats.writer import GraphWriter
 from portnet.graph.cut import cut
@@ -142,6 +142,17 @@ def test_what_is_no_network_is_told_what_could_be(framework):
         open_original("nothing at all")
     with pytest.raises(InputError, match=r"weights: got x\.npz for toy:honest"):
         open_original("toy:honest", Request.of(weights="x.npz"))
+
+
+def test_a_collection_whose_engine_is_missing_says_what_to_install(framework, monkeypatch):
+    monkeypatch.setattr(originals, "installed", lambda: [])
+    monkeypatch.setattr(originals, "engine", _missing)
+    with pytest.raises(MissingDependencyError, match="gluon is missing"):
+        open_original("gluon:resnet18_v1")
+
+
+def _missing(name):
+    raise MissingDependencyError(f"{name} is missing")
 
 
 @pytest.mark.parametrize("text", ["", "1,3,x", "1,-3", "0,3"])
