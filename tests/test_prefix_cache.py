@@ -19,11 +19,11 @@ from portnet.cli.app import app
 from portnet.data.augment import Augment
 from portnet.engines import installed
 from portnet.errors import InputError, OutputError
+from portnet.finetuning.plan import train_plan
 from portnet.finetuning.prefix import keep as keeping
 from portnet.finetuning.prefix.frontier import cuts, split_at
 from portnet.finetuning.prefix.store import DamagedError, Store
 from portnet.finetuning.settings import Settings
-from portnet.finetuning.train import train_plan
 from portnet.graph.metadata import Preprocessing
 from portnet.graph.model import Model
 

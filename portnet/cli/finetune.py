@@ -22,8 +22,14 @@ def finetune(
     weights: Annotated[str, typer.Option(help="imagenet, none, or a weights file.")] = "imagenet",
     head: Annotated[str, typer.Option(help="natural, linear, conv, mlp or mlp:512,256.")] = "natural",
     freeze: Annotated[str, typer.Option(help="none, backbone, first:16, until:fire5 or match:REGEX.")] = "none",
+    unfreeze: Annotated[
+        list[str] | None, typer.Option(help="From an epoch on another policy: 3=until:fire5. May be repeated.")
+    ] = None,
     lr_mult: Annotated[
         list[str] | None, typer.Option(help="Learning-rate factor, PATTERN=FACTOR, e.g. head=10. May be repeated.")
+    ] = None,
+    stage_decay: Annotated[
+        float | None, typer.Option(help="Learning-rate factor from each stage to the one before it, e.g. 0.5.")
     ] = None,
     batch_norm: Annotated[
         str, typer.Option(help="Running statistics: auto (frozen where the layer is), frozen or train.")
@@ -103,7 +109,9 @@ def finetune(
             weights=None if weights == "none" else weights,
             head=head,
             freeze=freeze,
+            unfreeze=_by_epoch(unfreeze or []),
             lr_mult=_factors(lr_mult or []),
+            stage_decay=stage_decay,
             batch_norm=batch_norm,  # type: ignore[arg-type]
             epochs=epochs,
             batch_size=batch_size,
@@ -191,6 +199,18 @@ def _factors(texts: list[str]) -> dict[str, float]:
         if not pattern:
             raise typer.BadParameter(f"got {text!r}, expected PATTERN=FACTOR, e.g. head=10", param_hint="--lr-mult")
     return factors
+
+
+def _by_epoch(texts: list[str]) -> dict[int, str]:
+    policies = {}
+    for text in texts:
+        epoch, _, policy = text.partition("=")
+        if not epoch.isdigit() or not policy:
+            raise typer.BadParameter(
+                f"got {text!r}, expected EPOCH=POLICY, e.g. 3=until:fire5", param_hint="--unfreeze"
+            )
+        policies[int(epoch)] = policy
+    return policies
 
 
 def _new_folder(backbone: str, backend: str) -> Path:

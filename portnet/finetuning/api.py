@@ -31,6 +31,7 @@ def finetune(
     backend: str = "torch",
     head: Head | str | None = None,
     freeze: FreezePolicy | str = "none",
+    unfreeze: Mapping[int, str] | None = None,
     epochs: int = 5,
     batch_size: int = 32,
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] | OptimizerSpec = "adam",
@@ -47,6 +48,7 @@ def finetune(
     crop: bool = False,
     augment: Augment | str | bool | None = None,
     lr_mult: Mapping[str, float] | None = None,
+    stage_decay: float | None = None,
     batch_norm: Literal["auto", "frozen", "train"] | None = None,
     label_smoothing: float = 0.0,
     class_weights: Sequence[float] | Literal["balanced"] | None = None,
@@ -81,6 +83,8 @@ def finetune(
         backend: engine: "torch", "keras" or "gluon".
         head: the new last layers; None for the kind that the architecture has by nature.
         freeze: what stays as it is: a policy, or "none", "backbone", "first:16", "until:fire5", "match:REGEX".
+        unfreeze: policies that take over, by the epoch they begin with, e.g. {3: "until:fire5", 5: "none"}. Each begins
+            with a fresh optimizer; the learning-rate schedule goes on.
         epochs: passes over the training images.
         batch_size: images a step.
         optimizer: update rule (see `portnet.adapter` for the definitions), or a whole `OptimizerSpec`, which then
@@ -100,6 +104,7 @@ def finetune(
         augment: random changes to training images: an `Augment`, True for its own defaults, or what the command line
             takes, e.g. "flip,rotate:10,jitter:0.4,mixup:0.2"; see `portnet.data.augment_text`.
         lr_mult: learning-rate factor by stage, layer or regular expression, e.g. {"head": 10}.
+        stage_decay: learning-rate factor from each stage of the backbone to the one before it; see `FreezePolicy`.
         batch_norm: what running statistics do; see `FreezePolicy`.
         label_smoothing: ε of the softmax cross-entropy.
         class_weights: weight of each class in the loss, or "balanced": images / (classes · images of the class).
@@ -133,7 +138,9 @@ def finetune(
         MissingDependencyError: the engine is not installed.
         TrainingError: the loss became NaN, or a callback failed.
     """
-    policy = FreezePolicy.parse(freeze).with_options(lr_mult=lr_mult, batch_norm=batch_norm)
+    policy = FreezePolicy.parse(freeze).with_options(
+        lr_mult=lr_mult, batch_norm=batch_norm, later=unfreeze, stage_decay=stage_decay
+    )
     rule = optimizer if isinstance(optimizer, OptimizerSpec) else _optimizer(optimizer, lr, momentum, weight_decay)
     settings = Settings(
         backbone=_name_of(backbone),
@@ -188,6 +195,7 @@ def resume(
     data: DatasetSource | None = None,
     progress: bool = True,
     callbacks: Sequence[Any] = (),
+    backbone: Model | Backbone | None = None,
 ) -> Run:
     """Go on with a run that was stopped, from its last checkpoint, to a result bit-identical to an unstopped one.
 
@@ -196,11 +204,12 @@ def resume(
         data: the images, where they did not come from a folder.
         progress: whether to show bars and lines.
         callbacks: objects that are told of the rest of the run.
+        backbone: the network, where it came neither from the zoo nor from a file.
 
     Raises:
         InputError: no run, a finished one, or other images than it began with.
     """
-    return resume_run(Path(path), data=data, progress=progress, callbacks=callbacks)
+    return resume_run(Path(path), data=data, progress=progress, callbacks=callbacks, backbone=backbone)
 
 
 def _optimizer(name: str, lr: float, momentum: float, weight_decay: float) -> OptimizerSpec:

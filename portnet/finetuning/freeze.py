@@ -125,14 +125,29 @@ class FreezePolicy:
         batch_norm: "auto": running statistics are frozen where the layer is frozen; "frozen": those of the whole
             backbone are; "train": those of all layers move, even where weights are frozen. A new head's own
             BatchNormalization always trains.
+        later: policies that take over, by the epoch (counted from 1, as it is shown) that they begin with, each as
+            `parse` reads it. Factors and BatchNormalization rule stay.
+        stage_decay: factor on the learning rate from each stage to the one before it: with 0.5, the head learns at
+            the full rate, the last stage of the backbone at half of it, the stage before that at a quarter
+            (discriminative fine-tuning, Howard & Ruder 2018). ``lr_mult`` multiplies it.
     """
 
     kind: Literal["none", "backbone", "first", "until", "match"] = "none"
     argument: str = ""
     lr_mult: Mapping[str, float] = field(default_factory=dict)
     batch_norm: BatchNorm = "auto"
+    later: Mapping[int, str] = field(default_factory=dict)
+    stage_decay: float = 1.0
 
     def __post_init__(self) -> None:
+        # keys of JSON are text
+        object.__setattr__(self, "later", {int(epoch): text for epoch, text in sorted(self.later.items())})
+        for epoch, text in self.later.items():
+            FreezePolicy.parse(text)
+            if epoch < 2:
+                raise InputError(f"unfreeze: got epoch {epoch} for {text!r}, expected 2 or later: epochs count from 1")
+        if not 0 < self.stage_decay <= 1:
+            raise InputError(f"stage decay: got {self.stage_decay}, expected a factor 0 < f ≤ 1")
         if self.batch_norm not in ("auto", "frozen", "train"):
             raise UnknownNameError("batch_norm", str(self.batch_norm), ["auto", "frozen", "train"])
         for pattern, factor in self.lr_mult.items():
@@ -174,6 +189,27 @@ class FreezePolicy:
         return cls("match", pattern, dict(lr_mult or {}), batch_norm)
 
     @classmethod
+    def gradual(
+        cls,
+        policies: Mapping[int, str],
+        *,
+        lr_mult: Mapping[str, float] | None = None,
+        batch_norm: BatchNorm = "auto",
+        stage_decay: float = 1.0,
+    ) -> FreezePolicy:
+        """Unfreeze by epoch: a policy's text by the epoch it begins with, from 1.
+
+        >>> FreezePolicy.gradual({1: "backbone", 3: "until:fire5", 5: "none"}).describe()
+        'backbone, from epoch 3 until:fire5, from epoch 5 none'
+        """
+        if 1 not in policies:
+            raise InputError(f"freeze: gradual got epochs {sorted(policies)}, expected one to begin with epoch 1")
+        later = {epoch: text for epoch, text in policies.items() if epoch != 1}
+        return cls.parse(policies[1]).with_options(
+            lr_mult=lr_mult, batch_norm=batch_norm, later=later, stage_decay=stage_decay
+        )
+
+    @classmethod
     def parse(cls, text: str | FreezePolicy) -> FreezePolicy:
         """Read the command line's form: ``none``, ``backbone``, ``first:16``, ``until:fire5``, ``match:REGEX``.
 
@@ -197,25 +233,48 @@ class FreezePolicy:
         return cls.until(argument) if kind == "until" else cls.match(argument)
 
     def with_options(
-        self, *, lr_mult: Mapping[str, float] | None = None, batch_norm: BatchNorm | None = None
+        self,
+        *,
+        lr_mult: Mapping[str, float] | None = None,
+        batch_norm: BatchNorm | None = None,
+        later: Mapping[int, str] | None = None,
+        stage_decay: float | None = None,
     ) -> FreezePolicy:
-        """Return a copy with other learning-rate factors or another BatchNormalization rule."""
+        """Return a copy with other options; None leaves one as it is."""
         return replace(
             self,
             lr_mult=dict(self.lr_mult if lr_mult is None else lr_mult),
             batch_norm=batch_norm or self.batch_norm,
+            later=self.later if later is None else later,
+            stage_decay=self.stage_decay if stage_decay is None else stage_decay,
         )
+
+    def phases(self) -> dict[int, FreezePolicy]:
+        """Return the policy of each phase, without ``later``, by the epoch (from 0) that it begins with."""
+        others = {epoch - 1: FreezePolicy.parse(text) for epoch, text in self.later.items()}
+        return {
+            0: replace(self, later={}),
+            **{first: replace(self, later={}, kind=p.kind, argument=p.argument) for first, p in others.items()},
+        }
+
+    @property
+    def text(self) -> str:
+        """What is frozen, as `parse` reads it."""
+        return f"{self.kind}:{self.argument}" if self.argument else self.kind
 
     def describe(self) -> str:
         """Return the policy in one line."""
-        parts = [f"{self.kind}:{self.argument}" if self.argument else self.kind]
+        parts = [self.text]
+        parts += [f"from epoch {epoch} {text}" for epoch, text in self.later.items()]
+        if self.stage_decay != 1:
+            parts.append(f"lr ×{self.stage_decay:g} a stage")
         parts += [f"lr ×{factor:g} on {pattern!r}" for pattern, factor in self.lr_mult.items()]
         if self.batch_norm != "auto":
             parts.append(f"batch norm {self.batch_norm}")
         return ", ".join(parts)
 
     def resolve(self, model: Model) -> FreezeTable:
-        """Apply the policy to a network.
+        """Apply the policy, as it is in the first epoch, to a network.
 
         Raises:
             UnknownNameError: a layer, stage or pattern that the network does not have; the nearest are offered.
@@ -224,6 +283,7 @@ class FreezePolicy:
         layers = model.layers
         is_frozen = self._frozen_rule(layers)
         factors = [(pattern, factor, _matcher(pattern, layers)) for pattern, factor in self.lr_mult.items()]
+        by_stage = self._stage_factors(layers)
         rows = []
         for layer in layers:
             if not any(role is not Role.CONSTANT for _, role, _ in layer.initializers):
@@ -231,12 +291,22 @@ class FreezePolicy:
             factor = 1.0
             for _, value, matches in factors:
                 factor = value if matches(layer) else factor
+            factor *= by_stage[layer.stage]
             trainable = not is_frozen(layer) and factor > 0
             rows.append(Row(layer, trainable, factor, self._statistics(layer, trainable)))
         table = FreezeTable(tuple(rows))
         if not any(row.trainable and row.layer.parameters for row in rows):
             raise InputError(f"freeze: {self.describe()} freezes every layer. Leave at least the head to train.")
         return table
+
+    def _stage_factors(self, layers: list[Layer]) -> dict[str, float]:
+        """Return the factor of each stage, by its distance from the last."""
+        stages = list(dict.fromkeys(layer.stage for layer in layers if layer.initializers))
+        if self.stage_decay != 1 and len(stages) < 3:
+            raise InputError(
+                f"stage decay: got {self.stage_decay}, but the backbone has no stages. Use lr_mult with layers' names."
+            )
+        return {stage: self.stage_decay**depth for depth, stage in enumerate(reversed(stages))}
 
     def _frozen_rule(self, layers: list[Layer]) -> Callable[[Layer], bool]:
         if self.kind == "none":

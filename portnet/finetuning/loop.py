@@ -62,6 +62,7 @@ class Fit:
         val: validation batches, or None.
         classes: class names.
         epochs: epochs in all.
+        until: epoch to stop before; another phase takes over there.
         lr: base learning rate.
         schedule: factor on it, by step.
         reporter: shows progress.
@@ -73,6 +74,7 @@ class Fit:
         save_every: when that is, besides at the end of every epoch.
         history: what has been, of a resumed run.
         position: where to begin.
+        weights: gives the weights as they are now, by ONNX name.
         best_weights: weights at ``history.best``, by ONNX name, where ``patience`` is set.
         interrupt: looked at between steps.
         whole: False while a step is being taken, and for good once one has failed: weights, history and position may
@@ -82,10 +84,12 @@ class Fit:
 
     lowered: Lowered
     trainer: Trainer
+    weights: Callable[[], dict[str, np.ndarray]]
     train: Batches
     val: Batches | None
     classes: tuple[str, ...]
     epochs: int
+    until: int
     lr: float
     schedule: Schedule
     reporter: Reporter
@@ -123,14 +127,14 @@ class Fit:
 
 
 def fit(job: Fit) -> History:
-    """Train; return the history, which is ``job.history``.
+    """Train until ``job.until`` or the end; return the history, which is ``job.history``.
 
     Raises:
         TrainingError: the loss is NaN or infinite, or a callback failed.
         KeyboardInterrupt: passed on. As with every exception, ``job.history`` and ``job.position`` say how far it got,
             and ``job.whole`` whether the weights are of that moment.
     """
-    while not job.is_over or job.position.batch:
+    while job.position.batch or not (job.is_over or job.position.epoch >= job.until):
         run_epoch(job, job.position.epoch)
     return job.history
 
@@ -211,7 +215,7 @@ def validate(job: Fit) -> None:
     validation = Validation(step, step / len(job.train), result.loss, result.accuracy)
     validations.append(validation)
     if job.patience is not None and job.history.best is validation:
-        job.best_weights = job.lowered.weights()
+        job.best_weights = job.weights()
     job.reporter.validation(validation)
     job.tell("on_validation", validation)
 

@@ -41,7 +41,9 @@ def _arguments(settings: Settings) -> dict[str, Any]:
     """Return the arguments of `portnet.finetune`, by name, that these settings come from."""
     plain = {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
     policy, rule = plain.pop("freeze"), plain.pop("optimizer")
-    plain["freeze"] = f"{policy.kind}:{policy.argument}" if policy.argument else policy.kind
+    plain["freeze"] = policy.text
+    plain["unfreeze"] = dict(policy.later) or None
+    plain["stage_decay"] = policy.stage_decay
     plain["lr_mult"] = dict(policy.lr_mult) or None
     plain["batch_norm"] = policy.batch_norm if policy.batch_norm != "auto" else None
     head = plain["head"]

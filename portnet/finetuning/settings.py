@@ -131,6 +131,10 @@ class Settings:
             raise InputError(f"augment views: got {self.augment_views}, expected 0, or a count with augment")
         if self.augment_views and self.augment is not None and self.augment.mixes:
             raise InputError("augment views: mixup and CutMix mix anew in each step, expected augment without them")
+        if any(epoch > self.epochs for epoch in self.freeze.later):
+            raise InputError(
+                f"unfreeze: got epoch {max(self.freeze.later)}, expected at most {self.epochs}, the epochs"
+            )
         self._check_intervals()
 
     def _check_intervals(self) -> None:

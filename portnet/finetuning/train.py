@@ -5,33 +5,35 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from portnet.adapter import TrainPlan
+from portnet.adapter import Lowered, Trainer
 from portnet.data.dataset import Dataset, DatasetSource
 from portnet.data.loader import Loader
 from portnet.engines import engine
-from portnet.errors import InputError, OutputError, PortNetError, TrainingError
+from portnet.errors import InputError, OutputError, PortNetError
 from portnet.finetuning.backbone import Backbone
 from portnet.finetuning.callbacks import Callbacks, Start
 from portnet.finetuning.checkpoint import Checkpoint
 from portnet.finetuning.folder import RunFolder
-from portnet.finetuning.freeze import FreezeTable
 from portnet.finetuning.history import History, Position
 from portnet.finetuning.interrupt import Interrupt, deferred_interrupt
 from portnet.finetuning.interval import Interval
-from portnet.finetuning.loop import Fit, fit
+from portnet.finetuning.loop import Batches, Fit, fit
+from portnet.finetuning.plan import build_network, train_plan
 from portnet.finetuning.prefix.keep import Kept, keep
 from portnet.finetuning.progress import ConsoleReporter, SilentReporter
+from portnet.finetuning.proof import Proofs
 from portnet.finetuning.record import run_record
 from portnet.finetuning.run import Run
 from portnet.finetuning.sets import prepare_data
 from portnet.finetuning.settings import Settings
-from portnet.graph.model import Model, weights_digest
+from portnet.graph.model import Model
+from portnet.graph.parameters import Role
 
 __all__ = ["resume_run", "start_run"]
 
@@ -56,7 +58,14 @@ def start_run(
     return session.train(None)
 
 
-def resume_run(path: Path, *, data: DatasetSource | None, progress: bool, callbacks: Sequence[Any] = ()) -> Run:
+def resume_run(
+    path: Path,
+    *,
+    data: DatasetSource | None,
+    progress: bool,
+    callbacks: Sequence[Any] = (),
+    backbone: Model | Backbone | None = None,
+) -> Run:
     """Go on with a run from its checkpoint."""
     folder = RunFolder(path)
     record = folder.read_record()
@@ -67,7 +76,7 @@ def resume_run(path: Path, *, data: DatasetSource | None, progress: bool, callba
         if data is None:
             raise InputError("resume: the run's images did not come from a folder. Pass data.")
     settings = Settings.from_dict(record["settings"])
-    session = _Session(data, settings, folder, progress, None, callbacks, record["data"].get("decoder", ()))
+    session = _Session(data, settings, folder, progress, backbone, callbacks, record["data"].get("decoder", ()))
     if session.data_record()["digest"] != record["data"]["digest"]:
         raise InputError("resume: the images are not those the run began with. Restore them, or start a new run.")
     if "cache" in record:
@@ -97,7 +106,10 @@ class _Session:
         self.classes = self.sets.train.classes
         settings.check_classes(self.classes)
         self.network = build_network(settings, self.classes, backbone)
-        self.table = settings.freeze.resolve(self.network)
+        self.phases = list(settings.freeze.phases().items())
+        tables = [policy.resolve(self.network) for _, policy in self.phases]
+        self.proofs = Proofs(tables, self.phases, self.network.weights())
+        self.table = tables[0]
         self.reporter = ConsoleReporter() if progress else SilentReporter()
         # a resumed run is cut where it was: with another graph, dropout would draw other masks
         self.cut_at: list[str] | None = None
@@ -112,13 +124,12 @@ class _Session:
             stack.enter_context(self.reporter)
             interrupt = stack.enter_context(deferred_interrupt())
             self._announce()
-            job = self._prepare(checkpoint, interrupt)
-            before = frozen_digest(self.network.weights(), self.table)
+            job = self._begin(checkpoint, interrupt)
             if self.folder is not None:
                 self.folder.write_record(self._record(job.history, {}, ""))
             run = None
             try:
-                run = self._fit(job, before)
+                run = self._fit(job)
             except PortNetError as error:
                 run = error.run
                 raise
@@ -126,7 +137,7 @@ class _Session:
                 self._say_end(run)
             return run
 
-    def _fit(self, job: Fit, before: str) -> Run:
+    def _fit(self, job: Fit) -> Run:
         """Train to the end, to Ctrl-C or to an error, and bring home what was learned.
 
         Raises:
@@ -135,18 +146,21 @@ class _Session:
         try:
             job.tell("on_start", Start(self.settings, job.classes, len(job.train), len(job.history.losses)))
             fit(job)
+            while not job.is_over:
+                self._enter_next_phase(job)
+                fit(job)
         except KeyboardInterrupt:
             if not job.whole:
                 self._point_to_checkpoint()
                 raise
             self.reporter.note(f"interrupted in epoch {job.position.epoch + 1}: what was learned so far is kept")
-            return self._finish(job, before, "interrupted")
+            return self._finish(job, "interrupted")
         except PortNetError as error:
             if job.whole and job.history.losses and not isinstance(error, OutputError):
-                error.run = self._finish(job, before, f"failed: {error}")
+                error.run = self._finish(job, f"failed: {error}")
             self._point_to_checkpoint()
             raise
-        return self._finish(job, before, "finished")
+        return self._finish(job, "finished")
 
     def _say_end(self, run: Run | None) -> None:
         try:
@@ -174,27 +188,31 @@ class _Session:
             f"({self.settings.freeze.describe()})"
         )
 
-    def _prepare(self, checkpoint: Checkpoint | None, interrupt: Interrupt) -> Fit:
-        train, val = self._loaders()
-        self.kept = keep(self.network, self.table, train, val, self.settings, self.reporter, interrupt, self.cut_at)
-        network = self.network if self.kept is None else self.kept.network
-        lowered = self.adapter.lower(network, device=self.settings.device)
-        history, position = History(), Position()
+    def _begin(self, checkpoint: Checkpoint | None, interrupt: Interrupt) -> Fit:
+        """Make everything ready for the first phase, or for the one that a checkpoint lies in."""
+        history, position, self.phase, is_inside = History(), Position(), 0, False
         if checkpoint is not None:
-            lowered.set_weights(checkpoint.weights)
             history = History.from_dict(checkpoint.progress["history"])
             position = Position(**checkpoint.progress["position"])
-        weights = self.settings.loss_weights(self.sets.train.counts())
-        trainer = lowered.trainer(train_plan(self.table, self.settings, network, weights))
-        if checkpoint is not None:
+            self.network = self.network.with_weights(checkpoint.weights)
+            if "proofs" in checkpoint.progress:
+                self.proofs.restore(checkpoint.progress["proofs"])
+            self.phase = max(i for i, (first, _) in enumerate(self.phases) if first <= position.epoch)
+            is_inside = position.batch > 0 or position.epoch > self.phases[self.phase][0]
+            # where a phase begins, it chooses its own cut
+            self.cut_at = checkpoint.progress.get("cut", self.cut_at) if is_inside else None
+        lowered, trainer, train, val = self._lower(interrupt)
+        if checkpoint is not None and is_inside:
             trainer.load_state(checkpoint.optimizer)
-        job = Fit(
+        return Fit(
             lowered=lowered,
             trainer=trainer,
-            train=train if self.kept is None else self.kept.train,
-            val=val if self.kept is None else self.kept.val,
+            weights=self._weights,
+            train=train,
+            val=val,
             classes=self.classes,
             epochs=self.settings.epochs,
+            until=self._last_epoch(),
             lr=self.settings.optimizer.lr,
             schedule=self.settings.schedule,
             reporter=self.reporter,
@@ -208,7 +226,44 @@ class _Session:
             best_weights=None if checkpoint is None else checkpoint.best or None,
             interrupt=interrupt,
         )
-        return job
+
+    def _enter_next_phase(self, job: Fit) -> None:
+        """Go over to the next phase: another table, another cut, another optimizer."""
+        self.network = self.network.with_weights(self.lowered.weights())
+        self.phase, self.cut_at = self.phase + 1, None
+        job.lowered, job.trainer, job.train, job.val = self._lower(job.interrupt)
+        job.until = self._last_epoch()
+        policy = self.phases[self.phase][1]
+        self.reporter.note(f"from here on {self.table.trainable_count:,} parameters train ({policy.text})")
+
+    def _lower(self, interrupt: Interrupt) -> tuple[Lowered, Trainer, Batches, Batches | None]:
+        """Lower the network, or what follows its frozen prefix, for the phase in hand."""
+        self.proofs.enter(self.phase, self.network.weights())
+        self.table = self.phases[self.phase][1].resolve(self.network)
+        train, val = self._loaders()
+        # nobody insists on a cache for phases that may have nothing to keep
+        settings = (
+            self.settings if len(self.phases) == 1 or self.settings.cache == "off" else self.settings.but(cache="auto")
+        )
+        self.kept = keep(self.network, self.table, train, val, settings, self.reporter, interrupt, self.cut_at)
+        network = self.network if self.kept is None else self.kept.network
+        self.lowered = self.adapter.lower(network, device=self.settings.device)
+        weights = self.settings.loss_weights(self.sets.train.counts())
+        seed = (self.settings.seed + self.phase) % 2**32
+        trainer = self.lowered.trainer(train_plan(self.table, self.settings.but(seed=seed), network, weights))
+        return self.lowered, trainer, *((train, val) if self.kept is None else (self.kept.train, self.kept.val))
+
+    def _last_epoch(self) -> int:
+        """Return the epoch before which the phase in hand ends."""
+        return [*(first for first, _ in self.phases[1:]), self.settings.epochs][self.phase]
+
+    def _weights(self) -> dict[str, np.ndarray]:
+        """Return the weights of the network that trains; with several phases, of all that any phase may move."""
+        if len(self.phases) == 1:
+            return self.lowered.weights()
+        roles = self.network.roles
+        moving = {n: a for n, a in self.network.weights().items() if roles[n].trainable or roles[n] is Role.STATISTIC}
+        return {**moving, **self.lowered.weights()}
 
     def _loaders(self) -> tuple[Loader, Loader | None]:
         preprocessing = self.network.preprocessing
@@ -232,29 +287,31 @@ class _Session:
     def _save(self, job: Fit) -> None:
         assert self.folder is not None
         position = job.position
-        progress = {"history": job.history.to_dict(), "position": asdict(position)}
-        weights, state = job.lowered.weights(), job.trainer.state()
+        progress = {
+            "history": job.history.to_dict(),
+            "position": asdict(position),
+            "proofs": self.proofs.to_dict(),
+            "cut": [] if self.kept is None else self.kept.record["tensors"],
+        }
+        weights, state = job.weights(), job.trainer.state()
         self.folder.save(
             Checkpoint(position.epoch, position.batch, weights, state, progress, job.best_weights or {}),
         )
 
-    def _finish(self, job: Fit, before: str, ended: str) -> Run:
+    def _finish(self, job: Fit, ended: str) -> Run:
         finished = ended == "finished"
         if self.folder is not None and not finished:
             self._save(job)
         if finished and job.out_of_patience:
             ended = "stopped early"
+        proof = self.proofs.record({**self.network.weights(), **self.lowered.weights()})
         if finished and job.best_weights is not None:
             self._restore_best(job)
-        model = self.network.with_weights(job.lowered.weights())
-        after = frozen_digest(model.weights(), self.table)
-        if after != before:
-            raise TrainingError(f"frozen weights moved: digest was {before[:16]}…, is {after[:16]}…. This is a bug.")
+        model = self.network.with_weights(self.lowered.weights())
         model.metadata.provenance = {
             **model.metadata.provenance,
             "finetuned": {"backend": self.settings.backend, "epochs": len(job.history), "seed": self.settings.seed},
         }
-        proof = {"frozen_initializers": len(self.table.frozen), "sha256_before": before, "sha256_after": after}
         record = self._record(job.history, proof, ended)
         folder = self.folder
         if folder is not None:
@@ -265,7 +322,7 @@ class _Session:
             job.history,
             self.settings,
             record,
-            lowered=job.lowered if self.kept is None else None,
+            lowered=self.lowered if self.kept is None else None,
             folder=None if folder is None else folder.path,
             interrupted=not finished,
         )
@@ -291,7 +348,8 @@ class _Session:
         best = job.history.best
         assert best is not None
         assert job.best_weights is not None
-        job.lowered.set_weights(job.best_weights)
+        self.network = self.network.with_weights(job.best_weights)
+        self.lowered.set_weights({name: job.best_weights[name] for name in self.lowered.weights()})
         why = f"no lower loss in {job.patience} validations" if job.out_of_patience else "training is over"
         self.reporter.note(
             f"{why}: the weights of step {best.step:,} (epoch {best.epoch:.4g}) are restored, "
@@ -314,44 +372,3 @@ class _Session:
     def data_record(self) -> dict[str, Any]:
         """Return where the images came from, how many of each class, and a digest of what they are."""
         return self.sets.record(self.source, self.settings)
-
-
-def build_network(settings: Settings, classes: tuple[str, ...], backbone: Model | Backbone | None) -> Model:
-    """Return backbone and head as one network, with its labels and preprocessing.
-
-    Raises:
-        InputError: the backbone says nothing of its preprocessing.
-    """
-    if not isinstance(backbone, Backbone):
-        source = backbone if backbone is not None else settings.backbone
-        backbone = Backbone.of(source, weights=settings.weights, size=settings.size)
-    model = settings.head.attach(backbone, classes, settings.seed)
-    preprocessing = backbone.model.preprocessing
-    if preprocessing is None:
-        raise InputError(
-            f"the backbone {settings.backbone!r} does not say how images become its input. Load it with "
-            "portnet.Model.load, set model.preprocessing, and pass the model as backbone."
-        )
-    model.preprocessing = preprocessing if settings.crop else replace(preprocessing, resize=None)
-    return model
-
-
-def train_plan(
-    table: FreezeTable, settings: Settings, network: Model, class_weights: tuple[float, ...] | None
-) -> TrainPlan:
-    """Return the plan for an engine: the part of the table that is in ``network``."""
-    present = network.ir.graph.initializers
-    return TrainPlan(
-        optimizer=settings.optimizer,
-        parameters={name: plan for name, plan in table.parameters.items() if name in present},
-        frozen_statistics=frozenset(name for name in table.frozen_statistics if name in present),
-        label_smoothing=settings.label_smoothing,
-        class_weights=class_weights,
-        clip_norm=settings.clip_norm,
-        seed=settings.seed,
-    )
-
-
-def frozen_digest(weights: dict[str, np.ndarray], table: FreezeTable) -> str:
-    """SHA-256 over everything that must not move: frozen weights and frozen statistics."""
-    return weights_digest({name: weights[name] for name in table.frozen})

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from portnet.errors import MissingDependencyError
+from portnet.errors import InputError, MissingDependencyError
 from portnet.finetuning.callbacks import Callback, Start, Step
 from portnet.finetuning.history import Epoch, Validation
 
@@ -30,6 +30,7 @@ class MLflow(Callback):
 
     Raises:
         MissingDependencyError: mlflow is not installed.
+        InputError: a place that it does not know how to use.
     """
 
     def __init__(self, uri: str | None = None, *, experiment: str = "portnet", name: str | None = None) -> None:
@@ -38,7 +39,10 @@ class MLflow(Callback):
             from mlflow.entities import Metric
         except ImportError:
             raise MissingDependencyError("logger mlflow needs mlflow: pip install 'portnet[mlflow]'") from None
-        self._client, self._metric = MlflowClient(tracking_uri=uri), Metric
+        try:
+            self._client, self._metric = MlflowClient(tracking_uri=uri), Metric
+        except Exception as error:
+            raise InputError(f"logger mlflow: cannot track runs at {uri!r}: {' '.join(str(error).split())}") from error
         self._experiment, self._name = experiment, name
         self._run = ""
         self._waiting: list[Any] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from portnet.report.html import Html, join, tag
@@ -41,7 +41,23 @@ def frozen(record: Mapping[str, Any]) -> Html:
                 "SHA-256 after": tag("code", proof["sha256_after"]),
             }
         ),
+        _phases(proof.get("phases", [])),
     )
+
+
+def _phases(phases: Sequence[Mapping[str, Any]]) -> Html:
+    """Return what each phase of a gradual policy froze, and whether it stayed."""
+    rows = [
+        (
+            str(phase["from_epoch"]),
+            phase["policy"],
+            f"{phase['frozen_initializers']:,}",
+            "bit-identical" if phase["sha256_before"] == phase["sha256_after"] else "NOT the same",
+        )
+        for phase in phases
+    ]
+    columns = ("from epoch", "policy", "frozen arrays", "before and after the phase")
+    return table(columns, rows, numbers=(0, 2)) if rows else join()
 
 
 def parity(report: Report | str) -> Html:
