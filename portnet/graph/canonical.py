@@ -28,6 +28,7 @@ from portnet.graph.passes.roles import pin_roles
 from portnet.graph.passes.sequences import unpack_sequences
 from portnet.graph.passes.shapes import infer_shapes
 from portnet.graph.passes.signatures import check_signatures
+from portnet.graph.passes.sizes import name_sizes
 from portnet.graph.passes.tidy import remove_identities, remove_unused
 from portnet.graph.passes.transposes import merge_transposes
 from portnet.graph.passes.upgrade import upgrade
@@ -79,10 +80,10 @@ def _rewrite(model: ir.Model, supports: frozenset[str] | None, keep: frozenset[s
     for _ in range(MAX_ROUNDS):
         if not expand_contrib(model, supports or frozenset()):
             break
-        infer_shapes(model)
+        _infer(model)
     _simplify(model, keep, unroll)
     if supports is not None and expand_functions(model, supports):
-        infer_shapes(model)
+        _infer(model)
         _simplify(model, keep, unroll)
     explicit_padding(model)
     remove_zero_biases(model)
@@ -116,7 +117,7 @@ def _modernise(model: ir.Model) -> None:
     upgrade(model)
     stamp(model)
     check_signatures(model, upgraded=True)
-    infer_shapes(model)
+    _infer(model)
 
 
 def _simplify(model: ir.Model, keep: frozenset[str], unroll: bool) -> None:
@@ -131,4 +132,9 @@ def _simplify(model: ir.Model, keep: frozenset[str], unroll: bool) -> None:
         unfolded = inline_ifs(model) | (unroll and unroll_loops(model))
         if not unfolded:
             return
-        infer_shapes(model)
+        _infer(model)
+
+
+def _infer(model: ir.Model) -> None:
+    infer_shapes(model)
+    name_sizes(model)

@@ -21,8 +21,25 @@ import sympy
 
 if TYPE_CHECKING:
     from portnet.graph.lowering import Lowering, NodeView
+    from portnet.graph.passes.sizes import SizeWalk
 
-__all__ = ["HostValue", "axis_size", "evaluate", "evaluate_size", "shape_of"]
+__all__ = [
+    "MADE",
+    "SIZES",
+    "HostValue",
+    "axis_size",
+    "evaluate",
+    "evaluate_size",
+    "named_size",
+    "register_sizes",
+    "shape_of",
+]
+
+# key of a graph's ``meta``: what the names of sizes stand for that follow from others, by name
+SIZES = "portnet.sizes"
+# how the names of such sizes begin; no symbol of a file may be taken for one
+MADE = "= "
+MAX_NAME = 200
 
 # larger results are data, not shape arithmetic, and are left to the engine
 MAX_ELEMENTS = 4096
@@ -48,7 +65,7 @@ class HostValue:
         return self.array.dtype == object and any(isinstance(n, sympy.Expr) for n in self.array.flat)
 
 
-def shape_of(walk: Lowering[Any], node: NodeView, source: ir.Value) -> HostValue:
+def shape_of(walk: Lowering[Any] | SizeWalk, node: NodeView, source: ir.Value) -> HostValue:
     """Evaluate ``Shape`` or ``Size``: known sizes as ints, the others as symbols recorded in ``walk.symbols``."""
     host = walk.host_values.get(source)
     if host is not None:
@@ -62,13 +79,52 @@ def shape_of(walk: Lowering[Any], node: NodeView, source: ir.Value) -> HostValue
     return _pack(np.array(sizes[start:end], dtype=object), np.dtype(np.int64))
 
 
-def axis_size(walk: Lowering[Any], source: ir.Value, axis: int, dim: Any) -> Any:
-    """Return the size ``dim`` of an axis of ``source``: a number, or the symbol that ``walk`` knows it by."""
+def axis_size(walk: Lowering[Any] | SizeWalk, source: ir.Value, axis: int, dim: Any) -> Any:
+    """Return the size ``dim`` of an axis of ``source``: a number, a symbol, or a sum or product of known symbols."""
     if isinstance(dim, int):
         return dim
-    symbol = sympy.Symbol(dim.value or f"{source.name}.{axis}", integer=True, positive=True)
+    name = dim.value or f"{source.name}.{axis}"
+    meaning = walk.named_sizes.get(name)
+    if meaning is not None and all(symbol in walk.symbols for symbol in meaning.free_symbols):
+        return meaning
+    symbol = sympy.Symbol(name, integer=True, positive=True)
     walk.symbols.setdefault(symbol, (source, axis))
     return symbol
+
+
+def register_sizes(walk: Lowering[Any] | SizeWalk, value: ir.Value) -> None:
+    """Remember that the free sizes of a tensor can be read from it."""
+    if isinstance(value.type, (ir.SequenceType, ir.OptionalType)):
+        return
+    for axis, dim in enumerate(value.shape or ()):
+        if not isinstance(dim, int) and dim.value not in walk.named_sizes:
+            axis_size(walk, value, axis, dim)
+
+
+def named_size(walk: SizeWalk, size: Any) -> int | str | None:
+    """Return a number, or the name of an expression; ``walk.named_sizes`` keeps what it stands for.
+
+    A name that would be too long is None: names contain each other.
+    """
+    if size is None:
+        return None
+    if not isinstance(size, sympy.Basic) or size.is_Integer:
+        return int(size)
+    if isinstance(size, sympy.Symbol):
+        return str(size.name) if len(size.name) <= MAX_NAME else None
+    name = MADE + str(size).replace(MADE, "")
+    if len(name) > MAX_NAME:
+        return None
+    if _is_sum_of_products(size):
+        walk.named_sizes[name] = size
+    return name
+
+
+def _is_sum_of_products(size: Any) -> bool:
+    if size.is_Integer or size.is_Symbol:
+        return True
+    is_power = size.is_Pow and size.exp.is_Integer and size.exp > 0
+    return (size.is_Add or size.is_Mul or is_power) and all(map(_is_sum_of_products, size.args))
 
 
 def evaluate_size(size: Any, leaf: Callable[[sympy.Symbol], Any]) -> Any:

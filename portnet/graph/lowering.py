@@ -11,14 +11,14 @@ own value (an fx.Proxy, a KerasTensor, an mx.sym.Symbol).
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import onnx_ir as ir
 
 from portnet.errors import ModelError, PortNetError, UnsupportedError
-from portnet.graph.host import HostValue, evaluate, shape_of
+from portnet.graph.host import SIZES, HostValue, evaluate, register_sizes, shape_of
 from portnet.graph.model import Model
 from portnet.graph.parameters import Role, roles
 from portnet.graph.schema import attribute_defaults
@@ -118,6 +118,8 @@ class Lowering(abc.ABC, Generic[T]):
         roles: role of every initializer by name.
         values: the engine's value of each ONNX value so far.
         host_values: values known on the host, shape arithmetic included.
+        symbols: for each free size a tensor and an axis where it can be read.
+        named_sizes: what the names of sizes stand for that follow from others (`portnet.graph.passes.sizes`).
     """
 
     engine: ClassVar[str]
@@ -129,7 +131,8 @@ class Lowering(abc.ABC, Generic[T]):
         self.roles: dict[str, Role] = roles(model.ir)
         self.values: dict[ir.Value, T] = {}
         self.host_values: dict[ir.Value, HostValue] = {}
-        self.symbols: dict[Any, tuple[ir.Value, int]] = {}
+        self.symbols: MutableMapping[Any, tuple[ir.Value, int]] = {}
+        self.named_sizes: Mapping[str, Any] = model.ir.graph.meta.get(SIZES, {})
 
     # ---- hooks that an engine fulfils
 
@@ -157,6 +160,7 @@ class Lowering(abc.ABC, Generic[T]):
         for value in self.graph.inputs:
             if value.name not in initializers and value not in self.values:
                 self.values[value] = self.make_input(value)
+                register_sizes(self, value)
         for index, node in enumerate(self.graph):
             self._lower_node(node, index)
         return [self.value(output) for output in self.graph.outputs]
@@ -229,6 +233,7 @@ class Lowering(abc.ABC, Generic[T]):
         for value, result in zip(node.outputs, results, strict=False):
             if value in wanted:
                 self.values[value] = result
+                register_sizes(self, value)
 
     # ---- what builders ask
 

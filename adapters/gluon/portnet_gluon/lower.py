@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -75,7 +76,7 @@ class GluonLowering(Lowering[Symbol]):
     def branch(self, graph: ir.Graph, inputs: Sequence[Symbol]) -> list[Symbol]:
         """Write out a subgraph in place, its inputs bound to symbols; return the symbols of its outputs."""
         child = copy.copy(self)
-        child.graph, child._shapes = graph, {}
+        child.graph, child._shapes, child.symbols = graph, {}, ChainMap({}, self.symbols)  # type: ignore[arg-type]
         child.values = {**self.values, **dict(zip(graph.inputs, inputs, strict=True))}
         child.host_values = {key: host for key, host in self.host_values.items() if key not in set(graph.inputs)}
         return child.walk()

@@ -107,7 +107,7 @@ class Layout:
 
     def to_native(self, array: np.ndarray) -> np.ndarray:
         """Return an ONNX array as the engine keeps it."""
-        return np.ascontiguousarray(array.reshape(self.split).transpose(self.perm).reshape(self.native))
+        return np.ascontiguousarray(array.reshape(self.split).transpose(self.perm)).reshape(self.native)
 
     def to_onnx(self, array: np.ndarray) -> np.ndarray:
         """Return an engine's array as ONNX has it, always a copy."""

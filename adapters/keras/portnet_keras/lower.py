@@ -7,6 +7,7 @@ moved only where an op needs them otherwise, so that an image network ends chann
 from __future__ import annotations
 
 import re
+from collections import ChainMap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -88,7 +89,8 @@ class KerasLowering(Lowering[KValue]):
         if parent is not None:
             # values of a branch are its own: a loop walks it again with others
             self.values, self.host_values = dict(parent.values), dict(parent.host_values)
-            for attribute in ("symbols", "inputs_made", "bindings", "names", "moved", "_anchor"):
+            self.symbols = ChainMap({}, parent.symbols)  # type: ignore[arg-type]
+            for attribute in ("inputs_made", "bindings", "names", "moved", "_anchor"):
                 setattr(self, attribute, getattr(parent, attribute))
 
     # ---- hooks of the walk

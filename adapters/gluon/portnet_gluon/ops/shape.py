@@ -39,7 +39,17 @@ def reshape(walk: Any, node: NodeView) -> Symbol:
     copied = [_is_same_size(walk, source, axis, size) for axis, size in enumerate(dims)]
     if 0 in sizes:
         return numpy_op("reshape", walk.value(source), newshape=sizes, name=node.name)
+    readable = all(known is not None or size in walk.symbols for size, known in zip(dims, sizes, strict=True))
+    if _open(sizes, copied) > 1 and readable:
+        known = [1 if size is None else size for size in sizes]
+        like = broadcast_free(walk, walk.constant(node, "like", np.zeros(known, np.float32)), known, dims)
+        return mx.sym.reshape_like(walk.value(source), like, name=node.name)
     return mx.sym.reshape(walk.value(source), shape=reshape_codes(walk, sizes, copied), name=node.name)
+
+
+def _open(sizes: list[int | None], copied: list[bool]) -> int:
+    """Count the sizes that MXNet would have to find itself."""
+    return sum(size is None and not copy for size, copy in zip(sizes, copied, strict=True))
 
 
 def _axis_size(walk: Any, value: Any, axis: int) -> Any:

@@ -19,7 +19,10 @@ def add(a: Any, b: Any) -> Any:
 
     On TensorFlow, ``keras.ops.add`` takes a second operand that has one real axis for a bias by its size alone and
     may add it along another axis (Keras 3.15, (3, 4, 4) + (1, 4, 1)). A larger operand in its place is safe.
+    TensorFlow's optimiser fuses a product with what is added, and fails where that is (1, n) and no vector.
     """
+    if _is_row(a, b):
+        b = ops.reshape(b, (b.shape[-1],))
     if _real_axes(b) != 1 or _is_bias(a, b):
         return ops.add(a, b)
     if _real_axes(a) != 1:
@@ -29,6 +32,11 @@ def add(a: Any, b: Any) -> Any:
 
 def _real_axes(x: Any) -> int:
     return sum(n != 1 for n in x.shape)
+
+
+def _is_row(a: Any, b: Any) -> bool:
+    rank = len(b.shape)
+    return 1 < rank <= len(a.shape) and b.shape[-1] == a.shape[-1] not in (None, 1) and set(b.shape[:-1]) == {1}
 
 
 def _is_bias(a: Any, b: Any) -> bool:

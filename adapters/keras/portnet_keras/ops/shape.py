@@ -7,8 +7,10 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import onnx_ir as ir
 import sympy
 
+from portnet.graph.host import axis_size
 from portnet.graph.lowering import NodeView
 from portnet_keras.framework import keras, ops
 from portnet_keras.layout import KValue, Packing, identity
@@ -51,7 +53,7 @@ def reshape(walk: Any, node: NodeView) -> KValue:
     dims = [sympy.sympify(n) for n in dims]
     if any(_is(n, -1) for n in dims):
         rest = math.prod(n for n in dims if not _is(n, -1))
-        missing = sympy.Integer(0) if _is(rest, 0) else sympy.cancel(math.prod(sizes) / rest)
+        missing = sympy.Integer(0) if _is(rest, 0) else sympy.cancel(sympy.sympify(math.prod(sizes)) / rest)
         dims = [missing if _is(n, -1) else n for n in dims]
     return reshaped(walk, node, x, sizes, dims)
 
@@ -62,15 +64,12 @@ def _is(size: Any, number: int) -> bool:
 
 def sizes_of(walk: Any, source: Any, x: KValue) -> list[Any]:
     """Sizes in ONNX's order, symbols where they are free."""
-    return [n if n is not None else _symbol(walk, source, axis) for axis, n in enumerate(x.shape)]
+    return [n if n is not None else _free(walk, source, axis) for axis, n in enumerate(x.shape)]
 
 
-def _symbol(walk: Any, source: Any, axis: int) -> sympy.Symbol:
-    dim = source.shape[axis] if source.shape is not None else None
-    name = getattr(dim, "value", None) or f"{source.name}.{axis}"
-    symbol = sympy.Symbol(name, integer=True, positive=True)
-    walk.symbols.setdefault(symbol, (source, axis))
-    return symbol
+def _free(walk: Any, source: Any, axis: int) -> Any:
+    dim = ir.SymbolicDim(None) if source.shape is None else source.shape[axis]
+    return axis_size(walk, source, axis, dim)
 
 
 def reshaped(walk: Any, node: NodeView, x: KValue, sizes: list[Any], dims: list[Any]) -> KValue:
@@ -185,8 +184,18 @@ def squeeze(walk: Any, node: NodeView) -> KValue:
     rest = [axis for axis in x.order if axis not in axes]
     data = x.data
     for position in sorted((x.axis(axis) for axis in axes), reverse=True):
-        data = ops.squeeze(data, position)
+        if data.shape[position] is None:
+            data = walk.apply(squeeze_free, node, data, axis=position)
+        else:
+            data = ops.squeeze(data, position)
     return KValue(data, tuple(sorted(rest).index(axis) for axis in rest))
+
+
+@operation
+def squeeze_free(x: Any, *, axis: int) -> Any:
+    """Leave out an axis that is 1 when the network runs."""
+    shape = ops.shape(x)
+    return ops.reshape(x, (*shape[:axis], *shape[axis + 1 :]))
 
 
 @op("Unsqueeze")
