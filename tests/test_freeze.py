@@ -135,3 +135,11 @@ def test_conv_head_needs_a_feature_map():
     assert backbone.feature_rank == 2
     with pytest.raises(InputError, match="feature map"):
         Head.conv().attach(backbone, ["a", "b"])
+
+
+def test_norms_and_biases_do_not_decay(resnet):
+    plans = FreezePolicy.none().resolve(resnet).parameters
+    decaying = {name for name, plan in plans.items() if plan.decay}
+    assert "layer1.0.conv1.weight" in decaying
+    assert all(np.ndim(resnet.weights()[name]) >= 2 for name in decaying)
+    assert {name for name in plans if name.endswith("bias") or ".bn" in name}.isdisjoint(decaying)

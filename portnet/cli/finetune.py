@@ -39,8 +39,12 @@ def finetune(
     optimizer: Annotated[str, typer.Option(help="sgd, adam, adamw or rmsprop.")] = "adam",
     lr: Annotated[float, typer.Option(help="Base learning rate.")] = 1e-3,
     momentum: Annotated[float, typer.Option(help="Momentum of sgd.")] = 0.9,
+    nesterov: Annotated[bool, typer.Option("--nesterov", help="Nesterov's form of sgd's momentum.")] = False,
     weight_decay: Annotated[float, typer.Option(help="On weights; not on biases and norms.")] = 0.0,
-    schedule: Annotated[str, typer.Option(help="constant, step, cosine or one-cycle.")] = "constant",
+    schedule: Annotated[str, typer.Option(help="constant, step:SIZE:GAMMA, cosine or one-cycle.")] = "constant",
+    warmup: Annotated[int, typer.Option(help="Steps over which the learning rate first rises.")] = 0,
+    label_smoothing: Annotated[float, typer.Option(help="Share of each target spread over all classes.")] = 0.0,
+    clip_norm: Annotated[float | None, typer.Option(help="Largest 2-norm of all gradients together.")] = None,
     val: Annotated[float, typer.Option(help="Share of each class held out for validation.")] = 0.2,
     test: Annotated[
         float, typer.Option(help="Share of each class held out first, to evaluate on at the end; 0.3 for 70/30.")
@@ -118,8 +122,12 @@ def finetune(
             optimizer=optimizer,  # type: ignore[arg-type]
             lr=lr,
             momentum=momentum,
+            nesterov=nesterov,
             weight_decay=weight_decay,
             schedule=schedule,
+            warmup=warmup,
+            label_smoothing=label_smoothing,
+            clip_norm=clip_norm,
             val=val,
             test=test,
             rename=_pairs(rename or [], "--rename", "n01514668=chicken") or None,

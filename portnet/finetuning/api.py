@@ -10,6 +10,7 @@ from typing import Any, Literal
 from portnet.adapter import OptimizerSpec
 from portnet.data.augment import Augment
 from portnet.data.dataset import DatasetSource
+from portnet.errors import InputError
 from portnet.finetuning.backbone import Backbone
 from portnet.finetuning.freeze import FreezePolicy
 from portnet.finetuning.head import Head
@@ -37,8 +38,10 @@ def finetune(
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] | OptimizerSpec = "adam",
     lr: float = 1e-3,
     momentum: float = 0.9,
+    nesterov: bool = False,
     weight_decay: float = 0.0,
     schedule: str | Schedule = "constant",
+    warmup: int = 0,
     seed: int = 0,
     val: float = 0.2,
     test: float = 0.0,
@@ -91,8 +94,10 @@ def finetune(
             brings its own lr, momentum and weight_decay.
         lr: base learning rate.
         momentum: of sgd.
+        nesterov: Nesterov's form of sgd's momentum.
         weight_decay: L2 for sgd and adam, decoupled for adamw; on weights, not on biases and norms.
-        schedule: "constant", "step", "cosine", "one-cycle", or a `Schedule`.
+        schedule: "constant", "cosine", "one-cycle", "step:SIZE:GAMMA" (times gamma every SIZE steps), or a `Schedule`.
+        warmup: steps over which the rate first rises to where the schedule begins.
         seed: decides split, order, augmentation, head weights and dropout.
         val: share of each class held out for validation, 0 for none; of what remains when the test's is taken.
         test: share of each class held out for an evaluation at the end, ``run.test``; 0 for none. ``test=0.2, val=0.2``
@@ -141,7 +146,11 @@ def finetune(
     policy = FreezePolicy.parse(freeze).with_options(
         lr_mult=lr_mult, batch_norm=batch_norm, later=unfreeze, stage_decay=stage_decay
     )
-    rule = optimizer if isinstance(optimizer, OptimizerSpec) else _optimizer(optimizer, lr, momentum, weight_decay)
+    rule = (
+        optimizer
+        if isinstance(optimizer, OptimizerSpec)
+        else _optimizer(optimizer, lr, momentum, nesterov, weight_decay)
+    )
     settings = Settings(
         backbone=_name_of(backbone),
         weights=None if weights is None else os.fspath(weights),
@@ -152,7 +161,7 @@ def finetune(
         epochs=epochs,
         batch_size=batch_size,
         optimizer=rule,
-        schedule=schedule if isinstance(schedule, Schedule) else Schedule(schedule),  # type: ignore[arg-type]
+        schedule=Schedule.parse(schedule, warmup),
         seed=seed,
         val=val,
         test=test,
@@ -212,11 +221,14 @@ def resume(
     return resume_run(Path(path), data=data, progress=progress, callbacks=callbacks, backbone=backbone)
 
 
-def _optimizer(name: str, lr: float, momentum: float, weight_decay: float) -> OptimizerSpec:
+def _optimizer(name: str, lr: float, momentum: float, nesterov: bool, weight_decay: float) -> OptimizerSpec:
+    if nesterov and (name != "sgd" or not momentum):
+        raise InputError(f"nesterov: got {name} with momentum {momentum:g}, expected sgd with a momentum above 0")
     return OptimizerSpec(
         name=name,  # type: ignore[arg-type]
         lr=lr,
         momentum=momentum if name == "sgd" else 0.0,
+        nesterov=nesterov,
         weight_decay=weight_decay,
     )
 

@@ -25,7 +25,7 @@ def recipe(settings: Settings, data: str | None) -> str:
     arguments = _arguments(settings)
     lines = [repr(data) if data is not None else "data"]
     lines += [f"{name}={_written(value)}" for name, value in arguments.items() if defaults[name] != value]
-    used = [name for name in ("Augment", "OptimizerSpec", "Schedule") if any(f"={name}(" in line for line in lines)]
+    used = [name for name in ("Augment", "OptimizerSpec") if any(f"={name}(" in line for line in lines)]
     imports = "".join(f"from {_HOMES[name]} import {name}\n" for name in used)
     return f"import portnet\n{imports}\nportnet.finetune(\n" + "".join(f"    {line},\n" for line in lines) + ")"
 
@@ -33,7 +33,6 @@ def recipe(settings: Settings, data: str | None) -> str:
 _HOMES = {
     "Augment": "portnet.data.augment",
     "OptimizerSpec": "portnet.adapter",
-    "Schedule": "portnet.finetuning.schedule",
 }
 
 
@@ -43,21 +42,26 @@ def _arguments(settings: Settings) -> dict[str, Any]:
     policy, rule = plain.pop("freeze"), plain.pop("optimizer")
     plain["freeze"] = policy.text
     plain["unfreeze"] = dict(policy.later) or None
-    plain["stage_decay"] = policy.stage_decay
+    plain["stage_decay"] = policy.stage_decay if policy.stage_decay != 1 else None
     plain["lr_mult"] = dict(policy.lr_mult) or None
     plain["batch_norm"] = policy.batch_norm if policy.batch_norm != "auto" else None
     head = plain["head"]
     plain["head"] = None if head == Head.natural() else head
+    is_sgd = rule.name == "sgd"
     simple = OptimizerSpec(
-        rule.name, lr=rule.lr, momentum=rule.momentum if rule.name == "sgd" else 0.0, weight_decay=rule.weight_decay
+        rule.name,
+        lr=rule.lr,
+        momentum=rule.momentum if is_sgd else 0.0,
+        nesterov=is_sgd and rule.nesterov,
+        weight_decay=rule.weight_decay,
     )
     if rule == simple:
         plain |= {"optimizer": rule.name, "lr": rule.lr, "weight_decay": rule.weight_decay}
-        plain |= {"momentum": rule.momentum} if rule.name == "sgd" else {}
+        plain |= {"momentum": rule.momentum, "nesterov": rule.nesterov} if is_sgd else {}
     else:
         plain["optimizer"] = rule
     schedule = plain["schedule"]
-    plain["schedule"] = schedule.name if schedule == type(schedule)(schedule.name) else schedule
+    plain |= {"schedule": schedule.text, "warmup": schedule.warmup}
     return plain
 
 

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from portnet.errors import InputError, UnknownNameError
 
 __all__ = ["SCHEDULES", "Schedule"]
 
 SCHEDULES = ("constant", "step", "cosine", "one-cycle")
+_NUMBERS: tuple[tuple[str, Any], ...] = (("step_size", int), ("gamma", float))
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,41 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.name not in SCHEDULES:
             raise UnknownNameError("schedule", self.name, SCHEDULES)
-        if self.warmup < 0 or self.step_size < 1:
-            raise InputError(f"schedule: got warmup {self.warmup}, step_size {self.step_size}; expected ≥ 0 and ≥ 1")
+        if self.warmup < 0 or self.step_size < 1 or not 0 < self.gamma < math.inf:
+            raise InputError(
+                f"schedule: got warmup {self.warmup}, step_size {self.step_size}, gamma {self.gamma}; "
+                "expected ≥ 0, ≥ 1 and > 0"
+            )
+
+    @classmethod
+    def parse(cls, text: str | Schedule, warmup: int = 0) -> Schedule:
+        """Read ``constant``, ``cosine``, ``one-cycle``, ``step`` or ``step:SIZE`` or ``step:SIZE:GAMMA``.
+
+        Args:
+            text: the schedule; one that is a `Schedule` already brings its own warm-up.
+            warmup: steps of warm-up.
+
+        Raises:
+            UnknownNameError: another schedule.
+            InputError: numbers that are none, or for a schedule that has none.
+        """
+        if isinstance(text, Schedule):
+            return text
+        name, *numbers = text.split(":")
+        if name not in SCHEDULES:
+            raise UnknownNameError("schedule", name, SCHEDULES)
+        try:
+            options = {key: kind(n) for (key, kind), n in zip(_NUMBERS, numbers, strict=False)}
+            if numbers and (name != "step" or len(numbers) > len(_NUMBERS)):
+                raise ValueError
+        except ValueError:
+            raise InputError(f"schedule: got {text!r}, expected e.g. cosine, or step:100:0.1") from None
+        return cls(name, warmup, **options)  # type: ignore[arg-type]
+
+    @property
+    def text(self) -> str:
+        """The schedule but for its warm-up, as `parse` reads it."""
+        return f"step:{self.step_size}:{self.gamma!r}" if self.name == "step" else self.name
 
     def factor(self, step: int, total: int) -> float:
         """Return the factor on the learning rate at ``step`` (from 0) of ``total``."""

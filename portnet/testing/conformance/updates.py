@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from portnet.adapter import OptimizerSpec, ParameterPlan, TrainPlan
+from portnet.finetuning.schedule import Schedule
 from portnet.graph.model import Model, weights_digest
 from portnet.testing.conformance.base import EngineCase, batch, only, plan_for, statistics_of
 from portnet.testing.networks import BATCH_NORM_EPS, batch_norm_network, convnet, dropout_network, mlp, reference_run
@@ -34,8 +35,15 @@ RULES = {
     "rmsprop": OptimizerSpec("rmsprop", lr=0.01, momentum=0.0, rho=0.9, weight_decay=0.02),
     "rmsprop with momentum": OptimizerSpec("rmsprop", lr=0.005, momentum=0.5, eps=1e-3),
 }
-# learning rate of each step, as a factor on the rule's own: it falls, and rises again
-SCHEDULE = (1.0, 1.0, 1.0, 0.1, 0.1, 0.5, 0.5, 1.0, 0.01, 1.0)
+# every schedule, one after the other: the rate falls, rises and jumps
+SCHEDULES = (
+    Schedule("constant"),
+    Schedule("constant", warmup=3),
+    Schedule("step", step_size=2, gamma=0.1),
+    Schedule("cosine", warmup=2),
+    Schedule("one-cycle"),
+)
+STEPS = 6
 LOSSES = {
     "plain": {},
     "label smoothing": {"label_smoothing": 0.2},
@@ -80,7 +88,8 @@ class UpdateConformance(EngineCase):
         plan = plan_for(model, RULES[rule], parameters=mixed(model))
         trainer, oracle, weights = lowered.trainer(plan), Optimizer(plan.optimizer, plan.parameters), model.weights()
         weights = float64(weights)
-        for number, factor in enumerate(SCHEDULE):
+        factors = [schedule.factor(step, STEPS) for schedule in SCHEDULES for step in range(STEPS)]
+        for number, factor in enumerate(factors):
             x, y = batch(model, 6, seed=number)
             trainer.set_lr(plan.optimizer.lr * factor)
             oracle.lr = plan.optimizer.lr * factor
