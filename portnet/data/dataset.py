@@ -18,8 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from portnet.data.folders import class_folders, find_images, stray_images
+from portnet.data.frameworks import Labelled, labelled
 from portnet.data.images import ImageSource, check_header, open_image
 from portnet.data.labels import Names
+from portnet.data.lazy import LazyImage
 from portnet.data.rng import Purpose, generator
 from portnet.data.threads import in_threads
 from portnet.errors import DataError, InputError
@@ -103,7 +105,9 @@ def load_dataset(
         source: a folder that holds one folder of images for each class, nested at will below it;
             or a list of (image, label) pairs; or (images, labels), {"images": ..., "labels": ...} or
             images alone with ``labels=``, where images is a uint8 array of (N, H, W) or (N, H, W, C) or a
-            list of paths, and labels are class names or class numbers. A `Dataset` is returned as it is.
+            list of paths, and labels are class names or class numbers; or a dataset of Hugging Face's ``datasets``,
+            a ``torch`` Dataset or DataLoader, or a ``tf.data.Dataset``, each read as `portnet.data.frameworks` says.
+            A `Dataset` is returned as it is.
         on_error: "fail" reads every header now and raises for an image that is broken there; damage
             further in is raised when the image is read. "skip" decodes every image once, now,
             and leaves out those that fail, so that what remains is the same in every epoch.
@@ -129,6 +133,8 @@ def load_dataset(
         return source
     if isinstance(source, (str, os.PathLike)):
         found = _from_folder(source, Names(classes, rename))
+    elif (foreign := labelled(source)) is not None:
+        found = _from_foreign(foreign, Names(classes, rename))
     else:
         found = _from_pairs(*_images_and_labels(source, labels), Names(classes, rename))
     if not len(found):
@@ -175,6 +181,12 @@ def _from_folder(folder: str | os.PathLike[str], names: Names) -> Dataset:
     return Dataset(tuple(path for found in paths for path in found), encoded, known, stray)
 
 
+def _from_foreign(foreign: Labelled, names: Names) -> Dataset:
+    labels, found = foreign.named()
+    encoded, known = names.encode(labels, found)
+    return Dataset(tuple(foreign.images), encoded, known)
+
+
 def _from_pairs(images: Iterable[Any], labels: Any, names: Names) -> Dataset:
     encoded, known = names.encode(labels)
     items = tuple(os.fspath(image) if isinstance(image, os.PathLike) else image for image in images)
@@ -196,8 +208,8 @@ def _images_and_labels(source: Any, labels: Any) -> tuple[Any, Any]:
     if isinstance(source, (list, tuple)) and all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in source):
         return [image for image, _ in source], [label for _, label in source]
     raise InputError(
-        f"got {type(source).__name__} as data, expected a folder, a list of (path, label) pairs, "
-        "or images with labels=."
+        f"got {type(source).__name__} as data, expected a folder, a list of (path, label) pairs, images with labels=, "
+        "or a dataset of Hugging Face, torch or tf.data."
     )
 
 
@@ -247,10 +259,15 @@ def _check_pixels(item: ImageSource) -> None:
 
 
 def _path(item: ImageSource) -> str:
-    return item if isinstance(item, str) else str(getattr(item, "filename", "")) or "array"
+    if isinstance(item, (str, LazyImage)):
+        return str(item)
+    return str(getattr(item, "filename", "")) or "array"
 
 
 def _item_digest(item: ImageSource) -> bytes:
+    if isinstance(item, LazyImage):
+        fetched = item.fetch()
+        return hashlib.sha256(fetched).digest() if isinstance(fetched, bytes) else _item_digest(fetched)
     if isinstance(item, np.ndarray):
         content = repr(item.shape).encode() + item.tobytes()
     elif isinstance(item, Image.Image):

@@ -73,7 +73,7 @@ def describe(decoder: Decoder) -> str:
     return f"simplejpeg {version('simplejpeg')}, cykooz-resizer {version('cykooz-resizer')}, {pillow}"
 
 
-def plain_jpeg(path: str | os.PathLike[str]) -> tuple[bytes, tuple[int, int]] | None:
+def plain_jpeg(file: str | os.PathLike[str] | bytes) -> tuple[bytes, tuple[int, int]] | None:
     """Read a file; return it with its width and height if it is an RGB or grey JPEG that is stored upright.
 
     None for everything that Pillow has to look at: other formats and colours, and metadata that may tell of a rotation.
@@ -83,9 +83,12 @@ def plain_jpeg(path: str | os.PathLike[str]) -> tuple[bytes, tuple[int, int]] | 
     """
     import simplejpeg
 
-    with open(path, "rb") as file:
-        start = file.read(len(_JPEG))
-        data = start + file.read(LARGEST_FILE) if start == _JPEG else b""
+    if isinstance(file, bytes):
+        data = file if file.startswith(_JPEG) else b""
+    else:
+        with open(file, "rb") as opened:
+            start = opened.read(len(_JPEG))
+            data = start + opened.read(LARGEST_FILE) if start == _JPEG else b""
     if not data or len(data) > LARGEST_FILE or any(word in data for word in _METADATA):
         return None
     try:

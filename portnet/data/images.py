@@ -7,11 +7,12 @@ applied, as they are not by torchvision and Keras, whose pretrained weights Port
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +30,13 @@ from PIL import (
 
 from portnet.data.decoders import LARGEST_FILE, Decoder, decode_jpeg, plain_jpeg
 from portnet.data.geometry import Box
+from portnet.data.lazy import LazyImage
 from portnet.errors import DataError
 
 __all__ = ["FORMATS", "MAX_PIXELS", "ImageSource", "check_header", "check_pixels", "decode", "naming", "open_image"]
 
-ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8]"
+ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | LazyImage"
+Content: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | bytes"
 Region: TypeAlias = Callable[[int, int], Box]
 RGB: TypeAlias = tuple[int, int, int]
 
@@ -89,8 +92,8 @@ def open_image(source: ImageSource, background: RGB = WHITE, *, shorter_side: in
     inverted as Adobe writes it; EXIF rotation is applied; of an animation the first frame is taken.
 
     Args:
-        source: a path; a PIL image, returned itself if it is upright RGB already; or a uint8 array
-            of shape (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA.
+        source: a path; a PIL image, returned itself if it is upright RGB already; a uint8 array of shape (H, W),
+            (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA; or a `LazyImage` that gives one of these, or a file's bytes.
         background: RGB bytes behind transparent pixels.
         shorter_side: pixels that the shorter side will be resized to. A JPEG is then decoded at 1/2,
             1/4 or 1/8 of its size (DCT scaling) as long as twice that many pixels remain. It is a
@@ -119,28 +122,35 @@ def decode(
     is then what the shorter side of this part will be resized to.
     """
     with naming(source):
-        if isinstance(source, np.ndarray):
-            return _part(_upright_rgb(_from_array(source), background, None), region)
-        if isinstance(source, Image.Image):
-            check_pixels(source.width, source.height)
-            with _LAZY_IMAGES:
-                source.load()
-                _orientation(source)
-            return _part(_upright_rgb(source, background, None), region)
-        plain = _plain(source, shorter_side, region) if decoder == "fast" else None
-        if plain is not None:
-            return plain
-        with _opened(source) as image:
-            if region is None:
-                return _decoded(image, background, _reduction((0, 0, *image.size), shorter_side), decoder)
-            width, height = _upright_size(image)
-            box = region(width, height)
-            return _decoded(image, background, _reduction(box, shorter_side), decoder).part(box, width, height)
+        content = source.fetch() if isinstance(source, LazyImage) else source
+        return _of_content(content, background, shorter_side, region, decoder)
 
 
-def _plain(path: str | os.PathLike[str], shorter_side: int | None, region: Region | None) -> Decoded | None:
+def _of_content(
+    source: Content, background: RGB, shorter_side: int | None, region: Region | None, decoder: Decoder
+) -> Decoded:
+    if isinstance(source, np.ndarray):
+        return _part(_upright_rgb(_from_array(source), background, None), region)
+    if isinstance(source, Image.Image):
+        check_pixels(source.width, source.height)
+        with _LAZY_IMAGES:
+            source.load()
+            _orientation(source)
+        return _part(_upright_rgb(source, background, None), region)
+    plain = _plain(source, shorter_side, region) if decoder == "fast" else None
+    if plain is not None:
+        return plain
+    with _opened(source) as image:
+        if region is None:
+            return _decoded(image, background, _reduction((0, 0, *image.size), shorter_side), decoder)
+        width, height = _upright_size(image)
+        box = region(width, height)
+        return _decoded(image, background, _reduction(box, shorter_side), decoder).part(box, width, height)
+
+
+def _plain(file: str | os.PathLike[str] | bytes, shorter_side: int | None, region: Region | None) -> Decoded | None:
     """Decode a JPEG without asking Pillow for its header, or return None where that is needed."""
-    found = plain_jpeg(path)
+    found = plain_jpeg(file)
     if found is None:
         return None
     data, (width, height) = found
@@ -188,12 +198,17 @@ def _fast_jpeg(image: Image.Image, reduction: int) -> NDArray[np.uint8] | None:
 def check_header(source: ImageSource) -> None:
     """Check cheaply, without decoding, that ``source`` looks like an image `open_image` accepts.
 
+    A `LazyImage` that has to be decoded to be fetched is passed over.
+
     Raises:
         DataError: as `open_image`, for what can be seen in the header.
     """
     with naming(source):
         if isinstance(source, np.ndarray):
             _from_array(source)
+        elif isinstance(source, LazyImage):
+            if source.is_encoded:
+                _opened(cast(bytes, source.fetch())).close()
         elif not isinstance(source, Image.Image):
             _opened(source).close()
 
@@ -204,8 +219,8 @@ def check_pixels(width: int, height: int) -> None:
         raise DataError(f"got {width} × {height} pixels, expected 1 to {MAX_PIXELS:,} in all. Make it smaller")
 
 
-def _opened(path: str | os.PathLike[str]) -> Image.Image:
-    image = Image.open(os.fspath(path), formats=FORMATS)
+def _opened(file: str | os.PathLike[str] | bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else os.fspath(file), formats=FORMATS)
     try:
         check_pixels(image.width, image.height)
     except DataError:
@@ -317,6 +332,8 @@ def naming(source: ImageSource) -> Iterator[None]:
 def _name(source: ImageSource) -> str:
     if isinstance(source, np.ndarray):
         return "image array"
+    if isinstance(source, LazyImage):
+        return f"image {source.name!r}"
     if isinstance(source, Image.Image):
         filename = getattr(source, "filename", "")
         return f"image {filename!r}" if filename else "image from memory"

@@ -78,9 +78,9 @@ def finetune(
     0.98
 
     Args:
-        data: a folder of class folders, (path, label) pairs, or arrays; see `portnet.data.load_dataset`. A folder that
-            has ``train`` and perhaps ``val`` and ``test`` folders, or a mapping of these names to any such data, brings
-            its own split.
+        data: a folder of class folders, (path, label) pairs, arrays, or a dataset of Hugging Face, torch or tf.data, as
+            `portnet.data.load_dataset` takes it. A folder that has ``train`` and perhaps ``val`` and ``test`` folders,
+            or a mapping of these names to any such data, brings its own split.
         backbone: name in the zoo, path of an .onnx file, a `Model` or a `Backbone`.
         weights: "imagenet", a weights file, or None for seeded random weights; of zoo networks.
         backend: engine: "torch", "keras" or "gluon".

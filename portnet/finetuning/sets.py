@@ -11,6 +11,7 @@ from typing import Any
 from portnet.data.dataset import Dataset, DatasetSource, Skipped, load_dataset, split
 from portnet.data.decoders import Decoder, choose_again, describe
 from portnet.data.folders import find_splits, split_name
+from portnet.data.lazy import LazyImage
 from portnet.data.rng import Purpose
 from portnet.errors import InputError
 from portnet.finetuning.settings import Settings
@@ -121,7 +122,11 @@ def _sets(data: DatasetSource, settings: Settings) -> Sets:
 
 
 def data_digest(dataset: Dataset) -> str | None:
-    """SHA-256 of the images and labels, or None for more than `DIGEST_LIMIT` bytes of files."""
+    """SHA-256 of the images and labels, or None for more than `DIGEST_LIMIT` bytes of files, or images that another
+    library has to decode.
+    """
+    if any(isinstance(item, LazyImage) and not item.is_encoded for item in dataset.items):
+        return None
     paths = [Path(item) for item in dataset.items if isinstance(item, (str, os.PathLike))]
     if sum(path.stat().st_size for path in paths) > DIGEST_LIMIT:
         return None
