@@ -6,12 +6,13 @@ torch is imported when a method first needs it, not with this package.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from portnet.adapter import Adapter, FileFormat
 
 if TYPE_CHECKING:
-    from portnet.adapter import Lowered, Reloaded
+    from portnet.adapter import CaptureOptions, Lowered, Reloaded
+    from portnet.formats.captured import Captured, Source
     from portnet.graph.model import Model
 
 __all__ = ["Engine"]
@@ -64,6 +65,22 @@ class Engine(Adapter):
         from portnet_torch.save import reload
 
         return reload(lowered, path, form)  # type: ignore[arg-type]
+
+    def owns(self, native: Any) -> bool:
+        """Whether ``native`` is an nn.Module or an ExportedProgram; Keras's models on torch are Keras's."""
+        classes = [(kind.__module__, kind.__name__) for kind in type(native).__mro__]
+        if any(module.partition(".")[0] == "keras" for module, _ in classes):
+            return False
+        return ("torch.nn.modules.module", "Module") in classes or (
+            "torch.export.exported_program",
+            "ExportedProgram",
+        ) in classes
+
+    def capture(self, native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
+        """Return a network of torch as a `Model`; see `portnet_torch.capture`."""
+        from portnet_torch.capture import capture
+
+        return capture(native, options)
 
     def limit_threads(self, count: int) -> None:
         """Use at most ``count`` threads within one operation."""

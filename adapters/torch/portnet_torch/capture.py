@@ -1,0 +1,119 @@
+"""`capture`: a network of torch becomes a `Model`, trainable, and what runs the original."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from portnet.adapter import CaptureOptions
+from portnet.errors import InputError
+from portnet.formats.captured import Captured, Source
+from portnet_torch.capturing.examples import examples_for
+from portnet_torch.capturing.exporting import export
+from portnet_torch.capturing.facts import device_of, facts_of, frozen, hidden
+from portnet_torch.capturing.graph import build
+from portnet_torch.capturing.modes import inference_mode, quiet
+from portnet_torch.capturing.original import Original
+from portnet_torch.capturing.tracing import Trace, as_arguments, trace
+
+__all__ = ["capture"]
+
+WAY = "torch.export and torch's exporter"
+
+
+def capture(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
+    """Return a network and what runs it; see `portnet.adapter.Adapter.capture`.
+
+    Args:
+        native: an nn.Module (a GraphModule is one), or an ExportedProgram, whose sizes are as it was exported.
+        options: examples are the arguments of ``forward``: tensors or arrays, nested as the network takes them.
+    """
+    notes: tuple[str, ...] = ()
+    with quiet(), inference_mode(native):
+        if isinstance(native, ExportedProgram):
+            module, traced = _module_of(native), Trace(native, _exported_arguments(native), ())
+        elif isinstance(native, nn.Module):
+            module = native
+            arguments, notes = _arguments(native, options)
+            traced = trace(native, arguments, options.dynamic_batch)
+        else:
+            raise InputError(f"capture: got a {type(native).__name__}, expected an nn.Module or an ExportedProgram")
+        name = facts_of(native).name
+        result = export(traced.program, name)
+    paths = [path for path, submodule in module.named_modules() if not any(submodule.children())]
+    inputs = [value.name or "" for value in result.model.graph.inputs]
+    model, places = build(result.model, result.exported_program, name, paths)
+    _describe(model, native)
+    notes += traced.notes + _notes(native, model) + facts_of(native).notes
+    outputs = [port.name for port in model.outputs]
+    source = Original(module, traced.arguments, inputs, outputs, result.exported_program, places)
+    return Captured(model, WAY, notes), source
+
+
+def _arguments(native: nn.Module, options: CaptureOptions) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+    if options.examples is not None:
+        return as_arguments(options.examples, device_of(native)), ()
+    examples, notes = examples_for(native)
+    return as_arguments(examples, device_of(native)), notes
+
+
+def _module_of(program: ExportedProgram) -> nn.Module:
+    return program.module()
+
+
+def _exported_arguments(program: ExportedProgram) -> tuple[Any, ...]:
+    """Return what a program was exported with, or stand-ins of the same structure."""
+    if program.example_inputs is not None:
+        arguments, options = program.example_inputs
+        if options:
+            raise InputError("capture: an exported program with keyword arguments. Export it with positional ones.")
+        return tuple(arguments)
+    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    leaves = [_stand_in(nodes.get(name)) if isinstance(name, str) else name for name in _inputs(program)]
+    arguments, _ = pytree.tree_unflatten(leaves, program.call_spec.in_spec)
+    return tuple(arguments)
+
+
+def _inputs(program: ExportedProgram) -> tuple[Any, ...]:
+    return tuple(program.graph_signature.user_inputs)
+
+
+def _stand_in(node: torch.fx.Node | None) -> Any:
+    value = None if node is None else node.meta.get("val")
+    if not isinstance(value, Tensor):
+        return value
+    sizes = [size if isinstance(size, int) else size.node.hint or 2 for size in value.shape]
+    return torch.zeros(sizes, dtype=value.dtype)
+
+
+def _describe(model: Any, native: Any) -> None:
+    facts = facts_of(native)
+    model.labels, model.preprocessing = facts.labels, facts.preprocessing
+    kept = frozen(native) if isinstance(native, nn.Module) else {}
+    model.metadata.provenance = {
+        "framework": f"torch {torch.__version__}",
+        "captured": WAY,
+        **(facts.provenance or {}),
+        **({"frozen": kept} if kept else {}),
+    }
+
+
+def _notes(native: Any, model: Any) -> tuple[str, ...]:
+    if not isinstance(native, nn.Module):
+        return ()
+    notes, kept = hidden(native), frozen(native)
+    if "parameters" in kept:
+        notes.append(f"{len(kept['parameters'])} parameters do not require gradients in torch")
+    if "statistics" in kept:
+        notes.append(f"{len(kept['statistics']) // 2} batch norms are in inference mode inside a network that trains")
+    present = set(model.ir.graph.initializers)
+    unread = [name for name, _ in native.named_parameters() if name not in present]
+    if unread:
+        scalars = sum(native.get_parameter(name).numel() for name in unread)
+        shown = ", ".join(unread[:3]) + (f" and {len(unread) - 3} more" if len(unread) > 3 else "")
+        notes.append(f"{scalars:,} parameters that inference does not read are left out: {shown}")
+    return tuple(notes)

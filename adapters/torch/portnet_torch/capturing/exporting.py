@@ -1,0 +1,115 @@
+"""torch's own exporter, asked for a graph in memory that loses nothing training needs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.onnx import ONNXProgram
+
+from portnet.errors import MissingDependencyError, UnsupportedError
+from portnet.formats.captured import Missing
+from portnet_torch.capturing.inplace import without_writes
+from portnet_torch.capturing.tracing import first_line
+
+__all__ = ["export"]
+
+
+def export(program: ExportedProgram, name: str) -> ONNXProgram:
+    """Translate a traced network; the graph is neither optimised nor written anywhere.
+
+    Args:
+        program: the network; not changed.
+        name: what it is called in messages.
+
+    Raises:
+        MissingDependencyError: torch's exporter needs onnxscript, and it is not installed.
+        UnsupportedError: operations that have no translation, all named, or whatever else the exporter raises.
+    """
+    try:
+        from portnet_torch.capturing.translations import TABLE
+    except ImportError as error:
+        raise MissingDependencyError("torch's exporter needs onnxscript. Run: pip install onnxscript") from error
+    _check_inference(program, name)
+    prepared = _Undecomposed.of(program)
+    try:
+        result = torch.onnx.export(
+            prepared, dynamo=True, optimize=False, verbose=False, custom_translation_table=dict(TABLE)
+        )
+    except Exception as error:  # the exporter wraps whatever it meets
+        raise UnsupportedError(f"torch's exporter cannot translate {name}: {_cause(error)}", engine="torch") from error
+    assert result is not None
+    return result
+
+
+class _Undecomposed(ExportedProgram):
+    """A program that stays as it was traced where the exporter knows all its operations.
+
+    Decomposing takes most of an export's time, since torch traces the network anew with symbolic sizes, and it is what
+    loses BatchNormalization's and Dropout's form.
+    """
+
+    @classmethod
+    def of(cls, program: ExportedProgram) -> _Undecomposed:
+        """Return a program with a graph of its own, which shares the weights."""
+        result = copy.copy(program)
+        result.__class__ = cls
+        result._graph_module = copy.deepcopy(program.graph_module)  # the weights are not in it
+        for node, original in zip(result.graph.nodes, program.graph.nodes, strict=True):
+            node.name = original.name  # a copy takes another where a name, such as input, is a builtin's too
+        result.__dict__["_traced"] = program
+        return result  # type: ignore[return-value]
+
+    def run_decompositions(self, decomp_table: Any = None, *rest: Any, **options: Any) -> ExportedProgram:
+        """Return itself, or what torch makes of it if some operation is in ``decomp_table`` or writes in place."""
+        if without_writes(self.graph) and not any(_is_decomposed(node, decomp_table) for node in self.graph.nodes):
+            self.graph_module.recompile()
+            return self
+        return self.__dict__["_traced"].run_decompositions(decomp_table, *rest, **options)
+
+
+def _is_decomposed(node: torch.fx.Node, table: Mapping[Any, Any] | None) -> bool:
+    if node.op == "get_attr":  # the body of a branch or loop
+        return True
+    return node.op == "call_function" and (table is None or node.target in table or _is_higher_order(node))
+
+
+def _is_higher_order(node: torch.fx.Node) -> bool:
+    return isinstance(node.target, torch._ops.HigherOrderOperator)
+
+
+def _check_inference(program: ExportedProgram, name: str) -> None:
+    """Refuse what a network does in inference that belongs to training.
+
+    Raises:
+        UnsupportedError: Dropout or BatchNormalization that are live, all of them named.
+    """
+    missing = Missing(f"torch: {name}")
+    for node in program.graph.nodes:
+        target = str(node.target)
+        place = _place(node)
+        if target in ("aten.dropout.default", "aten.dropout_.default") and _argument(node, 2, "train"):
+            missing.add("Dropout that drops in inference too, so that no output repeats; pass training=False", place)
+        elif target == "aten.batch_norm.default" and _argument(node, 5, "training"):
+            missing.add("BatchNormalization by the batch's own statistics; it has no running ones, or trains", place)
+    missing.raise_if_any()
+
+
+def _argument(node: torch.fx.Node, index: int, name: str) -> Any:
+    return node.args[index] if len(node.args) > index else node.kwargs.get(name)
+
+
+def _place(node: torch.fx.Node) -> str:
+    stack = node.meta.get("nn_module_stack") or {}
+    paths = [path for path, _ in stack.values()]
+    return (paths[-1] if paths else "") or node.name
+
+
+def _cause(error: BaseException) -> str:
+    """Return the innermost reason: the exporter wraps it in its own report of some hundred lines."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)

@@ -1,0 +1,49 @@
+"""Inference mode for a while, and everything as it was behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+__all__ = ["inference_mode", "quiet"]
+
+
+@contextlib.contextmanager
+def inference_mode(native: object) -> Iterator[None]:
+    """Put a module into inference mode; each submodule is in its own mode again afterwards, whatever happens.
+
+    The fused kernels of torch's transformer layers, which inference would take and no exporter knows, are off.
+    """
+    modes = [(module, module.training) for module in native.modules()] if isinstance(native, nn.Module) else []
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        if isinstance(native, nn.Module) and any(training for _, training in modes):
+            with contextlib.suppress(NotImplementedError):  # a traced program is in the mode it was traced in
+                native.eval()
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        for module, training in modes:
+            module.training = training
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what torch's exporter says of its own workings from the user: what matters to them becomes a note."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch._export", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

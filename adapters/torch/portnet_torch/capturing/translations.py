@@ -1,0 +1,261 @@
+"""Operations that torch's exporter would decompose, or write with detours, in one ONNX node each.
+
+Functions are called by torch's exporter while it builds the graph: tensors are symbolic, the rest are Python values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from onnxscript import opset20 as op
+
+__all__ = ["TABLE"]
+
+_aten = torch.ops.aten
+TABLE: dict[Any, Callable[..., Any]] = {}
+
+
+def _translates(*targets: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        TABLE.update(dict.fromkeys(targets, function))
+        return function
+
+    return register
+
+
+def _constant(array: Any, dtype: Any = np.float32) -> Any:
+    return op.Constant(value=ir.tensor(np.asarray(array, dtype)))
+
+
+def _each(numbers: int | Sequence[int], count: int) -> list[int]:
+    """Return one number for each of ``count`` axes: torch lets one stand for all."""
+    given = [numbers] if isinstance(numbers, int) else list(numbers)
+    return given * count if len(given) == 1 else given
+
+
+def _spatial(weight: Any) -> list[int]:
+    return [int(size) for size in weight.shape[2:]]
+
+
+# ---- convolutions: no bias where there is none
+
+
+@_translates(_aten.conv1d.default, _aten.conv2d.default, _aten.conv3d.default)
+def _convolution(
+    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Any:
+    kernel = _spatial(weight)
+    pads = _each(padding, len(kernel))
+    return _conv(input, weight, bias, stride, pads + pads, dilation, groups)
+
+
+@_translates(_aten.conv1d.padding, _aten.conv2d.padding, _aten.conv3d.padding)
+def _padded_convolution(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: str = "valid",
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Any:
+    kernel = _spatial(weight)
+    spread = [d * (k - 1) for k, d in zip(kernel, _each(dilation, len(kernel)), strict=True)]
+    totals = spread if padding == "same" else [0] * len(kernel)
+    pads = [total // 2 for total in totals] + [total - total // 2 for total in totals]
+    return _conv(input, weight, bias, stride, pads, dilation, groups)
+
+
+def _conv(input: Any, weight: Any, bias: Any, stride: Any, pads: list[int], dilation: Any, groups: int) -> Any:
+    kernel = _spatial(weight)
+    inputs = (input, weight) if bias is None else (input, weight, bias)
+    return op.Conv(
+        *inputs,
+        strides=_each(stride, len(kernel)),
+        pads=pads,
+        dilations=_each(dilation, len(kernel)),
+        group=groups,
+        kernel_shape=kernel,
+    )
+
+
+@_translates(_aten.conv_transpose1d.default, _aten.conv_transpose2d.input, _aten.conv_transpose3d.input)
+def _transposed_convolution(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Any:
+    kernel = _spatial(weight)
+    inputs = (input, weight) if bias is None else (input, weight, bias)
+    pads = _each(padding, len(kernel))
+    return op.ConvTranspose(
+        *inputs,
+        strides=_each(stride, len(kernel)),
+        pads=pads + pads,
+        output_padding=_each(output_padding, len(kernel)),
+        dilations=_each(dilation, len(kernel)),
+        group=groups,
+        kernel_shape=kernel,
+    )
+
+
+# ---- what training needs and inference does not
+
+
+@_translates(_aten.dropout.default)
+def _dropout(input: Any, p: float, train: bool) -> Any:
+    results = op.Dropout(input, _constant(p))
+    return results[0] if isinstance(results, Sequence) else results  # the mask is not read
+
+
+@_translates(_aten.batch_norm.default)
+def _batch_norm(
+    input: Any,
+    weight: Any,
+    bias: Any,
+    running_mean: Any,
+    running_var: Any,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> Any:
+    shape, dtype = [int(running_mean.shape[0])], running_mean.dtype.numpy()
+    weight = _constant(np.ones(shape), dtype) if weight is None else weight
+    bias = _constant(np.zeros(shape), dtype) if bias is None else bias
+    # torch's momentum is the batch's share, ONNX's the old statistic's
+    return op.BatchNormalization(
+        input, weight, bias, running_mean, running_var, epsilon=eps, momentum=round(1 - momentum, 7)
+    )
+
+
+# ---- pooling and shapes
+
+
+@_translates(_aten.adaptive_avg_pool1d.default, _aten.adaptive_avg_pool2d.default, _aten.adaptive_avg_pool3d.default)
+def _adaptive_average_pool(self: Any, output_size: Sequence[int | None]) -> Any:
+    """Windows are equal where sizes divide; else each output is its own mean, as one product with a constant."""
+    sizes = _each(output_size, len(self.shape) - 2)  # type: ignore[arg-type]
+    if all(size == 1 for size in sizes):
+        return op.GlobalAveragePool(self)
+    before = [int(size) for size in self.shape[2:]]
+    after = [old if new is None else int(new) for old, new in zip(before, sizes, strict=True)]
+    if before == after:
+        return op.Identity(self)
+    if all(old % new == 0 for old, new in zip(before, after, strict=True)):
+        windows = [old // new for old, new in zip(before, after, strict=True)]
+        return op.AveragePool(self, kernel_shape=windows, strides=windows)
+    result, rank = self, len(self.shape)
+    for axis, (old, new) in enumerate(zip(before, after, strict=True), start=2):
+        order = [*(a for a in range(rank) if a != axis), axis]
+        back = [order.index(a) for a in range(rank)]
+        moved = op.Transpose(result, perm=order) if axis != rank - 1 else result
+        product = op.MatMul(moved, _constant(_means(old, new)))
+        result = op.Transpose(product, perm=back) if axis != rank - 1 else product
+    return result
+
+
+def _means(old: int, new: int) -> np.ndarray:
+    """Return the (old, new) matrix whose column i averages entries ⌊i·old/new⌋ to ⌈(i+1)·old/new⌉ − 1."""
+    matrix = np.zeros((old, new), np.float64)
+    for column in range(new):
+        begin, end = column * old // new, -(-(column + 1) * old // new)
+        matrix[begin:end, column] = 1 / (end - begin)
+    return matrix
+
+
+@_translates(_aten.flatten.using_ints)
+def _flatten(self: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
+    rank = len(self.shape)
+    start, end = start_dim % max(rank, 1), end_dim % max(rank, 1)
+    if start == 1 and end == rank - 1 and rank > 1:
+        return op.Flatten(self, axis=1)
+    if rank == 0 or (start == 0 and end == rank - 1):
+        return op.Reshape(self, _constant([-1], np.int64))
+    kept = [0] * start + [-1]
+    if end == rank - 1:
+        return op.Reshape(self, _constant(kept, np.int64))
+    tail = op.Shape(self, start=end + 1)
+    return op.Reshape(self, op.Concat(_constant(kept, np.int64), tail, axis=0))
+
+
+# ---- activations
+
+
+@_translates(_aten.relu6.default)
+def _relu6(self: Any) -> Any:
+    return _clip(self, 0.0, 6.0)
+
+
+@_translates(_aten.hardtanh.default)
+def _hardtanh(self: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
+    return _clip(self, min_val, max_val)
+
+
+def _clip(value: Any, low: float, high: float) -> Any:
+    dtype = value.dtype.numpy()
+    return op.Clip(value, _constant(low, dtype), _constant(high, dtype))
+
+
+@_translates(_aten.hardsigmoid.default)
+def _hardsigmoid(self: Any) -> Any:
+    return op.HardSigmoid(self, alpha=1 / 6, beta=0.5)
+
+
+@_translates(_aten.rsub.Scalar)
+def _rsub(self: Any, other: float, alpha: float = 1) -> Any:
+    return op.Sub(_constant(other, self.dtype.numpy()), self if alpha == 1 else op.Mul(self, alpha))
+
+
+@_translates(_aten.square.default)
+def _square(self: Any) -> Any:
+    return op.Mul(self, self)
+
+
+# ---- attention
+
+
+@_translates(_aten.scaled_dot_product_attention.default)
+def _attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    """softmax(q·kᵀ·scale + mask)·v, scale 1/√d by default (Vaswani et al. 2017)."""
+    dtype, rank = query.dtype.numpy(), len(query.shape)
+    if enable_gqa:
+        key, value = _repeated(key, query), _repeated(value, query)
+    factor = float(scale) if scale is not None else 1 / float(query.shape[-1]) ** 0.5
+    turned = op.Transpose(key, perm=[*range(rank - 2), rank - 1, rank - 2])
+    scores = op.MatMul(op.Mul(query, _constant(factor, dtype)), turned)
+    if is_causal:
+        lengths = op.Concat(op.Shape(query, start=-2, end=-1), op.Shape(key, start=-2, end=-1), axis=0)
+        later = op.Trilu(op.Expand(_constant(-np.inf, dtype), lengths), _constant(1, np.int64), upper=1)
+        scores = op.Add(scores, later)
+    elif attn_mask is not None and attn_mask.dtype == ir.DataType.BOOL:
+        scores = op.Where(attn_mask, scores, _constant(-np.inf, dtype))
+    elif attn_mask is not None:
+        scores = op.Add(scores, attn_mask)
+    return op.MatMul(op.Softmax(scores, axis=-1), value)
+
+
+def _repeated(tensor: Any, query: Any) -> Any:
+    """Repeat the heads of a key or value until there are as many as the query has (grouped-query attention)."""
+    heads, wanted = int(tensor.shape[-3]), int(query.shape[-3])
+    if heads == wanted:
+        return tensor
+    return op.Gather(tensor, _constant(np.repeat(np.arange(heads), wanted // heads), np.int64), axis=-3)

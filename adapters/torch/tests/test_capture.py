@@ -1,0 +1,233 @@
+"""Networks of torch become models: values by onnxruntime, counts by torch, names by the state_dict."""
+
+import numpy as np
+import pytest
+import torch
+from portnet_torch import Engine
+from torch import nn
+
+import portnet
+from portnet.adapter import CaptureOptions
+from portnet.capturing import capture_original
+from portnet.errors import InputError, UnsupportedError
+from portnet.originals import Request
+
+
+class Block(nn.Module):
+    """A residual block whose one ReLU is called twice and writes in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(4, momentum=0.2)
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1, groups=2)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.conv2(out)
+        out += x
+        return self.relu(out)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, stride=2, bias=False)
+        self.layers = nn.Sequential(Block(), Block())
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(0.3)
+        self.fc = nn.Linear(4, 5)
+
+    def forward(self, image):
+        return self.fc(self.dropout(self.pool(self.layers(self.stem(image))).flatten(1)))
+
+
+class Tagger(nn.Module):
+    """Token ids to a dict: a recurrent layer, a transformer layer with a mask, tied embeddings, a lone parameter."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.embedding = nn.Embedding(20, 8)
+        self.scale = nn.Parameter(torch.tensor(1.3))
+        self.start = nn.Parameter(torch.randn(1, 1, 8))
+        self.rnn = kind(8, 4, bidirectional=True, batch_first=True)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.1)
+        self.out = nn.Linear(8, 20, bias=False)
+        self.out.weight = self.embedding.weight
+
+    def forward(self, ids, mask):
+        x, _ = self.rnn(self.embedding(ids))
+        x = torch.cat([self.start.expand(ids.shape[0], -1, -1), x], 1)
+        mask = torch.cat([torch.zeros_like(mask[:, :1]), mask], 1)
+        x = self.layer(x, src_key_padding_mask=mask > 0)
+        return {"tokens": self.out(x * self.scale), "sentence": x.mean(1)}
+
+
+@pytest.fixture(scope="module")
+def net():
+    torch.manual_seed(0)
+    return Net()
+
+
+@pytest.fixture(scope="module")
+def captured(net):
+    return capture_original(net, _request(torch.randn(1, 3, 9, 9)))
+
+
+def _request(*examples, **options):
+    return Request(None, None, CaptureOptions(examples, **options))
+
+
+def _count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_a_convolutional_network_is_as_clean_as_written_by_hand(captured, net):
+    model = captured.model
+    assert captured.report.passed
+    assert [(layer.name, layer.op) for layer in model.layers][:9] == [
+        ("image", "Input"),
+        ("stem", "Conv"),
+        ("layers.0.conv1", "Conv"),
+        ("layers.0.bn1", "BatchNormalization"),
+        ("layers.0.relu", "Relu"),
+        ("layers.0.conv2", "Conv"),
+        ("layers.0.add", "Add"),
+        ("layers.0.relu_2", "Relu"),
+        ("layers.1.conv1", "Conv"),
+    ]
+    assert [node.op_type for node in model.ir.graph][-4:] == ["GlobalAveragePool", "Flatten", "Dropout", "Gemm"]
+    assert str(model.inputs[0]) == "image: float32 N×3×9×9"
+    assert str(model.outputs[0]) == "logits: float32 N×5"
+
+
+def test_parameters_bear_their_names_and_are_counted_as_torch_counts(captured, net):
+    model = captured.model
+    named = dict(net.named_parameters())
+    assert {name for name, role in model.roles.items() if role.trainable} == set(named)
+    assert model.parameter_count == _count(net)
+    for name, array in model.weights().items():
+        if name in named:
+            np.testing.assert_array_equal(array, named[name].detach().numpy())
+    norm = next(node for node in model.ir.graph if node.name == "layers.0.bn1")
+    assert norm.attributes.get_float("momentum") == pytest.approx(0.8)
+
+
+def test_nothing_of_the_exporter_is_left(captured):
+    data = captured.model.to_bytes()
+    for trace in (b"pkg.torch", b"stack_trace", b"test_capture.py", b"CastLike", b"val_"):
+        assert trace not in data
+
+
+def test_the_module_is_as_it_was(net):
+    net.train()
+    net.layers[0].bn1.eval()
+    net.stem.weight.requires_grad_(False)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    modes = [module.training for module in net.modules()]
+    result = capture_original(net, _request(torch.randn(2, 3, 9, 9)))
+    assert modes == [module.training for module in net.modules()]
+    assert not net.stem.weight.requires_grad
+    assert net.fc.weight.requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    frozen = result.model.metadata.provenance["frozen"]
+    assert frozen["parameters"] == ["stem.weight"]
+    assert frozen["statistics"] == ["layers.0.bn1.running_mean", "layers.0.bn1.running_var"]
+    net.layers[0].bn1.train()
+    net.stem.weight.requires_grad_(True)
+
+
+def test_training_torch_leaves_the_capture_alone(captured, net):
+    before = captured.model.digest()
+    with torch.no_grad():
+        net.fc.bias.add_(1)
+    assert captured.model.digest() == before
+    with torch.no_grad():
+        net.fc.bias.sub_(1)
+
+
+def test_stages_are_blocks(captured):
+    assert [stage for stage in dict.fromkeys(layer.stage for layer in captured.model.layers) if stage][:3] == [
+        "stem",
+        "layers.0",
+        "layers.1",
+    ]
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_sequences_keep_ties_keys_and_lone_parameters(kind):
+    torch.manual_seed(0)
+    tagger = Tagger(kind)
+    ids, mask = torch.randint(0, 20, (1, 6)), torch.zeros(1, 6)
+    result = capture_original(tagger, _request(ids, mask))
+    model = result.model
+    assert result.report.passed
+    assert [port.name for port in model.inputs] == ["ids", "mask"]
+    assert [str(port) for port in model.outputs] == ["tokens: float32 N×7×20", "sentence: float32 N×8"]
+    assert model.parameter_count == _count(tagger)
+    assert model.roles["embedding.weight"].trainable
+    assert model.roles["scale"].trainable
+    assert portnet.check(model, "torch").passed
+
+
+def test_the_first_layer_that_differs_is_named_by_its_module(net):
+    adapter = Engine()
+    captured, source = adapter.capture(net, CaptureOptions((torch.randn(1, 3, 9, 9),)))
+    x = np.random.default_rng(0).standard_normal((3, 3, 9, 9), np.float32)
+    reference = {}
+    hook = net.layers[1].conv2.register_forward_hook(
+        lambda module, given, result: reference.update(value=result.clone())
+    )
+    net.eval()(torch.from_numpy(x))
+    hook.remove()
+    part = source.at("layers.1.conv2").run({"image": x})
+    np.testing.assert_array_equal(part["layers.1.conv2"], reference["value"].detach().numpy())
+    assert source.at("layers.0.add").run({"image": x})["layers.0.add"].shape == (3, 4, 4, 4)
+    with pytest.raises(UnsupportedError, match="cannot be cut at 'nowhere'"):
+        source.at("nowhere")
+    broken = captured.model.with_weights({"layers.1.conv2.bias": np.ones(4, np.float32)})
+    from portnet.parity.check import check
+    from portnet.parity.sides import OnnxruntimeSide, SourceSide
+
+    report = check(OnnxruntimeSide(broken), SourceSide(source, captured.model))
+    assert not report.passed
+    assert report.first_divergence.startswith("layers.1.conv2 (Conv)")
+
+
+def test_a_batch_that_the_code_fixes_is_said():
+    class Fixed(nn.Module):
+        def forward(self, x):
+            return x.reshape(2, -1) if x.shape[0] == 2 else x.reshape(1, -1)
+
+    result = capture_original(Fixed(), _request(torch.randn(2, 3, 4)))
+    assert result.model.inputs[0].shape == (2, 3, 4)
+    assert any("the batch is fixed at 2" in note for note in result.notes)
+
+
+def test_dropout_that_is_live_in_inference_is_refused():
+    class Live(nn.Module):
+        def forward(self, x):
+            return nn.functional.dropout(x, 0.5)
+
+    with pytest.raises(UnsupportedError, match="Dropout that drops in inference too"):
+        Engine().capture(Live(), CaptureOptions((torch.randn(2, 3),)))
+
+
+def test_examples_that_do_not_fit_are_named(net):
+    with pytest.raises(InputError, match="does not run on example inputs float32 1×4×9×9"):
+        Engine().capture(net, CaptureOptions((torch.randn(1, 4, 9, 9),)))
+    with pytest.raises(InputError, match="does not say what it takes"):
+        Engine().capture(nn.LSTM(3, 4), CaptureOptions())
+
+
+def test_an_exported_program_keeps_its_sizes(net):
+    example = torch.randn(2, 3, 9, 9)
+    program = torch.export.export(net.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("N")},))
+    assert Engine().owns(program)
+    assert Engine().owns(net)
+    assert not Engine().owns(example)
+    result = capture_original(program)
+    assert result.report.passed
+    assert str(result.model.inputs[0]) == "image: float32 N×3×9×9"
+    assert result.model.parameter_count == _count(net)
