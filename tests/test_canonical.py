@@ -315,3 +315,20 @@ def test_an_optional_that_is_there_is_its_element():
     canonical = model.canonical()
     assert ops(canonical) == ["Relu", "Identity"]
     assert [array.tolist() for array in run(canonical, np.ones(2, np.float32))] == [[1, 1], True]
+
+
+HELD = """<ir_version: 8, opset_import: ["" : 17]> g (float[N,2] x) => (float[N,2] y) <{initializers}> {{
+    w = Constant<value = float[2,2] {{1,2,3,4}}>() m = MatMul(x, w) b = Constant<value = float[2] {{5,6}}>()
+    {body} }}"""
+
+
+def test_weights_that_are_all_constants_are_weights():
+    model = parse(HELD.format(initializers="float[1] unused = {0}", body="y = Add(m, b)"))
+    assert model.roles["w"] is Role.WEIGHT
+    assert model.roles["b"] is Role.BIAS
+    assert model.parameter_count == model.canonical().parameter_count == 6
+
+
+def test_a_constant_beside_weights_is_none():
+    model = parse(HELD.format(initializers="float[2] v = {1,1}", body="z = Add(m, b) y = Mul(z, v)"))
+    assert model.parameter_count == model.canonical().parameter_count == 2

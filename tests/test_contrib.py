@@ -8,6 +8,7 @@ import onnx.parser
 import onnxruntime
 import pytest
 
+import portnet
 from portnet.graph.model import Model
 
 SCALES = "float sa = {0.1}, float sb = {0.2}, float sy = {0.3}, uint8 za = {3}, uint8 zb = {5}, uint8 zy = {7}"
@@ -137,3 +138,37 @@ def test_what_standard_ops_cannot_say_stays():
     proto = parse("float[2,3,4] x", "", "y = com.microsoft.FusedMatMul<transBatchA = 1>(x, x)")
     model = Model.from_bytes(proto.SerializeToString()).canonical()
     assert [node.op_type for node in model.ir.graph] == ["FusedMatMul"]
+
+
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_a_quantized_lstm_is_a_scan(direction):
+    pytest.importorskip("portnet_torch")
+    count, hidden, rng = 1 + (direction == "bidirectional"), 4, np.random.default_rng(0)
+    weights = {
+        "w": rng.integers(-127, 128, (count, 3, 4 * hidden), np.int8),
+        "r": rng.integers(-127, 128, (count, hidden, 4 * hidden), np.int8),
+        "b": rng.uniform(-1, 1, (count, 8 * hidden)).astype(np.float32),
+        "h": rng.uniform(-1, 1, (count, 1, hidden)).astype(np.float32),
+        **{name: np.full(count, 0.02, np.float32) for name in ("ws", "rs")},
+        **{name: np.zeros(count, np.int8) for name in ("wz", "rz")},
+    }
+    node = onnx.helper.make_node(
+        "DynamicQuantizeLSTM",
+        ["x", "w", "r", "b", "", "h", "", "", "ws", "wz", "rs", "rz"],
+        ["y", "yh", "yc"],
+        domain="com.microsoft",
+        direction=direction,
+        hidden_size=hidden,
+    )
+    values = [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["T", 1, 3])]
+    outputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in node.output]
+    tensors = [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = onnx.helper.make_graph([node], "g", values, outputs, tensors)
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("com.microsoft", 1)]
+    proto = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    lowered = portnet.engine("torch").lower(Model.from_bytes(proto.SerializeToString()))
+    for steps in (5, 1):
+        feeds = {"x": rng.uniform(-2, 2, (steps, 1, 3)).astype(np.float32)}
+        for got, expected in zip(lowered.run(feeds).values(), run(proto, feeds), strict=True):
+            assert got.shape == expected.shape
+            np.testing.assert_allclose(got, expected, atol=1e-5)

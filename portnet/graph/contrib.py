@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from portnet.graph.functions import op_name
 from portnet.graph.passes.rewrite import Editor, Site, every_node, python_attribute, rank
+from portnet.graph.quantized_lstm import quantized_lstm
 
 __all__ = ["expand_contrib"]
 
@@ -295,3 +296,9 @@ def grid_sample(site: Site, node: ir.Node) -> ir.Value:
     """The standard's, whose modes lost their prefix."""
     mode = {"bilinear": "linear", "bicubic": "cubic"}.get(python_attribute(node, "mode", "bilinear"), "nearest")
     return site.op("GridSample", *node.inputs, **{**_kept(node), "mode": mode})
+
+
+@_contrib("DynamicQuantizeLSTM")
+def dynamic_quantize_lstm(site: Site, node: ir.Node) -> tuple[ir.Value, ...] | None:
+    """LSTM of 8-bit weights: the input is quantized as it comes, the hidden state at every step."""
+    return quantized_lstm(site, node)

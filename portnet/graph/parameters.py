@@ -2,8 +2,8 @@
 
 Engines, policies and counts all ask here, so that "trainable" has one meaning. An initializer is trainable when
 it is floating point and feeds a place in `PLACES`, or the elementwise Add/Mul/Sub/Div of a weight-like array,
-directly or through ops that only move it about (`LAYOUT_OPS`); values that came from ``Constant`` nodes or from
-folding are constants wherever they are used.
+directly or through ops that only move it about (`LAYOUT_OPS`); values that came from ``Constant`` nodes (unless all of
+a file's weights do, `portnet.graph.adoption`) or from folding are constants wherever they are used.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 
 import onnx_ir as ir
 
-__all__ = ["CONSTANT_MARK", "LAYOUT_OPS", "PLACES", "ROLE_MARK", "Role", "mark_constant", "roles"]
+__all__ = ["CONSTANT_MARK", "FLOATS", "LAYOUT_OPS", "PLACES", "ROLE_MARK", "Role", "mark_constant", "roles"]
 
 # metadata key on a Value that says: not a parameter, whatever it feeds
 CONSTANT_MARK = "portnet.constant"
@@ -97,7 +97,8 @@ _MAX_LAYOUT_VALUES = 64
 # names that exporters give to what they computed: torch's two exporters, tf2onnx, onnxruntime's and onnx's tools
 _MADE_UP = re.compile(r"^_|^val_\d|^onnx::|^/|^\d+$|_output_\d+$|const|lifted|scalar", re.IGNORECASE)
 _ELEMENTWISE = {"Add": Role.BIAS, "Sub": Role.BIAS, "Mul": Role.WEIGHT, "Div": Role.WEIGHT}
-_FLOATS = {
+# element types of what may train
+FLOATS = {
     ir.DataType.FLOAT,
     ir.DataType.FLOAT16,
     ir.DataType.BFLOAT16,
@@ -119,7 +120,7 @@ def _role(value: ir.Value) -> Role:
     pinned = value.metadata_props.get(ROLE_MARK, "")
     if pinned in Role.__members__:
         return Role[pinned]
-    if value.dtype not in _FLOATS and (value.const_value is None or value.const_value.dtype not in _FLOATS):
+    if value.dtype not in FLOATS and (value.const_value is None or value.const_value.dtype not in FLOATS):
         return Role.CONSTANT
     if CONSTANT_MARK in value.metadata_props:
         return Role.CONSTANT
@@ -160,4 +161,4 @@ def _place(node: ir.Node, index: int, is_fixed: bool, seen: set[ir.Value]) -> Ro
 def _moves_floats(node: ir.Node, index: int) -> bool:
     if node.op_type not in LAYOUT_OPS or (index > 0 and node.op_type != "Concat"):
         return False
-    return node.op_type != "Cast" or node.attributes.get_int("to", 0) in {dtype.value for dtype in _FLOATS}
+    return node.op_type != "Cast" or node.attributes.get_int("to", 0) in {dtype.value for dtype in FLOATS}

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from portnet.errors import ModelError, PortNetError
+from portnet.graph.adoption import adopt_constants
 from portnet.graph.storage import Buffer, External, byte_size, map_file, mapped_tensor, roots_of
 from portnet.graph.validate import check_model, check_tensor
 from portnet.graph.wire import outline
@@ -68,6 +69,7 @@ def _read(buffer: Buffer, external: External, where: str) -> ir.Model:
         raise type(error)(f"{where}: {error}") from error
     for name, tensor in weights.items():
         model.graph.initializers[name].const_value = tensor
+    adopt_constants(model)
     return model
 
 
