@@ -252,6 +252,10 @@ def test_the_command_line_takes_it_all(uneven, tmp_path, capsys):
     assert "test: accuracy" in output
     run = Run.load(tmp_path / "run")
     assert run.model.labels == ("n7", "one", "zero")
+    run.export(tmp_path / "digits.onnx")
+    for network in (tmp_path / "run", tmp_path / "digits.onnx"):  # the folders keep their own names
+        app(["evaluate", str(network), str(uneven)], standalone_mode=False)
+        assert "on 47 images" in capsys.readouterr().out
     assert run.settings.class_weights == "balanced"
 
 

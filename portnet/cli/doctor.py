@@ -13,7 +13,16 @@ from portnet.cli.output import Json, print_json, print_table
 
 __all__ = ["diagnose", "doctor"]
 
-_CORE = ("numpy", "onnx", "onnx-ir", "pillow", "onnxruntime", "onnxruntime-gpu")
+_CORE = (
+    "numpy",
+    "onnx",
+    "onnx-ir",
+    "pillow",
+    "simplejpeg",
+    "cykooz-resizer",
+    "onnxruntime",
+    "onnxruntime-gpu",
+)
 
 
 def doctor(json: Json = False) -> None:

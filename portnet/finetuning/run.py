@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,8 +122,7 @@ class Run:
             batch_size: images at a time.
             on_error: what an unreadable image does: "fail" or "skip".
         """
-        rename = self.settings.rename
-        return evaluate(self.lowered, self.model, data, batch_size=batch_size, on_error=on_error, rename=rename)
+        return evaluate(self.lowered, self.model, data, batch_size=batch_size, on_error=on_error)
 
     @property
     def test(self) -> dict[str, Any] | None:
@@ -209,8 +207,7 @@ class Run:
         evaluation = None
         if data is not None:
             network, _ = predictor(self.model, None, None)
-            rename = self.settings.rename
-            evaluation = evaluate(network, self.model, data, batch_size=batch_size, on_error=on_error, rename=rename)
+            evaluation = evaluate(network, self.model, data, batch_size=batch_size, on_error=on_error)
         test_data = os.fspath(data) if isinstance(data, (str, os.PathLike)) else ""
         return write_report(self, Path(path), evaluation, test_data, ambiguous=ambiguous, mistakes=mistakes)
 
@@ -233,15 +230,11 @@ class Run:
 
 
 def evaluate(
-    network: Any,
-    model: Model,
-    data: DatasetSource,
-    *,
-    batch_size: int = 32,
-    on_error: str = "fail",
-    rename: Mapping[str, str] | None = None,
+    network: Any, model: Model, data: DatasetSource, *, batch_size: int = 32, on_error: str = "fail"
 ) -> Evaluation:
     """Evaluate a network with ``predict`` (float32 NCHW in, logits out) on labelled images.
+
+    Classes that were renamed for its training are renamed here too, so the folders may keep their names.
 
     Raises:
         InputError: the model has no labels or no preprocessing.
@@ -250,9 +243,18 @@ def evaluate(
     if model.labels is None or model.preprocessing is None:
         missing = "labels" if model.labels is None else "preprocessing"
         raise InputError(f"evaluate: the model carries no {missing}. Set model.{missing}.")
+    rename = _renamed(model)
     dataset = load_dataset(data, classes=model.labels, on_error=on_error, rename=rename)  # type: ignore[arg-type]
     loader = Loader(dataset, model.preprocessing, batch_size, shuffle=False, seed=0, cache_bytes=0)
     outputs, labels = logits_of(network, loader)
     # the logarithm of probabilities serves as logits: their softmax gives the probabilities back
     logits = np.log(np.maximum(outputs, np.finfo(np.float32).tiny)) if ends_in_softmax(model) else outputs
     return replace(evaluate_logits(logits, labels, model.labels), images=dataset.items)
+
+
+def _renamed(model: Model) -> dict[str, str] | None:
+    """Return what classes were renamed for the network's training, as far as its file says so in good form."""
+    made = model.metadata.provenance.get("finetuned")
+    names = made.get("rename") if isinstance(made, dict) else None
+    is_whole = isinstance(names, dict) and all(isinstance(name, str) for pair in names.items() for name in pair)
+    return names if is_whole else None

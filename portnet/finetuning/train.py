@@ -308,10 +308,11 @@ class _Session:
         if finished and job.best_weights is not None:
             self._restore_best(job)
         model = self.network.with_weights(self.lowered.weights())
-        model.metadata.provenance = {
-            **model.metadata.provenance,
-            "finetuned": {"backend": self.settings.backend, "epochs": len(job.history), "seed": self.settings.seed},
-        }
+        settings = self.settings
+        made: dict[str, Any] = {"backend": settings.backend, "epochs": len(job.history), "seed": settings.seed}
+        if settings.rename:
+            made["rename"] = dict(settings.rename)
+        model.metadata.provenance = {**model.metadata.provenance, "finetuned": made}
         record = self._record(job.history, proof, ended)
         folder = self.folder
         if folder is not None:
