@@ -68,6 +68,7 @@ __all__ = [
     "Trainer",
     "as_inputs",
     "lowered_of",
+    "pieces",
 ]
 
 # one array, or one for each input of the network, in their order
@@ -129,6 +130,11 @@ class TrainPlan:
             Σ wᵢ·lossᵢ / Σ wᵢ of the examples' (smoothed) losses, wᵢ = class_weights · tᵢ, which is w[yᵢ] for an index.
         clip_norm: largest allowed 2-norm over all gradients together, or None.
         seed: seed of the engine's own generator (Dropout masks).
+        accumulate: pieces that a step computes a batch in, one after the other, to need less memory: loss, gradients
+            and update are the whole batch's but for rounding. Batch norm sees each piece as a batch of its own.
+        precision: "fp32", or "bf16" or "fp16" for mixed precision: weights, statistics and optimizer stay float32,
+            layers compute in the smaller type where the framework deems that safe. Prediction stays float32.
+        compile: have the framework compile the training step ahead, where it can and does not anyway.
     """
 
     optimizer: OptimizerSpec
@@ -138,6 +144,9 @@ class TrainPlan:
     class_weights: tuple[float, ...] | None = None
     clip_norm: float | None = None
     seed: int = 0
+    accumulate: int = 1
+    precision: str = "fp32"
+    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,6 +160,27 @@ class StepResult:
 def as_inputs(x: Inputs) -> tuple[np.ndarray, ...]:
     """Return what a step is given as one array for each input."""
     return x if isinstance(x, tuple) else (x,)
+
+
+def pieces(plan: TrainPlan, x: Inputs, y: np.ndarray) -> list[tuple[Inputs, np.ndarray, float]]:
+    """Return the pieces that ``plan.accumulate`` cuts a batch into, each with its share of the batch's mean loss.
+
+    The batch's loss is Σ share · loss(piece): a piece counts by its examples, or by their class weights.
+    """
+    count = min(plan.accumulate, len(y))
+    if count <= 1:
+        return [(x, y, 1.0)]
+    weight = np.ones(len(y))
+    if plan.class_weights is not None:
+        by_class = np.asarray(plan.class_weights, np.float64)
+        weight = y @ by_class if y.ndim == 2 else by_class[y]
+    if not weight.sum():
+        return [(x, y, 1.0)]
+    parts = [tuple(np.array_split(array, count)) for array in as_inputs(x)]
+    shares = [float(part.sum() / weight.sum()) for part in np.array_split(weight, count)]
+    inputs = [part if isinstance(x, tuple) else part[0] for part in zip(*parts, strict=True)]
+    # a piece of weight 0 has no mean loss of its own, and adds nothing
+    return [part for part in zip(inputs, np.array_split(y, count), shares, strict=True) if part[2] > 0]
 
 
 class Trainer(abc.ABC):
@@ -330,6 +360,7 @@ class Adapter(abc.ABC):
     name: str
     framework: str
     formats: ClassVar[Mapping[str, FileFormat]] = {}
+    compiles: ClassVar[bool] = False
     sources: ClassVar[Mapping[str, str]] = {}
 
     @property
@@ -366,6 +397,27 @@ class Adapter(abc.ABC):
         lowered.check_trainable_count()
         _LOWERED[id(lowered.native)] = lowered
         return lowered
+
+    def precisions(self, device: str) -> tuple[str, ...]:
+        """Precisions that training on a device can have; see `TrainPlan.precision`."""
+        return ("fp32",)
+
+    def check_training(self, device: str, precision: str, compile: bool) -> None:
+        """Make sure that training can be had in this form.
+
+        Raises:
+            UnsupportedError: the engine has no such precision on the device, or nothing to compile with.
+        """
+        known = self.precisions(device)
+        if precision not in known:
+            raise UnsupportedError(
+                f"engine {self.name}: got precision {precision!r}, expected {' or '.join(known)} on {device}",
+                engine=self.name,
+            )
+        if compile and not self.compiles:
+            raise UnsupportedError(
+                f"engine {self.name}: got compile=True, but it has nothing to turn on. Leave it out.", engine=self.name
+            )
 
     def check_device(self, device: str) -> None:
         """Make sure that a device is there.

@@ -15,7 +15,8 @@ def finetune(*arguments):
 def test_every_option_of_training_is_in_the_record(digits, tmp_path):
     options = {
         "size": 48,
-        "batch-size": 16,
+        "batch-size": 8,
+        "accumulate": 2,
         "epochs": 2,
         "freeze": "backbone",
         "unfreeze": "2=until:fire9",

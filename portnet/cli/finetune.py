@@ -17,7 +17,7 @@ def finetune(
     data: Annotated[
         str | None, typer.Argument(help="Folder of class folders; or one with train, val and test folders.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="Engine: torch, keras or gluon.")] = "torch",
+    backend: Annotated[str, typer.Option(help="Engine: torch, keras, gluon, or auto for the fastest here.")] = "torch",
     backbone: Annotated[str, typer.Option(help="Name in the zoo (`portnet zoo`), or an .onnx file.")] = "squeezenet1_1",
     weights: Annotated[str, typer.Option(help="imagenet, none, or a weights file.")] = "imagenet",
     head: Annotated[str, typer.Option(help="natural, linear, conv, mlp or mlp:512,256.")] = "natural",
@@ -35,7 +35,8 @@ def finetune(
         str, typer.Option(help="Running statistics: auto (frozen where the layer is), frozen or train.")
     ] = "auto",
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 5,
-    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
+    batch_size: Annotated[int, typer.Option(help="Images computed at once.")] = 32,
+    accumulate: Annotated[int, typer.Option(help="Batches that make one step together.")] = 1,
     optimizer: Annotated[str, typer.Option(help="sgd, adam, adamw or rmsprop.")] = "adam",
     lr: Annotated[float, typer.Option(help="Base learning rate.")] = 1e-3,
     momentum: Annotated[float, typer.Option(help="Momentum of sgd.")] = 0.9,
@@ -44,6 +45,8 @@ def finetune(
     schedule: Annotated[str, typer.Option(help="constant, step:SIZE:GAMMA, cosine or one-cycle.")] = "constant",
     warmup: Annotated[int, typer.Option(help="Steps over which the learning rate first rises.")] = 0,
     label_smoothing: Annotated[float, typer.Option(help="Share of each target spread over all classes.")] = 0.0,
+    precision: Annotated[str, typer.Option(help="fp32; bf16 or fp16 where the engine has it.")] = "fp32",
+    compile: Annotated[bool, typer.Option("--compile", help="torch.compile for torch's training step.")] = False,
     clip_norm: Annotated[float | None, typer.Option(help="Largest 2-norm of all gradients together.")] = None,
     val: Annotated[float, typer.Option(help="Share of each class held out for validation.")] = 0.2,
     test: Annotated[
@@ -119,6 +122,7 @@ def finetune(
             batch_norm=batch_norm,  # type: ignore[arg-type]
             epochs=epochs,
             batch_size=batch_size,
+            accumulate=accumulate,
             optimizer=optimizer,  # type: ignore[arg-type]
             lr=lr,
             momentum=momentum,
@@ -128,6 +132,8 @@ def finetune(
             warmup=warmup,
             label_smoothing=label_smoothing,
             clip_norm=clip_norm,
+            precision=precision,  # type: ignore[arg-type]
+            compile=compile,
             val=val,
             test=test,
             rename=_pairs(rename or [], "--rename", "n01514668=chicken") or None,

@@ -35,6 +35,7 @@ def finetune(
     unfreeze: Mapping[int, str] | None = None,
     epochs: int = 5,
     batch_size: int = 32,
+    accumulate: int = 1,
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] | OptimizerSpec = "adam",
     lr: float = 1e-3,
     momentum: float = 0.9,
@@ -56,6 +57,8 @@ def finetune(
     label_smoothing: float = 0.0,
     class_weights: Sequence[float] | Literal["balanced"] | None = None,
     clip_norm: float | None = None,
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    compile: bool = False,
     val_every: int | str = "1 epoch",
     early_stop: int | None = None,
     checkpoint_every: int | str = "1 epoch",
@@ -83,13 +86,16 @@ def finetune(
             or a mapping of these names to any such data, brings its own split.
         backbone: name in the zoo, path of an .onnx file, a `Model` or a `Backbone`.
         weights: "imagenet", a weights file, or None for seeded random weights; of zoo networks.
-        backend: engine: "torch", "keras" or "gluon".
+        backend: engine: "torch", "keras" or "gluon"; or "auto", which times a few steps on each that is installed and
+            takes the fastest. The results are the same, so only time is at stake.
         head: the new last layers; None for the kind that the architecture has by nature.
         freeze: what stays as it is: a policy, or "none", "backbone", "first:16", "until:fire5", "match:REGEX".
         unfreeze: policies that take over, by the epoch they begin with, e.g. {3: "until:fire5", 5: "none"}. Each begins
             with a fresh optimizer; the learning-rate schedule goes on.
         epochs: passes over the training images.
-        batch_size: images a step.
+        batch_size: images computed at once.
+        accumulate: batches that make one step together, as one batch of so many times the size would (but that batch
+            norm sees each by itself).
         optimizer: update rule (see `portnet.adapter` for the definitions), or a whole `OptimizerSpec`, which then
             brings its own lr, momentum and weight_decay.
         lr: base learning rate.
@@ -114,6 +120,9 @@ def finetune(
         label_smoothing: ε of the softmax cross-entropy.
         class_weights: weight of each class in the loss, or "balanced": images / (classes · images of the class).
         clip_norm: largest 2-norm of all gradients together.
+        precision: "bf16" or "fp16" for mixed precision where the engine and the device have it (torch: bf16 on the CPU
+            and on CUDA, fp16 with scaled gradients on CUDA); weights stay float32.
+        compile: torch.compile for torch's training step; it needs a C++ compiler, and pays on long runs.
         val_every: when to validate: a count of steps, or "5 steps", "2 epochs"; the end of training always is.
         early_stop: end training after so many validations without a lower loss. Whether it comes to that or not, the
             weights of the best validation are restored: ``run.history.best``.
@@ -160,6 +169,7 @@ def finetune(
         freeze=policy,
         epochs=epochs,
         batch_size=batch_size,
+        accumulate=accumulate,
         optimizer=rule,
         schedule=Schedule.parse(schedule, warmup),
         seed=seed,
@@ -175,6 +185,8 @@ def finetune(
         if isinstance(class_weights, str) or class_weights is None
         else tuple(class_weights),
         clip_norm=clip_norm,
+        precision=precision,
+        compile=compile,
         val_every=str(Interval.parse(val_every, "val_every")),
         early_stop=early_stop,
         checkpoint_every=str(Interval.parse(checkpoint_every, "checkpoint_every")),

@@ -47,4 +47,7 @@ def train_plan(
         class_weights=class_weights,
         clip_norm=settings.clip_norm,
         seed=settings.seed,
+        accumulate=settings.accumulate,
+        precision=settings.precision,
+        compile=settings.compile,
     )

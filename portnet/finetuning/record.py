@@ -27,6 +27,7 @@ def run_record(
     proof: dict[str, Any],
     ended: str,
     cache: dict[str, Any] | None,
+    engines: list[dict[str, Any]] | None,
 ) -> dict[str, Any]:
     """Return the record.
 
@@ -40,11 +41,13 @@ def run_record(
         proof: that what is frozen did not move; {} as long as it may.
         ended: "finished", "stopped early", "interrupted", "failed: ..." or, while it trains, "".
         cache: where the frozen part was cut off and its activations kept, or None where the whole network ran.
+        engines: how fast each engine was, where the fastest was chosen.
     """
     return {
         "schema": 1,
         "settings": settings.to_dict(),
         "environment": environment(adapter),
+        "engines": engines,
         "data": data,
         "backbone_provenance": dict(network.metadata.provenance),
         "preprocessing": asdict(network.preprocessing) if network.preprocessing else None,

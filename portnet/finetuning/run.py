@@ -172,7 +172,7 @@ class Run:
             val_accuracy=[epoch.val_accuracy for epoch in self.history],
             validations=[(each.epoch, each.loss, each.accuracy) for each in self.history.validations],
             steps=self.history.losses,
-            steps_per_epoch=-(-images // self.settings.batch_size),
+            steps_per_epoch=-(-images // self.settings.images_per_step),
         )
 
     def report(

@@ -19,6 +19,7 @@ from portnet.finetuning.schedule import Schedule
 
 __all__ = ["OPTIMIZERS", "Settings"]
 
+PRECISIONS = ("fp32", "bf16", "fp16")
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 # above it, engines no longer tell one seed from another
 LARGEST_SEED = 2**32 - 1
@@ -34,12 +35,13 @@ class Settings:
     Attributes:
         backbone: name in the zoo, or path of an .onnx file.
         weights: "imagenet", a path, or None for seeded random weights.
-        backend: engine's name.
+        backend: engine's name, or "auto" for the one that is fastest here.
         device: engine's device.
         head: the new last layers.
         freeze: what training may move.
         epochs: passes over the training images.
-        batch_size: images a step.
+        batch_size: images computed at once.
+        accumulate: such batches that make one step together.
         optimizer: update rule and its numbers, the base learning rate among them.
         schedule: factor on the learning rate by step.
         seed: decides split, order, augmentation, head weights and dropout.
@@ -53,6 +55,8 @@ class Settings:
         label_smoothing: ε of the cross-entropy.
         class_weights: weight of each class in the loss, "balanced" (images / (classes · images of the class)) or None.
         clip_norm: largest 2-norm of all gradients together, or None.
+        precision: "fp32", "bf16" or "fp16": what layers compute in while they train.
+        compile: have the engine compile the training step ahead.
         val_every: when to validate: "1 epoch", "5 steps", ...; the end of training always is.
         early_stop: validations without a lower loss after which training ends, and the weights of the best one are
             restored, however it ends; None to train to the end and keep the last weights.
@@ -75,6 +79,7 @@ class Settings:
     freeze: FreezePolicy = field(default_factory=FreezePolicy.none)
     epochs: int = 5
     batch_size: int = 32
+    accumulate: int = 1
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
     schedule: Schedule = field(default_factory=Schedule)
     seed: int = 0
@@ -88,6 +93,8 @@ class Settings:
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] | Literal["balanced"] | None = None
     clip_norm: float | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
     val_every: str = "1 epoch"
     early_stop: int | None = None
     checkpoint_every: str = "1 epoch"
@@ -103,6 +110,10 @@ class Settings:
             raise InputError(f"epochs: got {self.epochs}, expected at least 1")
         if self.batch_size < 1:
             raise InputError(f"batch size: got {self.batch_size}, expected at least 1")
+        if self.accumulate < 1:
+            raise InputError(f"accumulate: got {self.accumulate}, expected a count of batches of at least 1")
+        if self.precision not in PRECISIONS:
+            raise UnknownNameError("precision", self.precision, PRECISIONS)
         if not 0 <= self.seed <= LARGEST_SEED:
             raise InputError(f"seed: got {self.seed}, expected an integer from 0 to {LARGEST_SEED:,}")
         for name, share in (("val", self.val), ("test", self.test)):
@@ -145,6 +156,11 @@ class Settings:
             raise InputError(f"early stop: got {self.early_stop}, expected a count of validations of at least 1")
         if self.early_stop is not None and not self.val:
             raise InputError("early stop: got val=0, expected images held out for validation")
+
+    @property
+    def images_per_step(self) -> int:
+        """Images that one step of the optimizer learns from."""
+        return self.batch_size * self.accumulate
 
     def check_classes(self, classes: Sequence[str]) -> None:
         """Check what depends on the classes.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from portnet.adapter import Lowered, Trainer
+from portnet.adapter import Adapter, Lowered, Trainer, TrainPlan
 from portnet.data.dataset import Dataset, DatasetSource
 from portnet.data.loader import Loader
 from portnet.engines import engine
@@ -19,6 +19,7 @@ from portnet.errors import InputError, OutputError, PortNetError
 from portnet.finetuning.backbone import Backbone
 from portnet.finetuning.callbacks import Callbacks, Start
 from portnet.finetuning.checkpoint import Checkpoint
+from portnet.finetuning.choosing import Timing, choose, time_engines
 from portnet.finetuning.folder import RunFolder
 from portnet.finetuning.history import History, Position
 from portnet.finetuning.interrupt import Interrupt, deferred_interrupt
@@ -79,6 +80,7 @@ def resume_run(
     session = _Session(data, settings, folder, progress, backbone, callbacks, record["data"].get("decoder", ()))
     if session.data_record()["digest"] != record["data"]["digest"]:
         raise InputError("resume: the images are not those the run began with. Restore them, or start a new run.")
+    session.timings = record.get("engines")
     if "cache" in record:
         session.cut_at = (record["cache"] or {}).get("tensors", [])
     return session.train(folder.restore())
@@ -100,8 +102,12 @@ class _Session:
         self.settings, self.folder = settings, folder
         self.callbacks = Callbacks(callbacks)
         self.source = os.fspath(data) if isinstance(data, (str, os.PathLike)) else None
-        self.adapter = engine(settings.backend)
-        self.adapter.check_device(settings.device)
+        # None until the fastest engine is chosen
+        self.adapter = None if settings.backend == "auto" else engine(settings.backend)
+        if self.adapter is not None:
+            self.adapter.check_device(settings.device)
+            self.adapter.check_training(settings.device, settings.precision, settings.compile)
+        self.timings: list[dict[str, Any]] | None = None
         self.sets = prepare_data(data, settings, decoders)
         self.classes = self.sets.train.classes
         settings.check_classes(self.classes)
@@ -182,8 +188,10 @@ class _Session:
             self.reporter.note(f"note: {self.sets.warning}")
         for skipped in self.sets.skipped:
             self.reporter.note(f"skipped {skipped.path}: {skipped.reason}")
+        adapter = self.adapter
+        where = f" on {adapter.framework} {adapter.version()} ({self.settings.device})" if adapter is not None else ""
         self.reporter.note(
-            f"{self.settings.backbone} on {self.adapter.framework} {self.adapter.version()} ({self.settings.device}), "
+            f"{self.settings.backbone}{where}, "
             f"{self.table.trainable_count:,} of {self.table.total_count:,} parameters train "
             f"({self.settings.freeze.describe()})"
         )
@@ -247,11 +255,29 @@ class _Session:
         )
         self.kept = keep(self.network, self.table, train, val, settings, self.reporter, interrupt, self.cut_at)
         network = self.network if self.kept is None else self.kept.network
-        self.lowered = self.adapter.lower(network, device=self.settings.device)
-        weights = self.settings.loss_weights(self.sets.train.counts())
+        batches = (train, val) if self.kept is None else (self.kept.train, self.kept.val)
         seed = (self.settings.seed + self.phase) % 2**32
-        trainer = self.lowered.trainer(train_plan(self.table, self.settings.but(seed=seed), network, weights))
-        return self.lowered, trainer, *((train, val) if self.kept is None else (self.kept.train, self.kept.val))
+        weights = self.settings.loss_weights(self.sets.train.counts())
+        plan = train_plan(self.table, self.settings.but(seed=seed), network, weights)
+        adapter = self.adapter = self.adapter or self._fastest(network, plan, batches[0])
+        self.lowered = adapter.lower(network, device=self.settings.device)
+        return self.lowered, self.lowered.trainer(plan), *batches
+
+    def _fastest(self, network: Model, plan: TrainPlan, train: Batches) -> Adapter:
+        """Time a step on each engine, say so, and return the fastest."""
+        self.reporter.note("engine  ms a step  images/s")
+
+        def show(timing: Timing) -> None:
+            ms, rate = timing.milliseconds, timing.images_per_second
+            numbers = f"{ms:9,.1f}  {rate:8,.0f}" if ms is not None and rate is not None else timing.note
+            self.reporter.note(f"{timing.engine:<6}  {numbers}")
+
+        timings = time_engines(network, plan, next(iter(train.epoch(0))), self.settings.device, show)
+        self.timings = [timing.to_dict() for timing in timings]
+        self.settings = self.settings.but(backend=choose(timings))
+        chosen = engine(self.settings.backend)
+        self.reporter.note(f"{chosen.framework} {chosen.version()} is the fastest here")
+        return chosen
 
     def _last_epoch(self) -> int:
         """Return the epoch before which the phase in hand ends."""
@@ -268,7 +294,7 @@ class _Session:
     def _loaders(self) -> tuple[Loader, Loader | None]:
         preprocessing = self.network.preprocessing
         assert preprocessing is not None
-        size, seed, decoder = self.settings.batch_size, self.settings.seed, self.sets.decoder
+        size, seed, decoder = self.settings.images_per_step, self.settings.seed, self.sets.decoder
         train = Loader(
             self.sets.train,
             preprocessing,
@@ -358,6 +384,7 @@ class _Session:
         )
 
     def _record(self, history: History, proof: dict[str, Any], ended: str) -> dict[str, Any]:
+        assert self.adapter is not None
         return run_record(
             self.settings,
             self.adapter,
@@ -368,6 +395,7 @@ class _Session:
             proof,
             ended,
             None if self.kept is None else self.kept.record,
+            self.timings,
         )
 
     def data_record(self) -> dict[str, Any]:

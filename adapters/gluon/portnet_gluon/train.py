@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from portnet.adapter import Inputs, StepResult, Trainer, TrainPlan, as_inputs
+from portnet.adapter import Inputs, StepResult, Trainer, TrainPlan, as_inputs, pieces
 from portnet.errors import InputError, WeightsError
 from portnet.graph.model import Model
 from portnet_gluon.arrays import shapes_as_in_numpy, to_mxnet
@@ -88,18 +88,32 @@ class GluonTrainer(Trainer):
     def step(self, x: Inputs, y: np.ndarray) -> StepResult:
         """Take one optimizer step."""
         with shapes_as_in_numpy():
-            _, report, *moments = self._forward_backward(x, y)
+            parts, totals, reports = pieces(self._plan, x, y), [], []
+            for index, (piece, targets, share) in enumerate(parts):
+                _, report, *moments = self._forward_backward(piece, targets, index)
+                self._move_statistics(moments)
+                reports.append((share, report))
+                if len(parts) > 1:
+                    totals = self._add_up(totals, share)
             self._steps += 1
             if self._names:
-                self._update(self._gradients())
-            self._move_statistics(moments)
-            loss, hits = report.asnumpy().tolist()
-            return StepResult(loss, int(hits))
+                self._update(totals or self._gradients())
+            numbers = [(share, *report.asnumpy().tolist()) for share, report in reports]
+            return StepResult(sum(share * loss for share, loss, _ in numbers), int(sum(hits for *_, hits in numbers)))
 
-    def _forward_backward(self, x: Inputs, y: np.ndarray) -> list[Any]:
+    def _add_up(self, totals: list[Any], share: float) -> list[Any]:
+        """Return the sum so far of the pieces' gradients, each by its share."""
+        gradients = self._gradients()
+        if not totals:
+            return [gradient * share for gradient in gradients]
+        combine(totals, [1.0] * len(totals), gradients, [share] * len(totals))
+        return totals
+
+    def _forward_backward(self, x: Inputs, y: np.ndarray, piece: int = 0) -> list[Any]:
         ctx = self._lowered.context
         if self._drops:
-            mx.random.seed(zlib.crc32(f"{self._plan.seed} {self._steps}".encode()) & 0x7FFFFFFF, ctx=ctx)
+            place = f"{self._plan.seed} {self._steps}" + (f" {piece}" if piece else "")
+            mx.random.seed(zlib.crc32(place.encode()) & 0x7FFFFFFF, ctx=ctx)
         given = dict(zip(self._ports, as_inputs(x), strict=True))
         inputs = [to_mxnet(np.asarray(given[name], np.float32), ctx) for name in self._read]
         soft = y.ndim == 2

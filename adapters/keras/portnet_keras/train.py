@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from portnet.adapter import Inputs, StepResult, Trainer, TrainPlan, as_inputs
+from portnet.adapter import Inputs, StepResult, Trainer, TrainPlan, as_inputs, pieces
 from portnet.errors import UnsupportedError, WeightsError
 from portnet_keras.framework import keras
 from portnet_keras.network import laid, unwrapped
@@ -49,12 +49,25 @@ class KerasTrainer(Trainer):
         inputs = list(map(_specification, self._network.inputs, lowered.input_orders))
         indices, distributions = tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, None], tf.float32)
         # by the rank of the targets; the second is traced once there are some
-        self._signatures = {1: [*inputs, indices], 2: [*inputs, distributions]}
+        self._signatures = {0: [], 1: [*inputs, indices], 2: [*inputs, distributions]}
+        in_pieces = plan.accumulate > 1
+        self._totals = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self._variables if in_pieces]
 
     def step(self, x: Inputs, y: np.ndarray) -> StepResult:
         """Take one optimizer step; see `Trainer.step`."""
         with self._device():
+            if self._plan.accumulate > 1:
+                return self._step_in_pieces(x, y)
             loss, correct = self._step(y.ndim)(*_tensors(x, y)).numpy()
+        return StepResult(float(loss), int(correct))
+
+    def _step_in_pieces(self, x: Inputs, y: np.ndarray) -> StepResult:
+        done = [
+            self._traced(self._compute_piece, y.ndim)(*_tensors(piece, targets), tf.constant(share, tf.float32))
+            for piece, targets, share in pieces(self._plan, x, y)
+        ]
+        self._traced(self._compute_update, 0)()
+        loss, correct = np.sum([result.numpy() for result in done], axis=0)
         return StepResult(float(loss), int(correct))
 
     def gradients(self, x: Inputs, y: np.ndarray) -> dict[str, np.ndarray]:
@@ -114,12 +127,32 @@ class KerasTrainer(Trainer):
     def _traced(self, function: Any, rank: int) -> Any:
         key = function.__name__, rank
         if key not in self._functions:
-            traced = tf.function(function, input_signature=self._signatures[rank])
+            signature = self._signatures[rank]
+            if function == self._compute_piece:
+                signature = [*signature, tf.TensorSpec([], tf.float32)]
+            traced = tf.function(function, input_signature=signature)
             self._functions[key] = traced.get_concrete_function()
         return self._functions[key]
 
     def _compute_step(self, *batch: Any) -> Any:
         loss, correct, gradients = self._backward(*batch)
+        self._apply(gradients)
+        # one tensor, so that the host waits once
+        return tf.stack([loss, tf.cast(correct, tf.float32)])
+
+    def _compute_piece(self, *batch: Any) -> Any:
+        *batch, share = batch
+        loss, correct, gradients = self._backward(*batch)
+        for total, gradient in zip(self._totals, gradients, strict=True):
+            total.assign_add(share * gradient)
+        return tf.stack([share * loss, tf.cast(correct, tf.float32)])
+
+    def _compute_update(self) -> None:
+        self._apply([tf.convert_to_tensor(total) for total in self._totals])
+        for total in self._totals:
+            total.assign(tf.zeros_like(total))
+
+    def _apply(self, gradients: list[Any]) -> None:
         self._count.assign_add(1)
         for name, variable, gradient, slots in zip(
             self._names, self._variables, _clipped(gradients, self._plan.clip_norm), self._slots, strict=True
@@ -127,8 +160,6 @@ class KerasTrainer(Trainer):
             plan, spec = self._plan.parameters[name], self._plan.optimizer
             rate, decay = self._rate * plan.lr_mult, spec.weight_decay if plan.decay else 0.0
             self._rule.apply(spec, variable, gradient, slots, rate, decay, self._count)
-        # one tensor, so that the host waits once
-        return tf.stack([loss, tf.cast(correct, tf.float32)])
 
     def _compute_gradients(self, *batch: Any) -> list[Any]:
         # updates of statistics and seeds go into the scope and are forgotten with it

@@ -23,6 +23,7 @@ class Engine(Adapter):
 
     name = "torch"
     framework = "PyTorch"
+    compiles = True
     formats = {  # noqa: RUF012 - declared by the base class
         "pt2": FileFormat((".pt2",), "a program of torch.export, for inference"),
         "safetensors": FileFormat((".safetensors",), "a state_dict"),
@@ -47,6 +48,10 @@ class Engine(Adapter):
         import torch
 
         return [f"cuda:{index}" for index in range(torch.cuda.device_count())] + ["cpu"]
+
+    def precisions(self, device: str) -> tuple[str, ...]:
+        """Mixed precision by autocast: bf16 everywhere, fp16 with scaled gradients on CUDA."""
+        return ("fp32", "bf16", "fp16") if device.startswith("cuda") else ("fp32", "bf16")
 
     def lower_canonical(self, model: Model, device: str) -> Lowered:
         """Lower a canonical model onto torch; see `portnet_torch.lower`."""

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from portnet.adapter import Inputs, StepResult, Trainer, TrainPlan, as_inputs
+from portnet.adapter import Inputs, StepResult, Trainer, TrainPlan, as_inputs, pieces
 from portnet.errors import TrainingError
 from portnet_torch.allocator import keep_freed_memory
 from portnet_torch.binding import Binding
+from portnet_torch.compiling import compiled
 from portnet_torch.dtypes import to_tensor
 from portnet_torch.optimizers import MOMENTS, make_optimizer, set_lr
 from portnet_torch.randomness import RandomState
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from portnet_torch.network import TorchLowered
 
 __all__ = ["TorchTrainer"]
+
+_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchTrainer(Trainer):
@@ -52,18 +55,33 @@ class TorchTrainer(Trainer):
             None if plan.class_weights is None else torch.tensor(plan.class_weights, device=lowered.device)
         )
         self._steps = 0
+        self._type = torch.device(lowered.device).type
+        self._scaler = torch.amp.GradScaler(self._type, enabled=plan.precision == "fp16")
+        self._call = compiled(self._native) if plan.compile else self._native
 
     def step(self, x: Inputs, y: np.ndarray) -> StepResult:
         """Take one optimizer step; see `portnet.adapter.Trainer.step`."""
+        done = []
         with self._drawing(keep=True):
-            loss, correct = self._forward(x, y)
-            self._backward(loss)
-        self._variance.correct()
-        if self._optimizer is not None:
-            self._optimizer.step()
-            self._optimizer.zero_grad(set_to_none=True)
+            for piece_x, piece_y, share in pieces(self.plan, x, y):
+                loss, correct = self._forward(piece_x, piece_y)
+                if loss.requires_grad:
+                    self._scaler.scale(loss if share == 1 else share * loss).backward()
+                self._variance.correct()
+                done.append((share, loss.detach(), correct))
+        self._update()
         self._steps += 1
-        return StepResult(float(loss.detach()), int(correct))
+        return StepResult(sum(share * float(loss) for share, loss, _ in done), sum(int(right) for *_, right in done))
+
+    def _update(self) -> None:
+        if self._optimizer is None:
+            return
+        if self.plan.clip_norm is not None:
+            self._scaler.unscale_(self._optimizer)
+            self._clip(self.plan.clip_norm)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad(set_to_none=True)
 
     def gradients(self, x: Inputs, y: np.ndarray) -> dict[str, np.ndarray]:
         """Return the gradients of a batch by ONNX name and change nothing, the random state included."""
@@ -87,6 +105,9 @@ class TorchTrainer(Trainer):
         arrays = {"step": np.array(self._steps, np.int64)}
         if self._random is not None:
             arrays["random"] = self._random.state.numpy().copy()
+        if self._scaler.is_enabled():
+            scale = self._scaler.state_dict()
+            arrays["scale"] = np.array([scale["scale"], scale["_growth_tracker"]], np.float64)
         for binding in self._trainable:
             for ours, theirs in self._moments():
                 moments = [self._moment(tensor, theirs) for tensor in self.lowered.tensors(binding)]
@@ -112,7 +133,8 @@ class TorchTrainer(Trainer):
             norm.eval()
         self._variance.remember()
         try:
-            logits = self._native(*self._tensors(x))
+            with self._precision():
+                logits = self._call(*self._tensors(x)).float()
         except ValueError as error:
             raise TrainingError(f"batch of {len(y)}: {error}") from error
         soft = y.ndim == 2
@@ -132,17 +154,14 @@ class TorchTrainer(Trainer):
         losses = F.cross_entropy(logits, target, label_smoothing=smoothing, reduction="none")
         return (losses * weights).sum() / weights.sum()
 
-    def _backward(self, loss: Tensor) -> None:
-        if not loss.requires_grad:
-            return
-        loss.backward()
-        if self.plan.clip_norm is not None:
-            self._clip(self.plan.clip_norm)
-
     def _clip(self, limit: float) -> None:
         gradients = [p.grad for p in self._native.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         torch._foreach_mul_(gradients, torch.clamp(limit / norm, max=1.0))
+
+    def _precision(self) -> AbstractContextManager[None]:
+        dtype = _DTYPES[self.plan.precision]
+        return nullcontext() if dtype is None else torch.autocast(self._type, dtype)
 
     def _drawing(self, *, keep: bool) -> AbstractContextManager[None]:
         return nullcontext() if self._random is None else self._random.active(keep=keep)
@@ -188,6 +207,10 @@ class TorchTrainer(Trainer):
         self._steps = int(state["step"])
         if self._random is not None:
             self._random.state = torch.from_numpy(np.array(state["random"]))
+        if self._scaler.is_enabled():
+            scale, tracker = state["scale"]
+            loaded = {**self._scaler.state_dict(), "scale": float(scale), "_growth_tracker": int(tracker)}
+            self._scaler.load_state_dict(loaded)
         for binding in self._trainable:
             for ours, theirs in self._moments():
                 self._load_moment(binding, theirs, state[f"{ours}/{binding.name}"])
