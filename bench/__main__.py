@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from bench import conversion, imports, loading, report, steps
+from bench import conversion, head, imports, loading, report, steps
 from bench.peers import cache
 from bench.process import ROOT, measure
 from bench.row import Row
 from bench.timing import Budget
 
-SECTIONS = ("steps", "inference", "imports", "convert", "memory", "loading")
+SECTIONS = ("steps", "inference", "imports", "convert", "memory", "loading", "head")
 NETWORKS = ("squeezenet1_1", "squeezenet1_0", "mobilenet_v2", "resnet18", "resnet18_v2", "resnet50")
 ENGINES = ("torch", "keras", "gluon")
 RESULTS = ROOT / "bench" / "results.json"
@@ -159,11 +159,18 @@ def _loading(plan: Plan) -> Iterator[Row]:
             yield from _tried(failed, lambda kind=kind, peer=peer: loading.rows(kind, peer, plan.budget))
 
 
+def _head(plan: Plan) -> Iterator[Row]:
+    for engine in plan.engines:
+        failed = Row("head step", "dense", engine, head.OTHERS[engine])
+        yield from _tried(failed, lambda engine=engine: list(head.rows(engine, plan.budget, plan.threads)))
+
+
 _MEASURED: dict[str, Callable[[Plan], Iterator[Row]]] = {
     "imports": _imports,
     "convert": _convert,
     "memory": _memory,
     "loading": _loading,
+    "head": _head,
 }
 
 

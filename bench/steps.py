@@ -26,11 +26,14 @@ def rows(
     threads: int | None,
 ) -> list[Row]:
     """Return a row for each reference and each of ``sections`` ("inference", "step"; in this order)."""
-    options = {"count": count, "size": size, "threads": threads}
+    job = {"engine": engine, "network": network, "count": count, "size": size}
     offers = [(index, offer) for index, offer in enumerate(OFFERS[engine]) if network in offer.networks]
     found: list[Row] = []
     for index, offer in offers:
-        with Side(engine, network, None, **options) as ours, Side(engine, network, index, **options) as theirs:
+        with (
+            Side("bench.side", {**job, "reference": None}, threads=threads) as ours,
+            Side("bench.side", {**job, "reference": index}, threads=threads) as theirs,
+        ):
             found += _compared(engine, network, offer, sections, ours, theirs, budget)
     return found
 

@@ -489,6 +489,11 @@ class Adapter(abc.ABC):
         """
         raise UnsupportedError(f"engine {self.name}: it captures no networks", engine=self.name)
 
-    def limit_threads(self, count: int) -> None:
-        """Use at most ``count`` threads for arithmetic, where the framework lets itself be told."""
+    def limit_threads(self, count: int) -> int | None:
+        """Use at most ``count`` threads for arithmetic from now on.
+
+        Returns:
+            The count before, to be given back; None, and nothing is done, where the framework does not let itself be
+            told again and again.
+        """
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -151,10 +151,10 @@ class _Session:
         """
         try:
             job.tell("on_start", Start(self.settings, job.classes, len(job.train), len(job.history.losses)))
-            fit(job)
+            self._train_phase(job)
             while not job.is_over:
                 self._enter_next_phase(job)
-                fit(job)
+                self._train_phase(job)
         except KeyboardInterrupt:
             if not job.whole:
                 self._point_to_checkpoint()
@@ -167,6 +167,10 @@ class _Session:
             self._point_to_checkpoint()
             raise
         return self._finish(job, "finished")
+
+    def _train_phase(self, job: Fit) -> None:
+        with nullcontext() if self.kept is None else self.kept.few_threads(self.adapter, self.settings.batch_size):
+            fit(job)
 
     def _say_end(self, run: Run | None) -> None:
         try:

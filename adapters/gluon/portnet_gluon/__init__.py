@@ -5,6 +5,7 @@ Creating `Engine` imports nothing of MXNet; its methods do.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,9 @@ class Engine(Adapter):
             ("", "-symbol.json"), "PREFIX-symbol.json and PREFIX-0000.params, for SymbolBlock.imports"
         ),
     }
+
+    # what MXNet was last told, as it cannot be asked
+    _threads: int | None = None
 
     @property
     def ops(self) -> frozenset[str]:
@@ -65,10 +69,14 @@ class Engine(Adapter):
 
         return reload(lowered, path, form)  # type: ignore[arg-type]
 
-    def limit_threads(self, count: int) -> None:
-        """Use at most ``count`` OpenMP threads in MXNet's operators."""
+    def limit_threads(self, count: int) -> int | None:
+        """Use at most ``count`` OpenMP threads in MXNet's operators; return the count before."""
         import ctypes
 
         from portnet_gluon.compat import mx
 
+        # by itself MXNet takes what OpenMP is told, else every processor
+        before = self._threads or int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
         mx.base.check_call(mx.base._LIB.MXSetNumOMPThreads(ctypes.c_int(count)))
+        self._threads = count
+        return before

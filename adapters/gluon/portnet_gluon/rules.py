@@ -9,6 +9,7 @@ Both are MXNet's own optimizers', used for what they compute:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -50,6 +51,12 @@ def combine(targets: Arrays, alphas: Numbers, sources: Arrays, betas: Numbers) -
         )
 
 
+@functools.cache
+def _one(context: Any) -> Any:
+    """Return the scale of gradients that the operator reads from an array; making one takes as long as an update."""
+    return mx.nd.ones((1,), ctx=context)
+
+
 def _adamw(
     targets: Arrays,
     gradients: Arrays,
@@ -61,7 +68,7 @@ def _adamw(
     betas: tuple[float, float],
     eps: float,
 ) -> None:
-    one = mx.nd.ones((1,), ctx=targets[0].context)
+    one = _one(targets[0].context)
     for part in _chunks(len(targets)):
         mx.nd.contrib.multi_adamw_update(
             list(targets[part]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 from portnet.adapter import Adapter, FileFormat, Lowered, Reloaded
@@ -59,15 +58,3 @@ class Engine(Adapter):
         from portnet_keras.save import reload
 
         return reload(lowered, path, form)  # type: ignore[arg-type]
-
-    def limit_threads(self, count: int) -> None:
-        """Use at most ``count`` threads; TensorFlow accepts it before its first operation only."""
-        from portnet_keras.framework import BACKEND
-
-        if BACKEND != "tensorflow":
-            return
-        import tensorflow as tf
-
-        with contextlib.suppress(RuntimeError):
-            tf.config.threading.set_intra_op_parallelism_threads(count)
-            tf.config.threading.set_inter_op_parallelism_threads(count)

@@ -41,6 +41,7 @@ class KerasTrainer(Trainer):
         ]
         self._functions: dict[tuple[str, int], Any] = {}
         self._rate = tf.Variable(plan.optimizer.lr, dtype=tf.float32, trainable=False)
+        self._last_rate: float | None = plan.optimizer.lr
         self._count = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._frozen = _frozen_norms(lowered, plan.frozen_statistics)
         self._seeds = {layer.name: layer.seed_generator.state for layer in _dropouts(self._network)}
@@ -81,8 +82,10 @@ class KerasTrainer(Trainer):
         }
 
     def set_lr(self, lr: float) -> None:
-        """Set the learning rate; nothing is compiled again."""
-        self._rate.assign(lr)
+        """Set the learning rate; nothing is compiled again, and nothing is done where it stays the same."""
+        if lr != self._last_rate:
+            self._rate.assign(lr)
+            self._last_rate = lr
 
     def state(self) -> dict[str, np.ndarray]:
         """Return optimizer slots in ONNX's layout, step count, rate and the state of every Dropout."""
@@ -104,6 +107,7 @@ class KerasTrainer(Trainer):
             raise WeightsError(f"trainer state: {odd!r} is in one of state and trainer alone; is it another run's?")
         for name, variable in self._scalars().items():
             variable.assign(state[name])
+        self._last_rate = None
         for name, slots in zip(self._names, self._slots, strict=True):
             layout = self._lowered.bindings[name].layout
             for slot, variable in slots.items():

@@ -87,8 +87,10 @@ class Engine(Adapter):
 
         return capture(native, options)
 
-    def limit_threads(self, count: int) -> None:
-        """Use at most ``count`` threads within one operation."""
+    def limit_threads(self, count: int) -> int | None:
+        """Use at most ``count`` threads within one operation; return the count before."""
         import torch
 
+        before: int = torch.get_num_threads()
         torch.set_num_threads(count)
+        return before

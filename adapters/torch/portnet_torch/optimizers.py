@@ -23,15 +23,15 @@ MOMENTS: dict[str, dict[str, str]] = {
 
 
 def _sgd(spec: OptimizerSpec, groups: list[dict[str, Any]]) -> Optimizer:
-    return SGD(groups, spec.lr, momentum=spec.momentum, nesterov=spec.nesterov and spec.momentum > 0, foreach=True)
+    return SGD(groups, spec.lr, momentum=spec.momentum, nesterov=spec.nesterov and spec.momentum > 0, fused=True)
 
 
 def _adam(spec: OptimizerSpec, groups: list[dict[str, Any]]) -> Optimizer:
-    return Adam(groups, spec.lr, betas=spec.betas, eps=spec.eps, foreach=True)
+    return Adam(groups, spec.lr, betas=spec.betas, eps=spec.eps, fused=True)
 
 
 def _adamw(spec: OptimizerSpec, groups: list[dict[str, Any]]) -> Optimizer:
-    return AdamW(groups, spec.lr, betas=spec.betas, eps=spec.eps, foreach=True)
+    return AdamW(groups, spec.lr, betas=spec.betas, eps=spec.eps, fused=True)
 
 
 def _rmsprop(spec: OptimizerSpec, groups: list[dict[str, Any]]) -> Optimizer:

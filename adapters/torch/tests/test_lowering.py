@@ -313,9 +313,10 @@ def test_low_precision_crosses_the_border(engine):
 
 def test_limit_threads(engine):
     before = torch.get_num_threads()
-    engine.limit_threads(1)
+    assert engine.limit_threads(1) == before
     assert torch.get_num_threads() == 1
-    torch.set_num_threads(before)
+    assert engine.limit_threads(before) == 1
+    assert torch.get_num_threads() == before
 
 
 def test_importing_the_package_imports_no_torch():

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from portnet.adapter import Adapter
 from portnet.data.dataset import Dataset
 from portnet.data.decoders import describe
 from portnet.data.loader import Loader
@@ -27,6 +29,7 @@ from portnet.finetuning.prefix.compute import Images, run_prefix, to_dtype
 from portnet.finetuning.prefix.frontier import Cut, cuts, split_at
 from portnet.finetuning.prefix.key import activations_key, identity, images_digest
 from portnet.finetuning.prefix.store import DamagedError, Store
+from portnet.finetuning.prefix.threads import few_threads
 from portnet.finetuning.settings import Settings
 from portnet.graph.model import Model
 from portnet.runtime.session import Session
@@ -53,6 +56,10 @@ class Kept:
     val: Batches | None
     network: Model
     record: dict[str, Any]
+
+    def few_threads(self, adapter: Adapter, batch_size: int) -> AbstractContextManager[None]:
+        """Let the engine use one thread where the network is small; see `portnet.finetuning.prefix.threads`."""
+        return few_threads(adapter, self.network, batch_size)
 
 
 class _NoRoomError(Exception):
