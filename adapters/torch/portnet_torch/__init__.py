@@ -29,6 +29,13 @@ class Engine(Adapter):
         "safetensors": FileFormat((".safetensors",), "a state_dict"),
         "code": FileFormat(("", ".py"), "a folder with model.py, which needs torch alone, and weights.safetensors"),
     }
+    sources = {  # noqa: RUF012 - declared by the base class
+        "torchvision:": "a network of torchvision by name; ?weights=DEFAULT behind it takes the published weights",
+        "timm:": "a network of timm by name; ?weights=pretrained behind it takes the published weights",
+        ".pt2": "a program that torch.export.save wrote",
+        ".pt": "says how to save what only code can open as .pt2",
+        ".pth": "says how to save what only code can open as .pt2",
+    }
 
     @property
     def ops(self) -> frozenset[str]:
@@ -80,6 +87,12 @@ class Engine(Adapter):
             "torch.export.exported_program",
             "ExportedProgram",
         ) in classes
+
+    def open(self, source: str, weights: Path | None = None) -> Any:
+        """Return what ``torchvision:NAME``, ``timm:NAME`` or a .pt2 means; see `portnet_torch.capturing.opening`."""
+        from portnet_torch.capturing.opening import open_network
+
+        return open_network(source, weights)
 
     def capture(self, native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
         """Return a network of torch as a `Model`; see `portnet_torch.capture`."""

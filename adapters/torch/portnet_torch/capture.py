@@ -67,7 +67,7 @@ def _module_of(program: ExportedProgram) -> nn.Module:
 
 def _exported_arguments(program: ExportedProgram) -> tuple[Any, ...]:
     """Return what a program was exported with, or stand-ins of the same structure."""
-    if program.example_inputs is not None:
+    if program.example_inputs:
         arguments, options = program.example_inputs
         if options:
             raise InputError("capture: an exported program with keyword arguments. Export it with positional ones.")

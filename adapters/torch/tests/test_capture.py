@@ -1,5 +1,7 @@
 """Networks of torch become models: values by onnxruntime, counts by torch, names by the state_dict."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch import nn
 import portnet
 from portnet.adapter import CaptureOptions
 from portnet.capturing import capture_original
-from portnet.errors import InputError, UnsupportedError
+from portnet.errors import InputError, MissingDependencyError, UnknownNameError, UnsupportedError, WeightsError
 from portnet.originals import Request
 
 
@@ -231,3 +233,41 @@ def test_an_exported_program_keeps_its_sizes(net):
     assert result.report.passed
     assert str(result.model.inputs[0]) == "image: float32 N×3×9×9"
     assert result.model.parameter_count == _count(net)
+
+
+def test_a_network_of_torchvision_brings_its_preprocessing(tmp_path):
+    network = Engine().open("torchvision:squeezenet1_1")
+    assert not network.training
+    torch.save(network.state_dict(), tmp_path / "mine.pth")
+    result = capture_original(f"torchvision:squeezenet1_1?weights={tmp_path / 'mine.pth'}")
+    assert result.report.passed
+    assert result.model.preprocessing == portnet.zoo.load("squeezenet1_1", None).preprocessing
+    assert result.model.parameter_count == 1_235_496
+    np.testing.assert_array_equal(
+        result.model.weights()["features.0.weight"], network.features[0].weight.detach().numpy()
+    )
+    with pytest.raises(UnknownNameError, match="Did you mean 'resnet50'"):
+        Engine().open("torchvision:resnet5")
+    with pytest.raises(UnknownNameError, match="IMAGENET1K_V1"):
+        Engine().open("torchvision:resnet18?weights=best")
+    with pytest.raises(WeightsError, match="does not fit squeezenet1_0"):
+        Engine().open(f"torchvision:squeezenet1_0?weights={tmp_path / 'mine.pth'}")
+
+
+def test_a_network_of_timm_brings_its_preprocessing():
+    result = capture_original("timm:test_vit")
+    assert result.report.passed
+    network = Engine().open("timm:test_vit")
+    assert result.model.parameter_count == _count(network)
+    config = network.pretrained_cfg
+    assert result.model.preprocessing.mean == tuple(config["mean"])
+    assert result.model.preprocessing.size == config["input_size"][1:]
+    assert "cls_token" in result.model.roles
+    with pytest.raises(UnknownNameError, match="unknown network of timm"):
+        Engine().open("timm:vit_nowhere")
+
+
+def test_a_collection_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(MissingDependencyError, match="pip install timm"):
+        Engine().open("timm:resnet18")
