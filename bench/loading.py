@@ -64,7 +64,11 @@ def _of_one_image(row: Row, what: Kind) -> Row:
     assert row.theirs is not None
     context = {"to": f"{SIZE}×{SIZE}", "workers": WORKERS}
     rates = {"images/s": what.count * 1e3 / row.ours, "images/s of the other": what.count * 1e3 / row.theirs}
-    return replace(row, ours=row.ours / what.count, theirs=row.theirs / what.count, context=context, extra=rates)
+    # of torchvision's own process alone: its workers are others
+    processor = {name: value / what.count for name, value in (row.extra or {}).items()}
+    return replace(
+        row, ours=row.ours / what.count, theirs=row.theirs / what.count, context=context, extra=processor | rates
+    )
 
 
 def _portnet(folder: str, batch: int) -> dict[str, Callable[[], Any]]:
