@@ -58,6 +58,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "data.source": data["source"],
         "data.digest": data["digest"],
         "data.classes": len(data["classes"]),
+        "data.decoder": data.get("decoder"),
         **{f"environment.{name}": value for name, value in run.record["environment"].items()},
     }
 
@@ -80,6 +81,7 @@ def _results(run: Run) -> dict[str, float | int | str | None]:
         "val loss": last.val_loss if last else None,
         "val accuracy": last.val_accuracy if last else None,
         "best val accuracy": max(accuracies, default=None),
+        "test accuracy": (run.test or {}).get("accuracy"),
         "seconds": round(sum(epoch.seconds for epoch in run.history), 3),
         "images a second": round(last.images_per_second, 1) if last else None,
         "parameters that train": sum(

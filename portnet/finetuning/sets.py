@@ -46,7 +46,7 @@ class Sets:
         parts = [part for part in (self.train, self.val, self.test) if part is not None]
         return tuple(dict.fromkeys(item for part in parts for item in part.skipped))
 
-    def describe(self) -> str:
+    def describe(self, settings: Settings) -> str:
         """Return counts for the first line of a run."""
         counts = self.train.counts()
         per_class = f"{min(counts.values())}–{max(counts.values())} images a class"
@@ -55,7 +55,8 @@ class Sets:
             for part, use in ((self.val, "for validation"), (self.test, "for the test"))
             if part
         )
-        return f"{len(counts)} classes, {len(self.train):,} images to train on ({per_class}){held_out}"
+        drawn = f", {max(counts.values()):,} of each class drawn in an epoch" if settings.balance else ""
+        return f"{len(counts)} classes, {len(self.train):,} images to train on ({per_class}){held_out}{drawn}"
 
     @property
     def warning(self) -> str:

@@ -187,7 +187,7 @@ class _Session:
             )
 
     def _announce(self) -> None:
-        self.reporter.note(self.sets.describe())
+        self.reporter.note(self.sets.describe(self.settings))
         if self.sets.warning:
             self.reporter.note(f"note: {self.sets.warning}")
         for skipped in self.sets.skipped:
