@@ -9,7 +9,7 @@ from PIL import Image
 
 import portnet
 from portnet.data import Loader, decoders, load_dataset
-from portnet.data.decoders import choose, choose_again, describe
+from portnet.data.decoders import choose, choose_again, describe, resize_fast
 from portnet.data.preprocess import to_bytes
 from portnet.errors import DataError, MissingDependencyError, UnknownNameError
 from portnet.finetuning.api import resume
@@ -112,6 +112,23 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path, monkeypat
     monkeypatch.setattr("portnet.data.images.decode_jpeg", lambda *_: pytest.fail("it was decoded"))
     with pytest.raises(DataError, match="got 300 × 200 pixels"):
         to_bytes(tmp_path / "x.jpg", STRETCHED, decoder="fast")
+
+
+def test_any_box_is_resized_as_pillow_does():
+    random = np.random.default_rng(0)
+    for trial in range(600):
+        width, height = random.integers(2, 60, 2)
+        image = random.integers(0, 256, (height, width, 3)).astype(np.uint8)
+        left, top = random.uniform(0, (width - 1, height - 1))
+        ends = random.uniform((left + 0.5, top + 0.5), (width, height))
+        box = (
+            left,
+            top,
+            *(float(side) if trial % 2 else float(end) for side, end in zip((width, height), ends, strict=True)),
+        )
+        fast = resize_fast(image, (9, 7), box).astype(int)
+        slow = np.asarray(Image.fromarray(image).resize((9, 7), Image.Resampling.BILINEAR, box=box))
+        assert np.abs(fast - slow).max() <= 1
 
 
 def test_many_threads_get_the_same_pixels(tmp_path):
