@@ -353,6 +353,7 @@ class Adapter(abc.ABC):
         ops: names of the ops ("Relu", "com.microsoft.Gelu") that it lowers itself; what is not here is expanded
             into the standard's function body, or refused.
         formats: forms of file that it writes, by the name that users type.
+        fixed_ranks: whether it must know the rank of every tensor while the network is built.
         sources: what it opens for capture, for help and messages: the beginning ("torchvision:") or the ending (".pt2")
             of what users type → a description.
     """
@@ -361,6 +362,7 @@ class Adapter(abc.ABC):
     framework: str
     formats: ClassVar[Mapping[str, FileFormat]] = {}
     compiles: ClassVar[bool] = False
+    fixed_ranks: ClassVar[bool] = True
     sources: ClassVar[Mapping[str, str]] = {}
 
     @property
@@ -393,7 +395,7 @@ class Adapter(abc.ABC):
         """
         device = device or "cpu"
         self.check_device(device)
-        lowered = self.lower_canonical(model.canonical(self.ops), device)
+        lowered = self.lower_canonical(model.canonical(self.ops, fixed_ranks=self.fixed_ranks), device)
         lowered.check_trainable_count()
         _LOWERED[id(lowered.native)] = lowered
         return lowered

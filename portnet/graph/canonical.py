@@ -15,7 +15,7 @@ from portnet.errors import ModelError, PortNetError
 from portnet.graph.contrib import expand_contrib
 from portnet.graph.functions import expand_functions
 from portnet.graph.passes.bias import remove_zero_biases
-from portnet.graph.passes.branches import inline_ifs, unroll_loops
+from portnet.graph.passes.branches import inline_ifs, settle_squeezes, unroll_loops
 from portnet.graph.passes.casts import cast_like_to_cast
 from portnet.graph.passes.constants import lift_constants, lift_initializers, remove_initializers_from_inputs
 from portnet.graph.passes.fold import fold_constants
@@ -45,12 +45,13 @@ MAX_ROUNDS = 8
 RANKLESS_OPSET = 13
 
 
-def canonical(model: Model, supports: frozenset[str] | None = None) -> Model:
+def canonical(model: Model, supports: frozenset[str] | None = None, *, fixed_ranks: bool = False) -> Model:
     """Return the canonical form of a model; the model itself is not changed.
 
     Args:
         model: any valid network.
         supports: ops that need not be expanded into the standard's function bodies; None for all.
+        fixed_ranks: whether every rank must be known, so that an axis is squeezed that is squeezed only if it is 1.
 
     Raises:
         ModelError: a graph that is broken.
@@ -59,7 +60,7 @@ def canonical(model: Model, supports: frozenset[str] | None = None) -> Model:
     copy = model.copy()
     keep = frozenset() if model.backbone is None else frozenset({model.backbone.feature})
     try:
-        _rewrite(copy.ir, supports, keep)
+        _rewrite(copy.ir, supports, keep, fixed_ranks)
     except PortNetError:
         raise
     except Exception as error:  # a file is untrusted input, and may hold what no check foresaw
@@ -73,7 +74,7 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _rewrite(model: ir.Model, supports: frozenset[str] | None, keep: frozenset[str]) -> None:
+def _rewrite(model: ir.Model, supports: frozenset[str] | None, keep: frozenset[str], fixed_ranks: bool) -> None:
     unroll = supports is not None and "Loop" not in supports
     _flatten(model)
     _modernise(model)
@@ -81,10 +82,10 @@ def _rewrite(model: ir.Model, supports: frozenset[str] | None, keep: frozenset[s
         if not expand_contrib(model, supports or frozenset()):
             break
         _infer(model)
-    _simplify(model, keep, unroll)
+    _simplify(model, keep, unroll, fixed_ranks)
     if supports is not None and expand_functions(model, supports):
         _infer(model)
-        _simplify(model, keep, unroll)
+        _simplify(model, keep, unroll, fixed_ranks)
     explicit_padding(model)
     remove_zero_biases(model)
     remove_unused(model)
@@ -120,7 +121,7 @@ def _modernise(model: ir.Model) -> None:
     _infer(model)
 
 
-def _simplify(model: ir.Model, keep: frozenset[str], unroll: bool) -> None:
+def _simplify(model: ir.Model, keep: frozenset[str], unroll: bool, fixed_ranks: bool) -> None:
     """Do what constants decide: arithmetic, branches, loops; remove what then does nothing."""
     for _ in range(MAX_ROUNDS):
         cast_like_to_cast(model)
@@ -130,6 +131,8 @@ def _simplify(model: ir.Model, keep: frozenset[str], unroll: bool) -> None:
         resize_to_sizes(model)
         remove_identities(model, keep)
         unfolded = inline_ifs(model) | (unroll and unroll_loops(model))
+        if fixed_ranks and not unfolded:
+            unfolded = settle_squeezes(model)
         if not unfolded:
             return
         _infer(model)

@@ -183,15 +183,16 @@ class Model:
 
         return layers(self)
 
-    def canonical(self, supports: frozenset[str] | None = None) -> Model:
+    def canonical(self, supports: frozenset[str] | None = None, *, fixed_ranks: bool = False) -> Model:
         """Return the small trainable form that engines lower; see `portnet.graph.canonical`.
 
         Args:
             supports: ops that need not be expanded into the standard's function bodies; None for all.
+            fixed_ranks: whether every rank must be known, as most engines want.
         """
         from portnet.graph.canonical import canonical
 
-        return canonical(self, supports)
+        return canonical(self, supports, fixed_ranks=fixed_ranks)
 
     # ---- weights
 

@@ -86,6 +86,7 @@ class KerasLowering(Lowering[KValue]):
         self._anchor: Any = None
         # Add nodes whose bias the Dense layer before them has taken over
         self.absorbed: set[ir.Node] = set()
+        self.parent = parent
         if parent is not None:
             # values of a branch are its own: a loop walks it again with others
             self.values, self.host_values = dict(parent.values), dict(parent.host_values)
@@ -157,6 +158,11 @@ class KerasLowering(Lowering[KValue]):
         for value, given in zip(graph.inputs, inputs, strict=True):
             child._remember(value, given)
         return child.walk()
+
+    def _materialise(self, value: ir.Value) -> KValue:
+        if self.parent is not None and value.const_value is None and value not in self.host_values:
+            return self.parent.value(value)
+        return super()._materialise(value)
 
     def _remember(self, value: ir.Value, known: KValue) -> None:
         self.values[value] = known

@@ -13,6 +13,7 @@ from portnet.graph.model import Model, Signature
 from portnet_keras.framework import BACKEND, keras, ops, share_gpu_memory
 from portnet_keras.layout import KValue, identity
 from portnet_keras.lower import Binding, KerasLowering
+from portnet_keras.naming import distinct_names
 from portnet_keras.narrow import to_stored
 
 __all__ = ["KerasLowered", "fed", "laid", "lower", "read", "unwrapped"]
@@ -101,31 +102,6 @@ class KerasLowered(Lowered):
         from portnet_keras.train import KerasTrainer
 
         return KerasTrainer(self, plan)
-
-
-def distinct_names(walk: KerasLowering, outputs: Sequence[KValue]) -> None:
-    """Rename operations that Keras named itself and that bear a name from the graph."""
-    names: set[str] = set()
-    for operation in sorted(_operations(outputs), key=lambda made: not isinstance(made, keras.layers.Layer)):
-        if operation.name in names:
-            operation.name = walk.name(operation.name)
-        names.add(operation.name)
-
-
-def _operations(outputs: Sequence[KValue]) -> list[Any]:
-    """Return every operation that the outputs are computed by."""
-    found: dict[int, Any] = {}
-    pending = [value.data for value in outputs]
-    seen: set[int] = set()
-    while pending:
-        tensor = pending.pop()
-        if id(tensor) in seen:
-            continue
-        seen.add(id(tensor))
-        history = tensor._keras_history
-        found[id(history.operation)] = history.operation
-        pending += history.operation._inbound_nodes[history.node_index].input_tensors
-    return list(found.values())
 
 
 def _output(walk: KerasLowering, value: KValue) -> KValue:

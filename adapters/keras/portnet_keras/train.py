@@ -217,7 +217,7 @@ def _clipped(gradients: list[Any], limit: float | None) -> Sequence[Any]:
 def _frozen_norms(lowered: KerasLowered, names: frozenset[str]) -> list[Any]:
     """Return the BatchNormalization layers whose statistics must not move."""
     frozen = {id(lowered.bindings[name].variable) for name in names if name in lowered.bindings}
-    norms = [layer for layer in lowered.native.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    norms = [layer for layer in every_layer(lowered.native) if isinstance(layer, keras.layers.BatchNormalization)]
     return [norm for norm in norms if frozen & {id(norm.moving_mean), id(norm.moving_variance)}]
 
 
@@ -236,8 +236,13 @@ def _on_running_statistics(norms: Sequence[Any]) -> Iterator[None]:
                 variable.trainable = flag
 
 
+def every_layer(network: Any) -> list[Any]:
+    """Return the layers of a network, those of its branches among them."""
+    return list(network._flatten_layers(include_self=False, recursive=True))
+
+
 def _dropouts(network: Any) -> list[Any]:
-    return [layer for layer in network.layers if getattr(layer, "seed_generator", None) is not None]
+    return [layer for layer in every_layer(network) if getattr(layer, "seed_generator", None) is not None]
 
 
 def _specification(native: Any, order: tuple[int, ...]) -> Any:

@@ -24,6 +24,7 @@ class Engine(Adapter):
     name = "torch"
     framework = "PyTorch"
     compiles = True
+    fixed_ranks = False
     formats = {  # noqa: RUF012 - declared by the base class
         "pt2": FileFormat((".pt2",), "a program of torch.export, for inference"),
         "safetensors": FileFormat((".safetensors",), "a state_dict"),

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from portnet.graph.passes.rewrite import Editor, Site, constant_array, every_node
 from portnet.graph.passes.splice import Copier
 
-__all__ = ["inline_ifs", "unroll_loops"]
+__all__ = ["inline_ifs", "settle_squeezes", "unroll_loops"]
 
 MAX_STEPS = 256
 MAX_NODES = 20_000
@@ -31,6 +31,41 @@ def inline_ifs(model: ir.Model) -> bool:
             _inline_branch(node, "then_branch" if condition.item() else "else_branch", editor)
             changed = True
     return changed
+
+
+def settle_squeezes(model: ir.Model) -> bool:
+    """Let an If that squeezes an axis if its size is 1, and else does nothing, squeeze it; True if there was one.
+
+    torch's exporter writes it for ``squeeze(axis)``. The rank would depend on a size. What follows was written for the
+    squeezed tensor, or the axis would not be squeezed; where its size is not 1 the network then fails when it runs. A
+    free batch is left alone: there a size of 1 is the exception.
+
+    Requires: names unique across graphs, named sizes.
+    Ensures: no such If on an axis other than a batch.
+    """
+    batches = {value.shape[0] for value in model.graph.inputs if value.shape is not None and len(value.shape)}
+    editor, changed = Editor(model), False
+    for node in every_node(model.graph):
+        if node.op_type == "If" and node.domain == "" and node.graph is not None and _squeezes(node, batches):
+            _inline_branch(node, "then_branch", editor)
+            changed = True
+    return changed
+
+
+def _squeezes(node: ir.Node, batches: set[int | ir.SymbolicDim]) -> bool:
+    chosen, otherwise = (node.attributes[name].as_graph() for name in ("then_branch", "else_branch"))
+    if len(node.outputs) != 1 or len(chosen) != 1 or any(inner.op_type != "Identity" for inner in otherwise):
+        return False
+    squeeze = chosen[0]
+    source = squeeze.inputs[0] if squeeze.inputs else None
+    axes = constant_array(squeeze.inputs[1]) if len(squeeze.inputs) > 1 else None
+    if squeeze.op_type != "Squeeze" or source is None or source.shape is None or axes is None or axes.size != 1:
+        return False
+    kept = otherwise.outputs[0]
+    kept_source = kept if kept.producer() is None or not len(otherwise) else kept.producer().inputs[0]  # type: ignore[union-attr]
+    if kept_source is not source or not -len(source.shape) <= axes.item() < len(source.shape):
+        return False
+    return source.shape[int(axes.item())] not in batches
 
 
 def _inline_branch(node: ir.Node, name: str, editor: Editor) -> None:

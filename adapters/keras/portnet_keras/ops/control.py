@@ -1,4 +1,4 @@
-"""Control flow that can be decided while the network is built: it is written out."""
+"""Control flow: what is decided while the network is built is written out; a branch may be chosen while it runs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
-from portnet.graph.lowering import NodeView
+from portnet.graph.lowering import Lowering, NodeView
 from portnet_keras.framework import ops
 from portnet_keras.layout import KValue, identity
 from portnet_keras.ops.registry import op
@@ -15,6 +16,7 @@ from portnet_keras.ops.registry import op
 __all__: list[str] = []
 
 MAX_STEPS = 256
+MAX_CHEAP = 4
 
 
 @op("If")
@@ -23,14 +25,37 @@ def if_(walk: Any, node: NodeView) -> list[KValue]:
     condition = walk.try_host(node.required(0))
     if condition is not None:
         return walk.branch(node["then_branch" if condition.array.item() else "else_branch"], [])
-    chosen = ops.reshape(walk.plain(node.required(0)), ())
-    branches = (walk.branch(node[name], []) for name in ("then_branch", "else_branch"))
-    return [_either(walk, chosen, a, b) for a, b in zip(*branches, strict=True)]
+    graphs = [node["then_branch"], node["else_branch"]]
+    if all(_is_cheap(walk, graph) for graph in graphs) and _fixed_shapes(graphs[0]) == _fixed_shapes(graphs[1]):
+        chosen = ops.reshape(walk.plain(node.required(0)), ())
+        branches = [walk.branch(graph, []) for graph in graphs]
+        return [_kept(walk, chosen, a, b) for a, b in zip(*branches, strict=True)]
+    from portnet_keras.branching import either  # it lowers with this table
+
+    return either(walk, walk.symbolic(walk.plain(node.required(0))), graphs, node.name)
 
 
-def _either(walk: Any, condition: Any, a: KValue, b: KValue) -> KValue:
-    if isinstance(a.data, list) or isinstance(b.data, list) or a.shape != b.shape or None in a.shape:
-        raise walk.unsupported("a computed condition between results that may differ in shape")
+def _is_cheap(walk: Any, graph: ir.Graph) -> bool:
+    """Whether a branch may be computed though it is not chosen: a few nodes without weights, of fixed shapes."""
+    nodes = list(graph)
+    if len(nodes) > MAX_CHEAP or any(node.op_type in ("If", "Loop", "Scan") for node in nodes):
+        return False
+    names = [value.name or "" for node in nodes for value in node.inputs if value is not None]
+    return _fixed_shapes(graph) is not None and not any(
+        walk.roles[name].trainable for name in names if name in walk.roles
+    )
+
+
+def _fixed_shapes(graph: ir.Graph) -> list[tuple[int, ...]] | None:
+    """Shapes of a graph's outputs, or None where one is not fixed."""
+    shapes = [Lowering.static_shape(value) for value in graph.outputs]
+    if any(not isinstance(value.type, ir.TensorType) for value in graph.outputs):
+        return None
+    known = [shape for shape in shapes if shape is not None and None not in shape]
+    return known if len(known) == len(shapes) else None  # type: ignore[return-value]
+
+
+def _kept(walk: Any, condition: Any, a: KValue, b: KValue) -> KValue:
     order = b.order if a.is_constant else a.order
     return KValue(ops.where(condition, walk.ordered(a, order), walk.ordered(b, order)), order)
 
