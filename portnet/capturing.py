@@ -16,7 +16,7 @@ from portnet.graph.deploy import deploy as fold_for_deployment
 from portnet.graph.model import Model
 from portnet.originals import Request, open_original
 from portnet.parity.check import check
-from portnet.parity.inputs import random_inputs
+from portnet.parity.inputs import fitting_inputs
 from portnet.parity.report import Report
 from portnet.parity.sides import OnnxruntimeSide, SourceSide
 
@@ -145,7 +145,7 @@ def _batch_sizes(original: SourceSide) -> tuple[int, ...]:
     """Batch sizes that the original itself runs: its code may hold on to one."""
     *first, last = BATCH_SIZES
     try:
-        original.run(random_inputs(original.model, last))
+        original.run(fitting_inputs(original.model, last, original.run))
     except PortNetError:
         return tuple(first)
     return BATCH_SIZES

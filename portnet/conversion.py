@@ -19,7 +19,7 @@ from portnet.files import staged
 from portnet.graph.model import Model
 from portnet.originals import is_original
 from portnet.parity.check import check
-from portnet.parity.inputs import random_inputs
+from portnet.parity.inputs import fitting_inputs
 from portnet.parity.report import Report
 from portnet.parity.sides import FileSide, OnnxruntimeSide
 from portnet.sources import find_model
@@ -203,7 +203,7 @@ def _batch_sizes(reference: OnnxruntimeSide) -> tuple[int, ...]:
     """Batch sizes that onnxruntime itself runs: a file may call its batch free and fix it inside."""
     *first, last = BATCH_SIZES
     try:
-        reference.run(random_inputs(reference.model, last))
+        reference.run(fitting_inputs(reference.model, last, reference.run))
     except PortNetError:
         return tuple(first)
     return BATCH_SIZES

@@ -2,14 +2,17 @@
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import portnet
 from portnet import Model
 from portnet.errors import InputError, ParityError
+from portnet.parity.inputs import fitting_inputs
 from portnet.parity.report import Tolerance, compare_arrays
 from portnet.parity.sides import OnnxruntimeSide
+from portnet.runtime.session import Session
 
 
 def network(*, bias=0.0, width=3, middle="Relu", outputs=1, dtype=TensorProto.FLOAT):
@@ -111,3 +114,15 @@ def test_a_part_of_a_side_is_that_tensor():
     result = side.run({"x": np.ones((1, 4), np.float32)})
     assert list(result) == ["b"]
     assert (result["b"] >= 0).all()
+
+
+def test_random_inputs_are_as_long_as_the_network_wants_and_lengths_are_not_0():
+    proto = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+    g (float[N,T] x, float[2,M,3] state, int64[N] lengths) => (float[N,1] y, float[2,M,3] z) {
+        at = Constant<value = int64 {300}>() r = Gather<axis = 1>(x, at) l = Cast<to = 1>(lengths) q = Div(r, l)
+        one = Constant<value = int64[1] {1}>() y = Unsqueeze(q, one) z = Identity(state) }""")
+    model = Model.from_bytes(proto.SerializeToString())
+    inputs = fitting_inputs(model, 3, Session(model).run)
+    assert inputs["x"].shape == (3, 576)
+    assert inputs["state"].shape == (2, 3, 3)
+    assert inputs["lengths"].tolist() == [1, 1, 1]

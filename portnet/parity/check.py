@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from portnet.errors import InputError, PortNetError, UnsupportedError
-from portnet.parity.inputs import image_inputs, random_inputs
+from portnet.parity.inputs import fitting_inputs, image_inputs
 from portnet.parity.report import Report, Tolerance, compare_arrays
 from portnet.parity.sides import Side, side_of
 
@@ -99,7 +99,7 @@ def _batches(
         free = any(port.shape and not isinstance(port.shape[0], int) for port in side.model.inputs)
         for size in batch_sizes if free else batch_sizes[:1]:
             label = f"random, batch {size}" if free else "random"
-            batches.append((label, random_inputs(side.model, size, seed)))
+            batches.append((label, fitting_inputs(side.model, size, side.run, seed)))
     return batches
 
 

@@ -2,28 +2,68 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from portnet.data.preprocess import preprocess
-from portnet.errors import InputError
+from portnet.errors import InputError, PortNetError
 from portnet.graph.model import Model, Signature
 
-__all__ = ["image_inputs", "random_inputs"]
+__all__ = ["fitting_inputs", "image_inputs", "random_inputs"]
 
 # size of a free axis that is not the batch: images get their preprocessing's size, the rest this
 FREE_AXIS = 16
+# sizes to try where a network calls an axis free and then wants it longer, or of one height: text lines, sound
+OTHER_SIZES = (48, 32, 256, 576, 1024, 4096, 16000)
 
 
-def random_inputs(model: Model, batch: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Return seeded random arrays for every input of ``model``: floats standard normal, integers 0 or 1.
+def random_inputs(
+    model: Model, batch: int, seed: int = 0, free: int | None = None, lowest: int = 0
+) -> dict[str, np.ndarray]:
+    """Return seeded random arrays for every input of ``model``: floats standard normal, integers ``lowest`` or 1.
 
-    A symbolic first axis takes ``batch``; axes of one symbolic name take one size.
+    A symbolic first axis takes ``batch``; other free axes take ``free``, or a size that is likely to do.
     """
     generator = np.random.default_rng(seed)
-    batch_name = _batch_name(model)
-    return {port.name: _random(generator, port, _shape(model, port, batch, batch_name)) for port in model.inputs}
+    name = _batch_name(model)
+    shapes = {port.name: _shape(model, port, batch, name, free) for port in model.inputs}
+    return {port.name: _random(generator, port, shapes[port.name], lowest) for port in model.inputs}
+
+
+def fitting_inputs(
+    model: Model, batch: int, run: Callable[[dict[str, np.ndarray]], Mapping[str, Any]], seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Return `random_inputs` on which ``run`` raises no PortNetError and gives finite numbers, or else the usual ones.
+
+    A network may call an axis free and want a length of its own; and some integers are lengths, of which 0 gives NaN.
+    """
+    usual = random_inputs(model, batch, seed)
+    sizes = (None, *OTHER_SIZES) if _has_free_axes(model) else (None,)
+    lows = (0, 1) if any(np.issubdtype(array.dtype, np.integer) for array in usual.values()) else (0,)
+    for size, lowest in itertools.product(sizes, lows):
+        inputs = random_inputs(model, batch, seed, size, lowest)
+        with contextlib.suppress(PortNetError):
+            if all(map(_is_finite, run(inputs).values())):
+                return inputs
+    return usual
+
+
+def _is_finite(array: Any) -> bool:
+    array = np.asarray(array)
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
+def _has_free_axes(model: Model) -> bool:
+    name = _batch_name(model)
+    return any(
+        axis > 0 and not isinstance(dim, int) and (dim is None or dim != name)
+        for port in model.inputs
+        for axis, dim in enumerate(port.shape or ())
+    )
 
 
 def _batch_name(model: Model) -> str | None:
@@ -31,15 +71,17 @@ def _batch_name(model: Model) -> str | None:
     return first[0] if first and isinstance(first[0], str) else None
 
 
-def _shape(model: Model, port: Signature, batch: int, batch_name: str | None) -> tuple[int, ...]:
+def _shape(model: Model, port: Signature, batch: int, batch_name: str | None, free: int | None) -> tuple[int, ...]:
     if port.shape is None:
         raise InputError(f"check: input {port.name!r} has no known rank. Pass inputs.")
     sizes = []
     for axis, dim in enumerate(port.shape):
         if isinstance(dim, int):
             sizes.append(dim)
-        elif axis == 0 or (dim is not None and dim == batch_name):
+        elif axis == 0 or (dim is not None and dim == batch_name) or _is_state(port, axis):
             sizes.append(batch)
+        elif free is not None:
+            sizes.append(free)
         elif len(port.shape) == 4 and axis >= 2:
             sizes.append(model.preprocessing.size[axis - 2] if model.preprocessing else 64)
         else:
@@ -47,12 +89,18 @@ def _shape(model: Model, port: Signature, batch: int, batch_name: str | None) ->
     return tuple(sizes)
 
 
-def _random(generator: np.random.Generator, port: Signature, shape: tuple[int, ...]) -> np.ndarray:
+def _is_state(port: Signature, axis: int) -> bool:
+    """Whether an axis is the batch of a recurrent state (layers, batch, hidden)."""
+    shape = port.shape or ()
+    return len(shape) == 3 and axis == 1 and isinstance(shape[0], int) and isinstance(shape[2], int)
+
+
+def _random(generator: np.random.Generator, port: Signature, shape: tuple[int, ...], lowest: int) -> np.ndarray:
     if port.dtype == "string":
         raise InputError(f"check: input {port.name!r} holds strings. Pass inputs.")
     dtype = np.dtype(port.dtype) if port.dtype != "bfloat16" else _bfloat16()
     if dtype.kind in "iub":
-        return generator.integers(0, 2, shape).astype(dtype)
+        return generator.integers(lowest, 2, shape).astype(dtype)
     return generator.standard_normal(shape).astype(dtype)
 
 

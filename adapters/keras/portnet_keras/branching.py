@@ -56,9 +56,7 @@ class Branches(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
-        networks = {
-            name: keras.saving.serialize_keras_object(getattr(self, name)) for name in ("chosen", "otherwise")
-        }
+        networks = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in ("chosen", "otherwise")}
         return {**super().get_config(), **networks, "chosen_reads": self.reads[0], "otherwise_reads": self.reads[1]}
 
     @classmethod
