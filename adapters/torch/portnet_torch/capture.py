@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from portnet.formats.captured import Captured, Source
 from portnet_torch.capturing.examples import examples_for
 from portnet_torch.capturing.exporting import export
 from portnet_torch.capturing.facts import device_of, facts_of, frozen, hidden
-from portnet_torch.capturing.graph import build
+from portnet_torch.capturing.graph import Built, build
 from portnet_torch.capturing.modes import inference_mode, quiet
 from portnet_torch.capturing.original import Original
 from portnet_torch.capturing.tracing import Trace, as_arguments, trace
@@ -46,11 +47,12 @@ def capture(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
         result = export(traced.program, name)
     paths = [path for path, submodule in module.named_modules() if not any(submodule.children())]
     inputs = [value.name or "" for value in result.model.graph.inputs]
-    model, places = build(result.model, result.exported_program, name, paths)
+    built = build(result.model, result.exported_program, name, paths)
+    model = built.model
     _describe(model, native)
-    notes += traced.notes + _notes(native, model) + facts_of(native).notes
+    notes += traced.notes + _notes(native, built) + facts_of(native).notes
     outputs = [port.name for port in model.outputs]
-    source = Original(module, traced.arguments, inputs, outputs, result.exported_program, places)
+    source = Original(module, traced.arguments, inputs, outputs, result.exported_program, built.places)
     return Captured(model, WAY, notes), source
 
 
@@ -102,7 +104,7 @@ def _describe(model: Any, native: Any) -> None:
     }
 
 
-def _notes(native: Any, model: Any) -> tuple[str, ...]:
+def _notes(native: Any, built: Built) -> tuple[str, ...]:
     if not isinstance(native, nn.Module):
         return ()
     notes, kept = hidden(native), frozen(native)
@@ -110,10 +112,17 @@ def _notes(native: Any, model: Any) -> tuple[str, ...]:
         notes.append(f"{len(kept['parameters'])} parameters do not require gradients in torch")
     if "statistics" in kept:
         notes.append(f"{len(kept['statistics']) // 2} batch norms are in inference mode inside a network that trains")
-    present = set(model.ir.graph.initializers)
+    held = {name for names in built.stacked.values() for name in names}
+    if held:
+        notes.append(f"{len(held)} weights of recurrent layers are stacked as ONNX has them, in {_some(built.stacked)}")
+    present = held.union(built.model.ir.graph.initializers)
     unread = [name for name, _ in native.named_parameters() if name not in present]
     if unread:
         scalars = sum(native.get_parameter(name).numel() for name in unread)
-        shown = ", ".join(unread[:3]) + (f" and {len(unread) - 3} more" if len(unread) > 3 else "")
-        notes.append(f"{scalars:,} parameters that inference does not read are left out: {shown}")
+        notes.append(f"{scalars:,} parameters that inference does not read are left out: {_some(unread)}")
     return tuple(notes)
+
+
+def _some(names: Collection[str]) -> str:
+    first = ", ".join(list(names)[:3])
+    return first + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -170,6 +170,13 @@ def test_sequences_keep_ties_keys_and_lone_parameters(kind):
     assert model.parameter_count == _count(tagger)
     assert model.roles["embedding.weight"].trainable
     assert model.roles["scale"].trainable
+    assert [node.op_type for node in model.ir.graph].count("Split") == 0
+    stacked = model.weights()["rnn.weight_hh_l0"]
+    gates = [0, 3, 1, 2] if kind is nn.LSTM else [1, 0, 2]
+    ours = np.split(tagger.rnn.weight_hh_l0.detach().numpy(), len(gates))
+    np.testing.assert_array_equal(stacked[0], np.concatenate([ours[gate] for gate in gates]))
+    assert any("stacked as ONNX has them" in note for note in result.notes)
+    assert not any("left out" in note for note in result.notes)
     assert portnet.check(model, "torch").passed
 
 

@@ -30,14 +30,18 @@ def export(program: ExportedProgram, name: str) -> ONNXProgram:
         UnsupportedError: operations that have no translation, all named, or whatever else the exporter raises.
     """
     try:
-        from portnet_torch.capturing.translations import TABLE
+        from portnet_torch.capturing import recurrent, translations
     except ImportError as error:
         raise MissingDependencyError("torch's exporter needs onnxscript. Run: pip install onnxscript") from error
     _check_inference(program, name)
     prepared = _Undecomposed.of(program)
     try:
         result = torch.onnx.export(
-            prepared, dynamo=True, optimize=False, verbose=False, custom_translation_table=dict(TABLE)
+            prepared,
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+            custom_translation_table={**translations.TABLE, **recurrent.TABLE},
         )
     except Exception as error:  # the exporter wraps whatever it meets
         raise UnsupportedError(f"torch's exporter cannot translate {name}: {_cause(error)}", engine="torch") from error

@@ -82,7 +82,6 @@ _HIDDEN = (
     (("StochasticDepth", "DropPath"), "stochastic depth"),
     (("Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"), "dropout of whole channels"),
     (("MultiheadAttention",), "dropout of attention weights"),
-    (("LSTM", "GRU", "RNN"), "dropout between recurrent layers"),
 )
 _FIXED_NORMS = ("FrozenBatchNorm2d", "FrozenBatchNormAct2d")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -15,19 +16,34 @@ from torch.utils import _pytree as pytree
 from portnet.graph.canonical import canonical
 from portnet.graph.model import Model
 from portnet.graph.parameters import ROLE_MARK, Role, mark_constant, roles
-from portnet.graph.passes.reshapes import is_invented
 from portnet_torch.capturing.labels import Places, name_layers, set_stages
+from portnet_torch.capturing.recurrent import lay_out_weights
 from portnet_torch.capturing.sizes import simplify_sizes
 from portnet_torch.dtypes import to_array
 
-__all__ = ["build"]
+__all__ = ["Built", "build"]
 
 _SYMBOL = re.compile(r"\bs\d+\b")
 BATCH = "N"
 
 
-def build(graph_model: ir.Model, program: ExportedProgram, name: str, leaves: Iterable[str]) -> tuple[Model, Places]:
-    """Return the network and where its tensors are found again in torch.
+@dataclass(frozen=True)
+class Built:
+    """A network as a graph.
+
+    Attributes:
+        model: the network.
+        places: where its tensors are found again in torch.
+        stacked: names of torch's weights that one weight of a recurrent layer holds, by that one's name.
+    """
+
+    model: Model
+    places: Places
+    stacked: dict[str, list[str]]
+
+
+def build(graph_model: ir.Model, program: ExportedProgram, name: str, leaves: Iterable[str]) -> Built:
+    """Return the network as a graph.
 
     Args:
         graph_model: torch's exporter's; it is used up.
@@ -48,9 +64,10 @@ def build(graph_model: ir.Model, program: ExportedProgram, name: str, leaves: It
     traced = {value.name: value.shape for node in graph for value in node.outputs if value.name}
     model = canonical(Model(graph_model))
     _believe(model.ir.graph, traced)
+    stacked = lay_out_weights(model.ir)
     set_stages(model.ir.graph)
     model.ir.producer_name, model.ir.producer_version = "portnet", ""
-    return model, places
+    return Built(model, places, stacked)
 
 
 # ---- weights
@@ -191,12 +208,10 @@ def _output_name(value: ir.Value) -> str:
 
 
 def _believe(graph: ir.Graph, traced: dict[str | None, ir.Shape | None]) -> None:
-    """Where the standard's rules cannot tell a size, take the one that torch traced."""
+    """Take the sizes that torch traced: the standard's rules cannot tell all of them."""
     for value in (output for node in graph for output in node.outputs):
         known = traced.get(value.name)
-        if known is None or (value.shape is not None and len(value.shape) != len(known)):
-            continue
-        if value.shape is None or any(is_invented(size) for size in value.shape):
+        if known is not None and (value.shape is None or len(value.shape) == len(known)):
             value.shape = known
 
 

@@ -1,0 +1,244 @@
+"""``python -m portnet.testing.architectures SOURCE ... --out rows.jsonl``: capture networks and lower them everywhere.
+
+    python -m portnet.testing.architectures --list torchvision > names.txt
+    python -m portnet.testing.architectures @names.txt --engines keras,gluon --out rows.jsonl
+
+Each source is captured, compared with its original, lowered onto each engine and compared with onnxruntime, in a
+process of its own with a limit of time. A row is appended as JSON as soon as it is known; a source that has one already
+is passed over, so a run may be interrupted and started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from portnet.adapter import CaptureOptions
+from portnet.capturing import capture_original
+from portnet.engines import engine
+from portnet.errors import InputError, PortNetError
+from portnet.originals import Request
+from portnet.parity.check import check
+from portnet.parity.report import Report
+
+__all__ = ["Row", "examine", "table"]
+
+# pixels that are tried in order until the network runs; each at a batch of 1 and 3
+SIZES = (64, 128, 224, 256, 320)
+# untrained networks may give very small numbers, beside which an absolute tolerance says nothing
+MAX_RELATIVE = 1e-3
+_ONE = "--one"
+
+
+@dataclass
+class Row:
+    """What became of one network.
+
+    Attributes:
+        source: the word that names it.
+        size: pixels of its input.
+        nodes: nodes of the captured graph.
+        parameters: trainable scalars of the captured graph.
+        expected: trainable scalars as the framework counts them, without those that inference does not read; None
+            where it does not say.
+        capture: largest difference from the original over its largest output, or what went wrong.
+        seconds: time that capture took, comparison included.
+        engines: the same by engine, against onnxruntime.
+        notes: what capture said.
+    """
+
+    source: str
+    size: int = 0
+    nodes: int = 0
+    parameters: int = 0
+    expected: int | None = None
+    capture: float | str = "not run"
+    seconds: float = 0.0
+    engines: dict[str, float | str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything agrees, counts included."""
+        results = [self.capture, *self.engines.values()]
+        return all(isinstance(result, float) for result in results) and self.expected in (None, self.parameters)
+
+
+def examine(source: str, engines: Sequence[str], sizes: Sequence[int] = SIZES) -> Row:
+    """Capture one network and lower it onto engines.
+
+    Args:
+        source: a word such as ``torchvision:resnet18``.
+        engines: names of the engines to lower it onto.
+        sizes: heights and widths to try.
+    """
+    row = Row(source)
+    begin = time.monotonic()
+    try:
+        captured = _capture(row, source, sizes)
+    except Exception as error:  # a row is written whatever happens
+        row.capture = _line(error)
+        return row
+    row.seconds = round(time.monotonic() - begin, 1)
+    model, row.notes = captured.model, captured.notes
+    row.nodes, row.parameters = len(model.ir.graph), model.parameter_count
+    row.capture = "not compared" if captured.report is None else _result(captured.report)
+    for name in engines:
+        try:
+            row.engines[name] = _result(check(engine(name).lower(model), model, find_layer=False))
+        except Exception as error:  # as above
+            row.engines[name] = _line(error)
+    return row
+
+
+def _capture(row: Row, source: str, sizes: Sequence[int]) -> Any:
+    import numpy as np
+
+    native = _opened(source)
+    for index, size in enumerate(sizes):
+        shape = (2, size, size, 3) if source.startswith("keras") else (2, 3, size, size)
+        example = np.random.default_rng(0).standard_normal(shape, np.float32)
+        try:
+            captured = capture_original(native, Request(None, None, CaptureOptions((example,))))
+        except InputError:
+            if index == len(sizes) - 1:
+                raise
+            continue
+        row.size, row.expected = size, _count(native, captured.model)
+        return captured
+    raise AssertionError("no size was given")
+
+
+def _opened(source: str) -> Any:
+    prefix = source.partition(":")[0]
+    owner = {"torchvision": "torch", "timm": "torch"}.get(prefix, prefix)
+    return engine(owner).open(source)
+
+
+def _count(native: Any, model: Any) -> int | None:
+    """Count trainable scalars as the framework does, as far as the graph reads them."""
+    if hasattr(native, "named_parameters"):
+        read = model.ir.graph.initializers
+        return sum(value.numel() for name, value in native.named_parameters() if name in read)
+    if hasattr(native, "trainable_weights"):
+        return sum(int(weight.shape.num_elements()) for weight in native.trainable_weights)
+    return None
+
+
+def _result(report: Report) -> float | str:
+    if not report.passed:
+        problems = [*report.problems, *(c.problem for c in report.comparisons if c.problem)]
+        return f"differs: {(problems or ['nothing was compared'])[0]}"
+    worst = max(comparison.max_rel for comparison in report.comparisons)
+    return worst if worst <= MAX_RELATIVE else f"differs: {worst:.1e} of the largest output"
+
+
+def _line(error: Exception) -> str:
+    kind = "" if isinstance(error, PortNetError) else f"{type(error).__name__}: "
+    return (kind + " ".join(str(error).split()))[:400]
+
+
+# ---- many, each in its own process
+
+
+def _run_one(source: str, engines: str, limit_s: float) -> Row:
+    command = [sys.executable, "-m", "portnet.testing.architectures", source, _ONE, "--engines", engines]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
+    except subprocess.TimeoutExpired:
+        return Row(source, capture=f"took longer than {limit_s:.0f} s")
+    for line in reversed(done.stdout.splitlines()):
+        if line.startswith("{"):
+            return _parsed(line)
+    return Row(source, capture=f"the process ended with {done.returncode}: {done.stderr.strip()[-200:]}")
+
+
+def _parsed(line: str) -> Row:
+    values = json.loads(line)
+    values["notes"] = tuple(values["notes"])
+    return Row(**values)
+
+
+def _rows(path: Path) -> list[Row]:
+    return [_parsed(line) for line in path.read_text().splitlines() if line] if path.exists() else []
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return rows as a table in Markdown: differences, or ✗ with the reason below."""
+    names = list(dict.fromkeys(name for row in rows for name in row.engines))
+    lines = [f"| network | pixels | nodes | parameters | capture | {' | '.join(names)} |"]
+    lines.append("|---|---:|---:|---:|---:|" + "---:|" * len(names))
+    reasons = []
+    for row in sorted(rows, key=lambda row: row.source):
+        cells = [_cell(row.capture), *(_cell(row.engines.get(name, "not run")) for name in names)]
+        count = f"{row.parameters:,}" + (
+            "" if row.expected in (None, row.parameters) else f", expected {row.expected:,}"
+        )
+        lines.append(f"| `{row.source}` | {row.size} | {row.nodes:,} | {count} | {' | '.join(cells)} |")
+        failed = [("capture", row.capture), *row.engines.items()]
+        reasons += [f"- `{row.source}`, {what}: {why}" for what, why in failed if isinstance(why, str)]
+    return "\n".join(lines + ([""] + reasons if reasons else [])) + "\n"
+
+
+def _cell(result: float | str) -> str:
+    return f"{result:.1e}" if isinstance(result, float) else "✗"
+
+
+def _listed(collection: str) -> list[str]:
+    """Return the names of a collection's classifiers."""
+    if collection != "torchvision":
+        raise InputError(f"list: got {collection!r}, expected torchvision")
+    _opened("torchvision:squeezenet1_1")  # whoever opens it knows how to import it
+    models: Any = sys.modules["torchvision.models"]
+    return [f"torchvision:{name}" for name in models.list_models(module=models)]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return 0 when every row passed."""
+    options = _parser().parse_args(arguments)
+    if options.list:
+        print("\n".join(_listed(options.list)))
+        return 0
+    if options.one:
+        print(json.dumps(asdict(examine(options.sources[0], options.engines.split(",")))))
+        return 0
+    sources = [name for text in options.sources for name in _expanded(text)]
+    known = {row.source for row in _rows(options.out)}
+    for source in sources:
+        if source in known:
+            continue
+        row = _run_one(source, options.engines, options.limit)
+        with options.out.open("a") as file:
+            file.write(json.dumps(asdict(row)) + "\n")
+        print(f"{'ok' if row.passed else 'FAILED':6} {source} {row.capture} {row.engines}", file=sys.stderr)
+    rows = [row for row in _rows(options.out) if row.source in set(sources)]
+    print(table(rows), end="")
+    return int(not all(row.passed for row in rows))
+
+
+def _expanded(text: str) -> list[str]:
+    return Path(text[1:]).read_text().split() if text.startswith("@") else [text]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m portnet.testing.architectures", description=__doc__)
+    parser.add_argument("sources", nargs="*", help="words such as torchvision:resnet18, or @FILE with one a line")
+    parser.add_argument("--engines", default="keras,gluon", help="engines to lower onto, with commas")
+    parser.add_argument("--out", type=Path, default=Path("architectures.jsonl"), help="rows, one JSON object a line")
+    parser.add_argument("--limit", type=float, default=600.0, metavar="SECONDS", help="time one network may take")
+    parser.add_argument("--list", metavar="COLLECTION", help="print the sources of a collection and end")
+    parser.add_argument(_ONE, action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.exit(main())
