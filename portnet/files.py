@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from portnet.errors import OutputError
 
-__all__ = ["cache_root", "replace_file", "staged"]
+__all__ = ["cache_root", "replace_file", "staged", "sync_folder"]
 
 
 def cache_root() -> Path:
@@ -24,7 +24,7 @@ def cache_root() -> Path:
 
 
 def replace_file(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
-    """Write a file whole or not at all: ``fill(file)`` into a temporary one, fsync, rename.
+    """Write a file whole or not at all: ``fill(file)`` into a temporary one, fsync, rename, fsync of the folder.
 
     Raises:
         OutputError: it cannot be written; what was there before still is.
@@ -36,11 +36,22 @@ def replace_file(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Have a folder's names on the disk before anything that is done next; where the system cannot, nothing happens."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager

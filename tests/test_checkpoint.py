@@ -57,7 +57,7 @@ def test_a_failed_write_keeps_the_old_one(tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr("portnet.finetuning.checkpoint._write_arrays", full)
     with pytest.raises(OutputError, match="No space left"):
         write(path, checkpoint(2.0))
     monkeypatch.undo()
@@ -65,16 +65,31 @@ def test_a_failed_write_keeps_the_old_one(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["c.npz"]
 
 
+HOLD = """
+import sys, time
+from portnet.finetuning.folder import RunFolder
+with RunFolder(sys.argv[1]).claimed():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
 def test_a_folder_serves_one_living_process(tmp_path):
-    folder = RunFolder(tmp_path)
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    (tmp_path / ".lock").write_text(str(process.pid))
-    with pytest.raises(OutputError, match=f"in use by process {process.pid}"):
-        folder.lock()
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(OutputError, match=f"in use by process {process.pid}"), RunFolder(tmp_path).claimed():
+        pass
     process.send_signal(signal.SIGKILL)
     process.wait()
-    folder.lock()
-    folder.unlock()
+    assert (tmp_path / ".lock").exists()
+    (tmp_path / f".checkpoint.npz.{process.pid}.tmp").touch()
+    with RunFolder(tmp_path).claimed():
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+        # whoever has the number of the process that died is none of it
+        assert (tmp_path / ".lock").read_text() == str(os.getpid())
+        with pytest.raises(OutputError, match="in use"), RunFolder(tmp_path).claimed():
+            pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):

@@ -15,7 +15,6 @@ import portnet
 from portnet.engines import engine
 from portnet.errors import InputError, OutputError, ParityError, TrainingError
 from portnet.finetuning.api import resume
-from portnet.finetuning.folder import RunFolder
 from portnet.finetuning.run import Run
 from portnet.finetuning.settings import Settings
 
@@ -105,7 +104,7 @@ def _wait_for(path: Path, process, seconds=120):
         time.sleep(0.05)
 
 
-def test_killed_and_resumed_is_bit_identical(digits, tmp_path, backend):
+def test_killed_and_resumed_from_the_command_line_is_bit_identical(digits, tmp_path, backend="torch"):
     process = subprocess.Popen(_command(digits, tmp_path / "killed", backend), stdout=subprocess.DEVNULL)
     _wait_for(tmp_path / "killed" / "checkpoint.npz", process)
     process.send_signal(signal.SIGKILL)
@@ -154,15 +153,6 @@ def test_ctrl_c_is_heard_while_the_frozen_part_runs(digits, tmp_path, monkeypatc
 def test_numbers_that_mean_nothing_are_refused(digits, option, word):
     with pytest.raises(InputError, match=word):
         portnet.finetune(digits, backend="torch", epochs=1, **option, **SMALL)
-
-
-def test_a_second_run_leaves_the_lock_of_the_first(tmp_path):
-    first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
-    first.create()
-    (first.path / ".lock").write_text(str(os.getppid()))
-    second.create()
-    with pytest.raises(OutputError, match=f"in use by process {os.getppid()}"):
-        second.lock()
 
 
 def test_a_nan_loss_ends_the_run_with_advice(digits):

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -65,7 +65,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     text = np.frombuffer(json.dumps(manifest).encode(), np.uint8)
     # numbered members: names of initializers may hold anything, member names of a zip may not
     members = {f"a{i}": array for i, array in enumerate(arrays.values())}
-    replace_file(path, lambda file: np.savez(file, **{_MANIFEST: text}, **members))
+    replace_file(path, lambda file: _write_arrays(file, {_MANIFEST: text, **members}))
 
 
 def read(path: Path) -> Checkpoint:
@@ -78,21 +78,29 @@ def read(path: Path) -> Checkpoint:
         with np.load(path, allow_pickle=False) as file:
             manifest = json.loads(file[_MANIFEST].tobytes())
             arrays = {name: file[f"a{i}"] for i, name in enumerate(manifest["sha256"])}
+        changed = [name for name, array in arrays.items() if _digest(array) != manifest["sha256"][name]]
+        if changed:
+            raise ValueError(f"{changed[0]} does not have the digest that was written")
+        return Checkpoint(
+            epoch=manifest["epoch"],
+            batch=manifest["batch"],
+            weights=_part(arrays, "weights/"),
+            optimizer=_part(arrays, "optimizer/"),
+            progress=manifest["progress"],
+            best=_part(arrays, "best/"),
+        )
     except FileNotFoundError:
         raise InputError(f"checkpoint: no such file: {path}. There is nothing to resume.") from None
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise InputError(f"checkpoint: {path} is damaged: {error}") from error
-    for name, array in arrays.items():
-        if _digest(array) != manifest["sha256"][name]:
-            raise InputError(f"checkpoint: {path} is damaged: {name} does not have the digest that was written")
-    return Checkpoint(
-        epoch=manifest["epoch"],
-        batch=manifest["batch"],
-        weights=_part(arrays, "weights/"),
-        optimizer=_part(arrays, "optimizer/"),
-        progress=manifest["progress"],
-        best=_part(arrays, "best/"),
-    )
+
+
+def _write_arrays(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write an .npz as numpy.savez does, but let go of the file where a write fails."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def _digest(array: np.ndarray) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from portnet.errors import InputError, OutputError
 from portnet.files import replace_file
@@ -50,8 +52,7 @@ class RunFolder:
         Raises:
             OutputError: it holds a run already, or cannot be made or written.
         """
-        if self.record.exists() or self.checkpoint.exists():
-            raise OutputError(f"{self.path} holds a run already. Resume it, or choose another folder.")
+        self.refuse_run()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
@@ -59,38 +60,48 @@ class RunFolder:
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror}. Choose another folder.") from error
 
-    def lock(self) -> None:
-        """Claim the folder for this process.
+    def refuse_run(self) -> None:
+        """Make sure that there is no run yet.
 
         Raises:
-            OutputError: another living process works in it.
+            OutputError: there is one.
         """
-        try:
-            with open(self._lock, "x") as file:
-                file.write(str(os.getpid()))
-        except FileExistsError:
-            owner = self._owner()
-            if owner is not None and owner != os.getpid():
-                raise OutputError(
-                    f"{self.path} is in use by process {owner}. Wait for it, or choose another folder; "
-                    f"if that process is no run, remove {self._lock}."
-                ) from None
-            self._lock.write_text(str(os.getpid()))
+        if self.record.exists() or self.checkpoint.exists():
+            raise OutputError(f"{self.path} holds a run already. Resume it, or choose another folder.")
 
-    def _owner(self) -> int | None:
-        """Process id that holds the lock, or None if it is dead."""
-        try:
-            owner = int(self._lock.read_text())
-            os.kill(owner, 0)
-        except (ValueError, ProcessLookupError, FileNotFoundError):
-            return None
-        except PermissionError:
-            pass
-        return owner
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep the folder for this run; what a killed run was writing is removed.
 
-    def unlock(self) -> None:
-        """Give the folder back."""
-        self._lock.unlink(missing_ok=True)
+        The system holds the claim and lets go of it when the process ends, however it ends.
+
+        Raises:
+            OutputError: another run works in it.
+        """
+        lock = self._claim()
+        try:
+            for leftover in self.path.glob(".*.tmp"):
+                leftover.unlink(missing_ok=True)
+            yield
+        finally:
+            self._lock.unlink(missing_ok=True)
+            lock.close()
+
+    def _claim(self) -> IO[str]:
+        while True:
+            lock = open(self._lock, "a+")  # noqa: SIM115 - closed by `claimed`
+            if not _lock_file(lock):
+                lock.seek(0)
+                owner = lock.read().strip() or "another"
+                lock.close()
+                raise OutputError(f"{self.path} is in use by process {owner}. Wait for it, or choose another folder.")
+            # whoever held it before may have removed the file since it was opened
+            if _is_at(lock, self._lock):
+                lock.truncate(0)
+                lock.write(str(os.getpid()))
+                lock.flush()
+                return lock
+            lock.close()
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Write run.json in place of the last one."""
@@ -114,9 +125,40 @@ class RunFolder:
         return record
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write the checkpoint in place of the last one."""
-        write(self.checkpoint, checkpoint)
+        """Write the checkpoint in place of the last one.
+
+        Raises:
+            OutputError: it cannot be written; the last one is still there.
+        """
+        try:
+            write(self.checkpoint, checkpoint)
+        except OutputError as error:
+            rest = f"go on with: portnet finetune --resume {self.path}" if self.checkpoint.exists() else "begin anew"
+            raise OutputError(f"{error}. The run ends here. Make room, then {rest}") from error
 
     def restore(self) -> Checkpoint:
         """Read the checkpoint."""
         return read(self.checkpoint)
+
+
+def _lock_file(file: IO[str]) -> bool:
+    """Lock a file for this process, and say whether that could be had; where files cannot be locked, it always can."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a network's file system without locks
+        return True
+    return True
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Whether an open file is the one that a path names."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for the end of a step, so that what is saved is whole."""
+"""Ctrl-C, or a scheduler's SIGTERM, that waits for the end of a step, so that what is saved is whole."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Interrupt:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Interrupt]:
-    """Hold the first Ctrl-C (SIGINT) until `Interrupt.check`; a second one interrupts at once.
+    """Hold the first Ctrl-C (SIGINT) or SIGTERM until `Interrupt.check`; a second one interrupts at once.
 
     Outside the main thread, where Python delivers no signals, it changes nothing.
     """
@@ -39,8 +39,9 @@ def deferred_interrupt() -> Iterator[Interrupt]:
             raise KeyboardInterrupt
         interrupt.pressed = True
 
-    previous = signal.signal(signal.SIGINT, handle)
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield interrupt
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
@@ -56,7 +57,7 @@ def start_run(
         session.reporter.note(str(session.table))
     if folder is not None:
         folder.create()
-    return session.train(None)
+    return session.train(is_new=True)
 
 
 def resume_run(
@@ -70,20 +71,20 @@ def resume_run(
     """Go on with a run from its checkpoint."""
     folder = RunFolder(path)
     record = folder.read_record()
-    if not folder.checkpoint.exists():
-        raise InputError(f"resume: {path} has no checkpoint: the run is finished, or never began.")
+    if not folder.checkpoint.exists() and folder.model.exists():
+        raise InputError(f"resume: {path} has no checkpoint: the run is finished.")
     if data is None:
         data = record["data"]["source"]
         if data is None:
             raise InputError("resume: the run's images did not come from a folder. Pass data.")
     settings = Settings.from_dict(record["settings"])
     session = _Session(data, settings, folder, progress, backbone, callbacks, record["data"].get("decoder", ()))
-    if session.data_record()["digest"] != record["data"]["digest"]:
+    if session.data_record["digest"] != record["data"]["digest"]:
         raise InputError("resume: the images are not those the run began with. Restore them, or start a new run.")
     session.timings = record.get("engines")
     if "cache" in record:
         session.cut_at = (record["cache"] or {}).get("tensors", [])
-    return session.train(folder.restore())
+    return session.train(is_new=False)
 
 
 class _Session:
@@ -121,18 +122,23 @@ class _Session:
         self.cut_at: list[str] | None = None
         self.kept: Kept | None = None
 
-    def train(self, checkpoint: Checkpoint | None) -> Run:
-        """Train from the beginning or from a checkpoint; return the run."""
+    def train(self, *, is_new: bool) -> Run:
+        """Train from the beginning, or from the checkpoint if there is one already; return the run."""
         with ExitStack() as stack:
+            checkpoint = None
             if self.folder is not None:
-                self.folder.lock()
-                stack.callback(self.folder.unlock)
+                stack.enter_context(self.folder.claimed())
+                if is_new:
+                    self.folder.refuse_run()
+                elif self.folder.checkpoint.exists():
+                    checkpoint = self.folder.restore()
             stack.enter_context(self.reporter)
             interrupt = stack.enter_context(deferred_interrupt())
             self._announce()
             job = self._begin(checkpoint, interrupt)
+            record = self._record(job.history, {}, "")
             if self.folder is not None:
-                self.folder.write_record(self._record(job.history, {}, ""))
+                self.folder.write_record(record)
             run = None
             try:
                 run = self._fit(job)
@@ -164,9 +170,23 @@ class _Session:
         except PortNetError as error:
             if job.whole and job.history.losses and not isinstance(error, OutputError):
                 error.run = self._finish(job, f"failed: {error}")
+            elif not job.whole:
+                self._keep_checkpoint(f"failed: {error}")
             self._point_to_checkpoint()
             raise
-        return self._finish(job, "finished")
+        try:
+            return self._finish(job, "finished")
+        except OutputError:
+            self._point_to_checkpoint()
+            raise
+
+    def _keep_checkpoint(self, ended: str) -> None:
+        """Write the network as the last checkpoint has it: what is in memory is of no use any more."""
+        if self.folder is None or not self.folder.checkpoint.exists():
+            return
+        checkpoint = self.folder.restore()
+        self.network.with_weights(checkpoint.weights).save(self.folder.model)
+        self.folder.write_record(self._record(History.from_dict(checkpoint.progress["history"]), {}, ended))
 
     def _train_phase(self, job: Fit) -> None:
         with nullcontext() if self.kept is None else self.kept.few_threads(self.adapter, self.settings.batch_size):
@@ -394,7 +414,7 @@ class _Session:
             self.adapter,
             self.network,
             self.table,
-            self.data_record(),
+            self.data_record,
             history,
             proof,
             ended,
@@ -402,6 +422,7 @@ class _Session:
             self.timings,
         )
 
+    @functools.cached_property
     def data_record(self) -> dict[str, Any]:
-        """Return where the images came from, how many of each class, and a digest of what they are."""
+        """Where the images came from, how many of each class, and a digest of what they are: read once, at first."""
         return self.sets.record(self.source, self.settings)

@@ -1,0 +1,200 @@
+"""Runs that end as nobody wished: killed, disk full, NaN, an image gone, Ctrl-C, another run in the folder."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_runs import small_images, small_settings
+
+import portnet
+from portnet.errors import DataError, InputError, OutputError, TrainingError
+from portnet.finetuning.api import resume
+from portnet.finetuning.callbacks import Callback
+from portnet.finetuning.folder import RunFolder
+from portnet.finetuning.run import Run
+from portnet.graph.model import Model
+
+IMAGES = small_images()
+KILLS = 20
+
+
+class At(Callback):
+    """Does something after a step."""
+
+    def __init__(self, step, action):
+        self.step, self.action = step, action
+
+    def on_step(self, step):
+        if step.step == self.step:
+            self.action()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("backend", ["torch", "keras", "gluon"])
+def test_killed_at_any_moment_and_resumed_is_bit_identical(tmp_path, backend):
+    pytest.importorskip(f"portnet_{backend}")
+    tests = Path(__file__).parent
+    # the worker forks: the order of imports and what they start is its own affair
+    done = subprocess.run(
+        [sys.executable, str(tests / "kill_worker.py"), backend, str(tmp_path), str(KILLS), "1"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert len(found["places"]) == KILLS
+    assert any(had_checkpoint for _, had_checkpoint in found["places"])
+    assert found["killed"]
+    for digest, losses in found["killed"]:
+        assert losses == found["whole"][1]
+        assert digest == found["whole"][0]
+
+
+@pytest.fixture
+def largest_file():
+    """Give a function that has every write beyond so many bytes fail, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_ends_the_run_and_the_last_checkpoint_stays(tmp_path, largest_file, capsys):
+    settings = small_settings(backend="torch", epochs=2, checkpoint_every=1)
+    whole = portnet.finetune(IMAGES, **settings)
+    settings |= {"callbacks": [At(4, lambda: largest_file(1000))], "out": tmp_path / "run", "progress": True}
+    with pytest.raises(OutputError, match=r"cannot write .*checkpoint.npz: File too large.*Make room, then go on with"):
+        portnet.finetune(IMAGES, **settings)
+    largest_file(resource.RLIM_INFINITY)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint.npz", "run.json"]
+    assert len(RunFolder(tmp_path / "run").restore().progress["history"]["losses"]) == 3
+    run = resume(tmp_path / "run", data=IMAGES, progress=False, backbone=settings["backbone"])
+    assert run.history.losses == whole.history.losses
+    assert run.model.digest() == whole.model.digest()
+
+
+def test_a_disk_that_is_full_when_all_is_done_loses_nothing(tmp_path, monkeypatch):
+    settings = small_settings(backend="torch", epochs=2)
+    whole = portnet.finetune(IMAGES, **settings)
+
+    def full(self, path):
+        raise OutputError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr(Model, "save", full)
+    with pytest.raises(OutputError, match="No space left"):
+        portnet.finetune(IMAGES, out=tmp_path / "run", **settings)
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="not finished"):
+        Run.load(tmp_path / "run")
+    run = resume(tmp_path / "run", data=IMAGES, progress=False, backbone=settings["backbone"])
+    assert run.model.digest() == whole.model.digest()
+    assert Run.load(tmp_path / "run").record["ended"] == "finished"
+
+
+def test_a_loss_that_becomes_nan_leaves_the_last_checkpoint_and_its_network(tmp_path, capsys):
+    settings = small_settings(backend="torch", epochs=4, optimizer="sgd", checkpoint_every=1, progress=True)
+    settings |= {"head": "linear", "schedule": "step:4:1e30"}
+    with pytest.raises(TrainingError, match=r"the loss became (nan|inf) in epoch 2, step \d. Lower the learning rate"):
+        portnet.finetune(IMAGES, out=tmp_path / "run", **settings)
+    assert "--resume" in capsys.readouterr().out
+    run = Run.load(tmp_path / "run")
+    assert run.record["ended"].startswith("failed: the loss became")
+    steps = len(run.history.losses)
+    assert 3 < steps < 7
+    kept = RunFolder(tmp_path / "run").restore()
+    assert all((run.model.weights()[name] == array).all() for name, array in kept.weights.items())
+
+
+def test_an_image_that_vanishes_midway_is_named_and_what_was_learned_is_kept(digits, tmp_path):
+    photos, away = tmp_path / "photos", tmp_path / "away"
+    shutil.copytree(digits, photos)
+    settings = small_settings(backend="torch", epochs=2, batch_size=3)
+    whole = portnet.finetune(photos, **settings)
+    with pytest.raises(DataError, match=r"photos/7/\d+.png"):
+        portnet.finetune(
+            photos, out=tmp_path / "run", callbacks=[At(1, lambda: (photos / "7").rename(away))], **settings
+        )
+    kept = Run.load(tmp_path / "run")
+    assert kept.interrupted
+    assert 1 <= len(kept.history.losses) < 12
+    with pytest.raises(InputError):
+        resume(tmp_path / "run", progress=False, backbone=settings["backbone"])
+    away.rename(photos / "7")
+    run = resume(tmp_path / "run", progress=False, backbone=settings["backbone"])
+    assert run.history.losses == whole.history.losses
+    assert run.model.digest() == whole.model.digest()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_wait_for_the_step_and_keep_everything(tmp_path, number):
+    settings = small_settings(backend="torch", epochs=2)
+    whole = portnet.finetune(IMAGES, **settings)
+    stop = At(4, lambda: signal.raise_signal(number))
+    run = portnet.finetune(IMAGES, out=tmp_path / "run", callbacks=[stop], **settings)
+    assert run.interrupted
+    assert len(run.history.losses) == 4
+    run = resume(tmp_path / "run", data=IMAGES, progress=False, backbone=settings["backbone"])
+    assert run.model.digest() == whole.model.digest()
+
+
+def test_a_second_ctrl_c_within_a_step_falls_back_to_the_checkpoint(tmp_path, monkeypatch):
+    """What is half done is not written: the run goes on from the last checkpoint, and ends the same."""
+    from portnet_torch.train import TorchTrainer
+
+    settings = small_settings(backend="torch", epochs=2)
+    whole = portnet.finetune(IMAGES, **settings)
+    step, count = TorchTrainer.step, [0]
+
+    def interrupted(self, x, y):
+        count[0] += 1
+        result = step(self, x, y)
+        if count[0] == 5:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(TorchTrainer, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        portnet.finetune(IMAGES, out=tmp_path / "run", **settings)
+    monkeypatch.undo()
+    run = resume(tmp_path / "run", data=IMAGES, progress=False, backbone=settings["backbone"])
+    assert run.history.losses == whole.history.losses
+    assert run.model.digest() == whole.model.digest()
+
+
+def test_two_runs_in_one_folder_and_the_first_goes_on(tmp_path):
+    settings = small_settings(backend="torch", epochs=2)
+    seen = []
+
+    def another():
+        for start in (
+            lambda: portnet.finetune(IMAGES, out=tmp_path / "run", **settings),
+            lambda: resume(tmp_path / "run", data=IMAGES, progress=False, backbone=settings["backbone"]),
+        ):
+            with pytest.raises(OutputError) as caught:
+                start()
+            seen.append(str(caught.value))
+
+    run = portnet.finetune(IMAGES, out=tmp_path / "run", callbacks=[At(4, another)], **settings)
+    assert "holds a run already" in seen[0]
+    assert f"in use by process {os.getpid()}" in seen[1]
+    assert run.model.digest() == portnet.finetune(IMAGES, **settings).model.digest()
+    assert Run.load(tmp_path / "run").model.digest() == run.model.digest()
+
+
+def test_a_run_without_a_checkpoint_yet_begins_anew(tmp_path):
+    settings = small_settings(backend="torch", epochs=1)
+    whole = portnet.finetune(IMAGES, out=tmp_path / "run", **settings)
+    # as it lies there when the process was killed in its first epoch
+    (tmp_path / "run" / "model.onnx").unlink()
+    run = resume(tmp_path / "run", data=IMAGES, progress=False, backbone=settings["backbone"])
+    assert run.model.digest() == whole.model.digest()
+    with pytest.raises(InputError, match="the run is finished"):
+        resume(tmp_path / "run", data=IMAGES)
