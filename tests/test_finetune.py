@@ -104,7 +104,8 @@ def _wait_for(path: Path, process, seconds=120):
         time.sleep(0.05)
 
 
-def test_killed_and_resumed_from_the_command_line_is_bit_identical(digits, tmp_path, backend="torch"):
+def test_killed_and_resumed_from_the_command_line_is_bit_identical(digits, tmp_path):
+    backend = "torch"
     process = subprocess.Popen(_command(digits, tmp_path / "killed", backend), stdout=subprocess.DEVNULL)
     _wait_for(tmp_path / "killed" / "checkpoint.npz", process)
     process.send_signal(signal.SIGKILL)
