@@ -395,7 +395,13 @@ class Adapter(abc.ABC):
         """
         device = device or "cpu"
         self.check_device(device)
-        lowered = self.lower_canonical(model.canonical(self.ops, fixed_ranks=self.fixed_ranks), device)
+        canonical = model.canonical(self.ops, fixed_ranks=self.fixed_ranks)
+        try:
+            lowered = self.lower_canonical(canonical, device)
+        except MemoryError as error:
+            raise UnsupportedError(
+                f"engine {self.name}: network {model.name!r} does not fit into memory: {error}", engine=self.name
+            ) from error
         lowered.check_trainable_count()
         _LOWERED[id(lowered.native)] = lowered
         return lowered

@@ -1,6 +1,8 @@
-"""Mutates model files and reads them: run as ``python fuzz_models.py SEED COUNT``.
+"""Mutates model files and reads them: run as ``python fuzz_models.py SEED COUNT [ENGINE]``.
 
-Prints one line a file that ended otherwise than in a model or a PortNetError, and exits 1 if there was one.
+With an engine, what can be read is lowered and run once as well. Prints one line a file that ended otherwise than in a
+model or a PortNetError, and exits 1 if there was one. A run may fail with whatever the framework raises: shapes that
+the data decide are met when they come.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import signal
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -18,11 +21,16 @@ import onnx.defs
 import onnx.parser
 from onnx import numpy_helper
 
+import portnet
+from portnet.adapter import Adapter, Lowered
 from portnet.errors import PortNetError
 from portnet.graph.model import Model
+from portnet.parity.inputs import random_inputs
 
 SECONDS = 10
 MEMORY = 3 << 30
+# the frameworks alone reserve more than what a file may take
+ENGINE_MEMORY = 12 << 30
 PRIMITIVES = frozenset({"Add", "Mul", "Sub", "Div", "Exp", "Reshape", "Conv", "MatMul", "Gemm", "Cast", "Concat"})
 NUMBERS = (0, 1, -1, 3, 100, 2**31, -(2**31) - 1, 2**40, 2**62, -(2**63), 2**63 - 1)
 SHAPES = ([10**9, 10**9], [2**40], [-1], [0], [2**62, 4], [], [1] * 500)
@@ -161,12 +169,27 @@ def _feed_shape(model, graph, node, draw):
 
 def read(data: bytes, supports: frozenset[str] | None) -> str:
     """Return "" where a file ends in a model or a one-line PortNetError, else what happened."""
+    return _ending(lambda: repr(Model.from_bytes(data).canonical(supports)))
+
+
+def run(data: bytes, engine: Adapter) -> str:
+    """Read a file, lower it and run it once; return as `read` does."""
+    lowered: list[Lowered] = []
+    problem = _ending(lambda: lowered.append(engine.lower(Model.from_bytes(data))))
+    if problem or not lowered:
+        return problem
+    return _ending(lambda: lowered[0].run(random_inputs(lowered[0].model, 2)), may_raise=Exception)
+
+
+def _ending(action: Callable[[], object], may_raise: type[Exception] = PortNetError) -> str:
     signal.alarm(SECONDS)
     try:
-        model = Model.from_bytes(data).canonical(supports)
-        repr(model)
-    except PortNetError as error:
-        return f"error of several lines: {error!r}" if "\n" in str(error) else ""
+        action()
+    except TimeoutError as error:
+        return str(error)
+    except may_raise as error:
+        told = isinstance(error, PortNetError) and "\n" in str(error)
+        return f"error of several lines: {error!r}" if told else ""
     except BaseException as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         return f"{type(error).__name__}: {error} at {where.filename}:{where.lineno}"
@@ -175,17 +198,20 @@ def read(data: bytes, supports: frozenset[str] | None) -> str:
     return ""
 
 
-def main(seed: int, count: int) -> int:
-    """Read ``count`` mutated files; return how many ended badly."""
+def main(seed: int, count: int, name: str = "") -> int:
+    """Read ``count`` mutated files, run them on an engine if one is named; return how many ended badly."""
     warnings.simplefilter("ignore")
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    chosen = portnet.engine(name) if name else None
+    memory = ENGINE_MEMORY if name else MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     signal.signal(signal.SIGALRM, _too_slow)
     files = [onnx.parser.parse_model(text).SerializeToString() for text in SEEDS]
     bad = 0
     for number in range(count):
         draw = random.Random(seed * 1_000_003 + number)
         mutate = mutate_bytes if draw.random() < 0.4 else mutate_graph
-        problem = read(mutate(draw.choice(files), draw), draw.choice((None, PRIMITIVES)))
+        data, supports = mutate(draw.choice(files), draw), draw.choice((None, PRIMITIVES))
+        problem = read(data, supports) if chosen is None else run(data, chosen)
         if problem:
             bad += 1
             print(f"file {number} of seed {seed}: {problem}", flush=True)
@@ -197,4 +223,4 @@ def _too_slow(*_) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])) > 0)
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]) > 0)

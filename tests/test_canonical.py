@@ -240,7 +240,7 @@ def test_canonical_form_is_a_fixed_point():
 
 def test_a_small_file_cannot_ask_for_much_memory():
     model = parse("""<ir_version: 8, opset_import: ["" : 13]> g (float[1] x) => (float[1] y)
-        <int64[2] much = {1000000, 1000000}, float one = {1}> { wide = Expand(one, much) s = ReduceSum(wide)
+        <int64[2] much = {30000, 30000}, float one = {1}> { wide = Expand(one, much) s = ReduceSum(wide)
         y = Add(x, s) }""")
     assert "Expand" in ops(model.canonical())
 
@@ -332,3 +332,19 @@ def test_weights_that_are_all_constants_are_weights():
 def test_a_constant_beside_weights_is_none():
     model = parse(HELD.format(initializers="float[2] v = {1,1}", body="z = Add(m, b) y = Mul(z, v)"))
     assert model.parameter_count == model.canonical().parameter_count == 2
+
+
+HUGE = {
+    "ConstantOfShape": "s = Constant<value = int64[2] {1000000, 1000000}>() z = ConstantOfShape(s) y = Add(z, x)",
+    "Expand": "s = Constant<value = int64[2] {1000000, 1000000}>() y = Expand(x, s)",
+    "Tile": "s = Constant<value = int64[1] {1000000000000}>() y = Tile(x, s)",
+    "Pad": "s = Constant<value = int64[2] {1000000000000, 0}>() y = Pad(x, s)",
+    "RandomNormal": "z = RandomNormal<shape = [1000000, 1000000]>() y = Add(z, x)",
+}
+
+
+@pytest.mark.parametrize("op", HUGE)
+def test_a_tensor_that_no_machine_holds_is_refused(op):
+    model = parse(f'<ir_version: 8, opset_import: ["" : 17]> g (float[1] x) => (float y) {{ {HUGE[op]} }}')
+    with pytest.raises(ModelError, match=rf"^{op} node .* takes 3,725 GiB, expected at most 16$"):
+        model.canonical()

@@ -11,6 +11,7 @@ own value (an fx.Proxy, a KerasTensor, an mx.sym.Symbol).
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -24,6 +25,8 @@ from portnet.graph.parameters import Role, roles
 from portnet.graph.schema import attribute_defaults
 
 __all__ = ["Builder", "HostValueNeededError", "Lowering", "NodeView", "op_name"]
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 T = TypeVar("T")
 Builder = Callable[[Any, "NodeView"], Any]
@@ -93,6 +96,11 @@ class NodeView:
     def describe(self) -> str:
         """Return "Op (opset n) node 'name'", as errors say it."""
         return f"{self.op} (opset {self.opset}) node {self.name!r}"
+
+
+def _one_line(error: Exception) -> str:
+    """Return what a framework says, without the colours and line breaks that are meant for a terminal."""
+    return " ".join(_COLOURS.sub("", str(error)).split())
 
 
 def _python(attr: ir.Attr) -> Any:
@@ -191,7 +199,7 @@ class Lowering(abc.ABC, Generic[T]):
             raise
         except Exception as error:
             raise UnsupportedError(
-                f"{self.engine}: {view.describe()}: {type(error).__name__}: {error}",
+                f"{self.engine}: {view.describe()}: {type(error).__name__}: {_one_line(error)}",
                 engine=self.engine,
                 op=view.op,
                 node=view.name,

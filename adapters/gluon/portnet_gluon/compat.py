@@ -9,12 +9,13 @@ which this engine does not use.
 from __future__ import annotations
 
 import contextlib
+import io
 import warnings
 from collections.abc import Iterator
 
 import numpy as np
 
-__all__ = ["mx", "npi"]
+__all__ = ["mx", "npi", "unprinted"]
 
 _DROPPED = {"bool": bool}
 
@@ -36,3 +37,8 @@ with _lent(_DROPPED), warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import mxnet as mx
     from mxnet.symbol.numpy import _internal as npi
+
+
+def unprinted() -> contextlib.AbstractContextManager[object]:
+    """Return a context in which MXNet's inference does not print its arguments before it raises."""
+    return contextlib.redirect_stdout(io.StringIO())

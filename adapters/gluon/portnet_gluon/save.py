@@ -12,7 +12,7 @@ import numpy as np
 from portnet.adapter import Reloaded
 from portnet_gluon.arrays import shapes_as_in_numpy, to_mxnet
 from portnet_gluon.carriers import carried
-from portnet_gluon.compat import mx
+from portnet_gluon.compat import mx, unprinted
 from portnet_gluon.network import GluonLowered
 
 __all__ = ["GluonReloaded", "reload", "write"]
@@ -92,7 +92,7 @@ def has_scalars(lowered: GluonLowered) -> bool:
     known = {
         port.name: tuple(n if isinstance(n, int) else 2 for n in port.shape or ()) for port in lowered.model.inputs
     }
-    with shapes_as_in_numpy():
+    with shapes_as_in_numpy(), unprinted():
         try:
             shapes = symbol.get_internals().infer_shape(**{n: s for n, s in known.items() if n in symbol.list_inputs()})
         except mx.base.MXNetError:
