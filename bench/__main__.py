@@ -10,15 +10,16 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
-from bench import conversion, head, imports, loading, report, steps
+from bench import conversion, head, imports, loading, loop, report, steps
 from bench.peers import cache
 from bench.process import ROOT, measure
 from bench.row import Row
 from bench.timing import Budget
 
-SECTIONS = ("steps", "inference", "imports", "convert", "memory", "loading", "head")
+SECTIONS = ("steps", "inference", "imports", "convert", "memory", "loading", "head", "loop")
 NETWORKS = ("squeezenet1_1", "squeezenet1_0", "mobilenet_v2", "resnet18", "resnet18_v2", "resnet50")
 ENGINES = ("torch", "keras", "gluon")
 RESULTS = ROOT / "bench" / "results.json"
@@ -165,12 +166,21 @@ def _head(plan: Plan) -> Iterator[Row]:
         yield from _tried(failed, lambda engine=engine: list(head.rows(engine, plan.budget, plan.threads)))
 
 
+def _loop(plan: Plan) -> Iterator[Row]:
+    for engine in plan.engines:
+        failed = Row("loop", loop.NETWORK, engine, "a loop by hand")
+        job = partial(loop.rows, engine, plan.count, plan.size, plan.budget, plan.threads)
+        for row in _tried(failed, lambda job=job: list(job())):
+            yield replace(row, context=plan.context)
+
+
 _MEASURED: dict[str, Callable[[Plan], Iterator[Row]]] = {
     "imports": _imports,
     "convert": _convert,
     "memory": _memory,
     "loading": _loading,
     "head": _head,
+    "loop": _loop,
 }
 
 

@@ -23,6 +23,7 @@ HEADINGS = {
     "torch.compile": "torch.compile of the converted network",
     "memory": "Peak memory of conversion",
     "loading": "Images from JPEG files, by image",
+    "loop": "PortNet's loop, by step",
     "head step": "One step of a head on kept activations",
     "imports": "Start-up",
 }
