@@ -136,9 +136,10 @@ def _simplify(model: ir.Model, keep: frozenset[str], unroll: bool, fixed_ranks: 
         unfolded = inline_ifs(model) | (unroll and unroll_loops(model))
         if fixed_ranks and not unfolded:
             unfolded = settle_squeezes(model)
-        if not unfolded:
+        if unfolded:
+            _infer(model)
+        elif not fold_constants(model):  # an identity may have stood before what is constant
             return
-        _infer(model)
 
 
 def _infer(model: ir.Model) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 from portnet.adapter import CaptureOptions
 from portnet.capturing import capture_original
 from portnet.engines import engine
-from portnet.errors import InputError, PortNetError
+from portnet.errors import InputError, ParityError, PortNetError
 from portnet.originals import Request
 from portnet.parity.check import check
 from portnet.parity.report import Report
@@ -107,8 +107,10 @@ def _capture(row: Row, source: str, sizes: Sequence[int]) -> Any:
         shape = (2, size, size, 3) if source.startswith("keras") else (2, 3, size, size)
         example = np.random.default_rng(0).standard_normal(shape, np.float32)
         try:
+            _enliven(native, shape)
             captured = capture_original(native, Request(None, None, CaptureOptions((example,))))
-        except InputError:
+        except (InputError, ParityError, RuntimeError, ValueError):
+            # it does not run at this size, or so few pixels are left that statistics of noise blow up rounding
             if index == len(sizes) - 1:
                 raise
             continue
@@ -121,6 +123,31 @@ def _opened(source: str) -> Any:
     prefix = source.partition(":")[0]
     owner = {"torchvision": "torch", "timm": "torch"}.get(prefix, prefix)
     return engine(owner).open(source)
+
+
+def _enliven(native: Any, shape: Sequence[int]) -> None:
+    """Make an untrained network of torch give more than zeros: no weight of zeros, statistics of its own activations.
+
+    Some collections begin with a classifier of zeros, whose output would prove nothing; deep networks fade out with
+    running statistics that were never trained.
+    """
+    if not hasattr(native, "named_parameters"):
+        return
+    torch: Any = sys.modules["torch"]
+    torch.manual_seed(0)
+    norms = [module for module in native.modules() if getattr(module, "running_mean", None) is not None]
+    with torch.no_grad():
+        for name, value in native.named_parameters():
+            if name.endswith("weight") and not value.any():
+                value.normal_(0, 0.02)
+        if norms:
+            for module in norms:
+                module.reset_running_stats()
+                module.momentum = None  # the average over what comes
+            native.train()(torch.randn(4, *shape[1:]))
+            for module in norms:
+                module.momentum = 0.1
+            native.eval()
 
 
 def _count(native: Any, model: Any) -> int | None:

@@ -223,6 +223,15 @@ def test_dropout_that_is_live_in_inference_is_refused():
         Engine().capture(Live(), CaptureOptions((torch.randn(2, 3),)))
 
 
+def test_all_operations_without_a_translation_are_named():
+    class Exotic(nn.Module):
+        def forward(self, x):
+            return torch.linalg.matrix_exp(x) + torch.special.airy_ai(x).swapaxes(0, 1)
+
+    with pytest.raises(UnsupportedError, match=r"2 layers .*linalg_matrix_exp.*airy_ai"):
+        Engine().capture(Exotic(), CaptureOptions((torch.randn(3, 3),), dynamic_batch=False))
+
+
 def test_examples_that_do_not_fit_are_named(net):
     with pytest.raises(InputError, match="does not run on example inputs float32 1×4×9×9"):
         Engine().capture(net, CaptureOptions((torch.randn(1, 4, 9, 9),)))

@@ -31,7 +31,7 @@ MAX_TOTAL_BYTES = 1 << 30
 MAX_FILLED = 1 << 28
 
 
-def fold_constants(model: ir.Model) -> None:
+def fold_constants(model: ir.Model) -> bool:
     """Replace nodes of constant inputs by constants, and ``Shape`` and ``Size`` of known shapes.
 
     Weights are not folded through: what trains must stay where it can be found. Results are marked constant.
@@ -39,17 +39,22 @@ def fold_constants(model: ir.Model) -> None:
     Requires: newest semantics, inferred shapes.
     Ensures: no node of `FOLDABLE` is left that reads constants alone and gives at most `MAX_BYTES`, as long as the
     results come to at most `MAX_TOTAL_BYTES`.
+
+    Returns:
+        Whether there was one.
     """
-    editor, total = Editor(model), 0
+    editor, total, folded = Editor(model), 0, False
     trained = {name for name, role in roles(model).items() if role is not Role.CONSTANT}
     for node in every_node(model.graph):
         if node.domain == "" and node.op_type in FOLDABLE and not subgraphs(node):
             results = _known_shape(node) or _filled(node) or _evaluate(node, model.opset_imports[""], trained)
             if results is not None:
                 _replace(node, results, editor)
+                folded = True
                 total += sum(array.nbytes for array in results)
                 if total > MAX_TOTAL_BYTES:
-                    return
+                    return folded
+    return folded
 
 
 def _replace(node: ir.Node, results: list[np.ndarray], editor: Editor) -> None:

@@ -34,19 +34,43 @@ def export(program: ExportedProgram, name: str) -> ONNXProgram:
     except ImportError as error:
         raise MissingDependencyError("torch's exporter needs onnxscript. Run: pip install onnxscript") from error
     _check_inference(program, name)
-    prepared = _Undecomposed.of(program)
+    table = {**translations.TABLE, **recurrent.TABLE}
     try:
-        result = torch.onnx.export(
-            prepared,
-            dynamo=True,
-            optimize=False,
-            verbose=False,
-            custom_translation_table={**translations.TABLE, **recurrent.TABLE},
-        )
+        return _export(_Undecomposed.of(program), table)
+    except Exception:  # an operation that only decomposing makes one that the exporter knows
+        pass
+    try:
+        return _export(program, table)
     except Exception as error:  # the exporter wraps whatever it meets
+        _name_missing(program, table, name)
         raise UnsupportedError(f"torch's exporter cannot translate {name}: {_cause(error)}", engine="torch") from error
+
+
+def _export(program: ExportedProgram, table: dict[Any, Any]) -> ONNXProgram:
+    result = torch.onnx.export(program, dynamo=True, optimize=False, verbose=False, custom_translation_table=table)
     assert result is not None
     return result
+
+
+def _name_missing(program: ExportedProgram, table: dict[Any, Any], name: str) -> None:
+    """Name all operations that have no translation, where torch's registry can be asked; its own error names one.
+
+    Raises:
+        UnsupportedError: there is one.
+    """
+    missing = Missing(f"torch: {name}")
+    try:
+        from torch.onnx._internal.exporter import _decomp, _registration
+
+        registry = _registration.ONNXRegistry.from_torchlib()
+        known = set(_decomp.get_onnx_implemented_overloads(registry)) | set(table)
+        decompositions = _decomp.create_onnx_friendly_decomposition_table(known)
+        for node in program.run_decompositions(decompositions).graph.nodes:
+            if node.op == "call_function" and node.target not in known and not registry.is_registered(node.target):
+                missing.add(str(node.target), _place(node))
+    except Exception:  # what is private in torch may be gone; then its own error stands
+        return
+    missing.raise_if_any()
 
 
 class _Undecomposed(ExportedProgram):

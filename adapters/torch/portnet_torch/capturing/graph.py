@@ -92,7 +92,7 @@ def _take_weights(graph: ir.Graph, program: ExportedProgram) -> None:
             value.replace_all_uses_with(graph.initializers[first], replace_graph_outputs=True)
             continue
         kind = value.const_value.dtype if value.const_value is not None else None
-        array = np.ascontiguousarray(np.array(to_array(tensor.detach())))
+        array = np.array(to_array(tensor.detach()), order="C")
         value.name, value.const_value = first, ir.Tensor(array, name=first, dtype=kind)
         graph.register_initializer(value)
         value.meta[_PARAMETER] = name in parameters

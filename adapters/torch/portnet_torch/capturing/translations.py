@@ -188,6 +188,13 @@ def _flatten(self: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     return op.Reshape(self, op.Concat(_constant(kept, np.int64), tail, axis=0))
 
 
+@_translates(_aten.swapaxes.default, _aten.swapdims.default)
+def _swapaxes(self: Any, axis0: int, axis1: int) -> Any:
+    order = list(range(len(self.shape)))
+    order[axis0], order[axis1] = order[axis1], order[axis0]
+    return op.Transpose(self, perm=order)
+
+
 # ---- activations
 
 
