@@ -13,12 +13,12 @@ from typing import Any
 
 from portnet.errors import ModelError
 
-__all__ = ["Outline", "field_header", "outline"]
+__all__ = ["BYTES", "FIXED32", "FIXED64", "VARINT", "Field", "Outline", "field_header", "fields", "outline", "varint"]
 
 # field numbers of onnx.proto
 MODEL_GRAPH, GRAPH_INITIALIZER, TENSOR_RAW_DATA = 7, 5, 9
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+_FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 _MAX_VARINT_BYTES = 10
 # raw_data below this size is cheaper to parse than to track
 MIN_RAW_BYTES = 1024
@@ -37,8 +37,10 @@ class Outline:
     regions: dict[int, tuple[int, int]]
 
 
-@dataclass(frozen=True)
-class _Field:
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a message: its number, wire type, and where it, its payload and its end lie, in bytes."""
+
     number: int
     kind: int
     start: int
@@ -56,13 +58,13 @@ def outline(data: Any) -> Outline:
         ModelError: the bytes end too early, or are no protobuf.
     """
     light, regions, count = bytearray(), {}, 0
-    for field in _fields(data, 0, len(data)):
-        if field.number != MODEL_GRAPH or field.kind != _BYTES:
+    for field in fields(data, 0, len(data)):
+        if field.number != MODEL_GRAPH or field.kind != BYTES:
             light += data[field.start : field.end]
             continue
         graph = bytearray()
-        for part in _fields(data, field.payload, field.end):
-            if part.number != GRAPH_INITIALIZER or part.kind != _BYTES:
+        for part in fields(data, field.payload, field.end):
+            if part.number != GRAPH_INITIALIZER or part.kind != BYTES:
                 graph += data[part.start : part.end]
                 continue
             tensor, region = _without_raw_data(data, part)
@@ -74,39 +76,48 @@ def outline(data: Any) -> Outline:
     return Outline(bytes(light), regions)
 
 
-def _without_raw_data(data: Any, tensor: _Field) -> tuple[bytes, tuple[int, int] | None]:
+def _without_raw_data(data: Any, tensor: Field) -> tuple[bytes, tuple[int, int] | None]:
     if tensor.end - tensor.payload < MIN_RAW_BYTES:
         return bytes(data[tensor.payload : tensor.end]), None
     kept, region = bytearray(), None
-    for field in _fields(data, tensor.payload, tensor.end):
-        if field.number == TENSOR_RAW_DATA and field.kind == _BYTES:
+    for field in fields(data, tensor.payload, tensor.end):
+        if field.number == TENSOR_RAW_DATA and field.kind == BYTES:
             region = (field.payload, field.end - field.payload)
         else:
             kept += data[field.start : field.end]
     return bytes(kept), region
 
 
-def _fields(data: Any, position: int, end: int) -> Iterator[_Field]:
-    """Yield the fields of one message."""
+def fields(data: Any, position: int, end: int, what: str = "model", kind: str = "ONNX") -> Iterator[Field]:
+    """Yield the fields of the message between two bytes; ``what`` and ``kind`` are what errors call it.
+
+    Raises:
+        ModelError: a field that is none, or that ends beyond the message.
+    """
     while position < end:
         start = position
-        tag, position = _varint(data, position, end)
-        number, kind = tag >> 3, tag & 7
-        if kind == _VARINT:
-            payload, (_, position) = position, _varint(data, position, end)
-        elif kind == _BYTES:
-            length, payload = _varint(data, position, end)
+        tag, position = varint(data, position, end, what, kind)
+        number, wire_type = tag >> 3, tag & 7
+        if wire_type == VARINT:
+            payload, (_, position) = position, varint(data, position, end, what, kind)
+        elif wire_type == BYTES:
+            length, payload = varint(data, position, end, what, kind)
             position = payload + length
-        elif kind in _FIXED_SIZES:
-            payload, position = position, position + _FIXED_SIZES[kind]
+        elif wire_type in _FIXED_SIZES:
+            payload, position = position, position + _FIXED_SIZES[wire_type]
         else:
-            raise ModelError(f"model: not ONNX: byte {start} begins no protobuf field")
+            raise ModelError(f"{what}: not {kind}: byte {start} begins no protobuf field")
         if position > end or not number:
-            raise ModelError(f"model: truncated, or not ONNX: the field at byte {start} ends beyond byte {end}")
-        yield _Field(number, kind, start, payload, position)
+            raise ModelError(f"{what}: truncated, or not {kind}: the field at byte {start} ends beyond byte {end}")
+        yield Field(number, wire_type, start, payload, position)
 
 
-def _varint(data: Any, position: int, end: int) -> tuple[int, int]:
+def varint(data: Any, position: int, end: int, what: str = "model", kind: str = "ONNX") -> tuple[int, int]:
+    """Return the number that begins at a byte, and the byte after it.
+
+    Raises:
+        ModelError: it does not end before ``end``.
+    """
     result = 0
     for index in range(_MAX_VARINT_BYTES):
         if position + index >= end:
@@ -115,12 +126,12 @@ def _varint(data: Any, position: int, end: int) -> tuple[int, int]:
         result |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             return result, position + index + 1
-    raise ModelError(f"model: truncated, or not ONNX: no number ends after byte {position}")
+    raise ModelError(f"{what}: truncated, or not {kind}: no number ends after byte {position}")
 
 
 def field_header(number: int, length: int) -> bytes:
     """Return tag and length that stand before ``length`` bytes of a field."""
-    return _encoded(number << 3 | _BYTES) + _encoded(length)
+    return _encoded(number << 3 | BYTES) + _encoded(length)
 
 
 def _encoded(number: int) -> bytes:
