@@ -158,19 +158,22 @@ class UpdateConformance(EngineCase):
         for name, array in lowered.weights().items():
             np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
+    @pytest.mark.parametrize("soft", [False, True], ids=["indices", "distributions"])
     @pytest.mark.parametrize("loss", ["plain", "both"])
-    def test_a_batch_in_pieces_is_a_whole_batch(self, loss):
+    def test_a_batch_in_pieces_is_a_whole_batch(self, loss, soft):
         model = mlp()
         plan = plan_for(model, RULES["adam"], accumulate=3, clip_norm=0.3, **LOSSES[loss])
         lowered = self.lower(model)
         trainer, oracle = lowered.trainer(plan), Optimizer(plan.optimizer, plan.parameters)
         weights = float64(model.weights())
         for number, size in enumerate((9, 7, 2, 1)):
-            x, y = batch(model, size, seed=number)
+            x, indices = batch(model, size, seed=number)
+            y = mixed_targets(model, indices) if soft else indices
             expected, gradients = mlp_gradients(weights, x.astype(np.float64), y, plan)
             result = trainer.step(x, y)
             assert result.loss == pytest.approx(expected, rel=2e-4), f"step {number}"
-            assert result.correct == (mlp_forward(weights, x).argmax(axis=1) == y).sum()
+            # the larger part of a mixture is the row's own class
+            assert result.correct == (mlp_forward(weights, x).argmax(axis=1) == indices).sum()
             weights = oracle.step(weights, clipped(gradients, plan.clip_norm))
         for name, array in lowered.weights().items():
             np.testing.assert_allclose(array, weights[name], rtol=2e-4, atol=2e-5, err_msg=name)
