@@ -13,13 +13,13 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from bench import conversion, head, imports, loading, loop, report, steps
+from bench import conversion, frozen, head, imports, loading, loop, report, steps
 from bench.peers import cache
 from bench.process import ROOT, measure
 from bench.row import Row
 from bench.timing import Budget
 
-SECTIONS = ("steps", "inference", "imports", "convert", "memory", "loading", "head", "loop")
+SECTIONS = ("steps", "inference", "imports", "convert", "memory", "loading", "head", "loop", "frozen")
 NETWORKS = ("squeezenet1_1", "squeezenet1_0", "mobilenet_v2", "resnet18", "resnet18_v2", "resnet50")
 ENGINES = ("torch", "keras", "gluon")
 RESULTS = ROOT / "bench" / "results.json"
@@ -38,6 +38,7 @@ class Plan:
     megabytes: int
     budget: Budget
     threads: int | None
+    is_quick: bool
 
     @property
     def context(self) -> dict[str, object]:
@@ -90,6 +91,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         megabytes=134 if quick else 1000,
         budget=Budget(3, 5, 5.0) if quick else Budget(),
         threads=options.threads,
+        is_quick=quick,
     )
 
 
@@ -174,6 +176,14 @@ def _loop(plan: Plan) -> Iterator[Row]:
             yield replace(row, context=plan.context)
 
 
+def _frozen(plan: Plan) -> Iterator[Row]:
+    work = frozen.Work(16, 3, 3) if plan.is_quick else frozen.Work()
+    for job in frozen.JOBS:
+        if job.engine in plan.engines:
+            failed = Row("frozen", job.network, job.engine, job.against)
+            yield from _tried(failed, lambda job=job: list(frozen.rows(job, work, plan.threads)))
+
+
 _MEASURED: dict[str, Callable[[Plan], Iterator[Row]]] = {
     "imports": _imports,
     "convert": _convert,
@@ -181,6 +191,7 @@ _MEASURED: dict[str, Callable[[Plan], Iterator[Row]]] = {
     "loading": _loading,
     "head": _head,
     "loop": _loop,
+    "frozen": _frozen,
 }
 
 

@@ -14,15 +14,18 @@ from portnet import zoo
 from portnet.adapter import Adapter, Lowered, OptimizerSpec, ParameterPlan, Trainer, TrainPlan
 from portnet.graph.model import Model
 
-__all__ = ["lowered", "trainer"]
+__all__ = ["calibrated", "lowered", "trainer"]
 
 
 def lowered(adapter: Adapter, name: str, batch: Batch) -> Lowered:
     """Return a zoo network on an engine, its running statistics those of ``batch``."""
+    return adapter.lower(calibrated(adapter, name, batch))
+
+
+def calibrated(adapter: Adapter, name: str, batch: Batch) -> Model:
+    """Return a zoo network with random weights, its running statistics those of ``batch``."""
     model = zoo.load(name, weights=None, size=batch.x.shape[-1])
-    network = adapter.lower(model)
-    network.set_weights(_statistics(adapter, model, batch))
-    return network
+    return model.with_weights(_statistics(adapter, model, batch))
 
 
 def trainer(network: Lowered, lr: float = LR) -> Trainer:

@@ -24,6 +24,7 @@ HEADINGS = {
     "memory": "Peak memory of conversion",
     "loading": "Images from JPEG files, by image",
     "loop": "PortNet's loop, by step",
+    "frozen": "A head on a frozen network, from files to the last step",
     "head step": "One step of a head on kept activations",
     "imports": "Start-up",
 }

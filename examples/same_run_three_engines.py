@@ -1,28 +1,32 @@
-"""Run the same fine-tuning on every installed engine, and draw the loss curves: they coincide.
+"""Run the same fine-tuning on every installed engine, and draw the loss curves into one plot: they coincide.
 
-python examples/same_run_three_engines.py photos/ curves.svg
+python examples/same_run_three_engines.py [PHOTOS] --drawing curves.svg
 """
 
-import sys
+import typer
 
 import portnet
+from portnet.data.samples import write_digits
 from portnet.drawing.curves import plot_curves
 from portnet.engines import installed
 
 
-def main(data: str, drawing: str) -> None:
+def main(
+    data: str = typer.Argument(""), drawing: str = "same_run_three_engines.svg", epochs: int = 3, size: int = 96
+) -> None:
     """Fine-tune on each engine and compare the losses step by step."""
+    photos = data or write_digits("digits-60", count=60)
     runs = [
         portnet.finetune(
-            data,
+            photos,
             backbone="squeezenet1_1",
             backend=engine,
             head=portnet.Head.linear(),
             freeze=portnet.FreezePolicy.until("fire5"),
-            epochs=3,
+            epochs=epochs,
             optimizer="sgd",
             lr=1e-4,
-            size=96,
+            size=size,
         )
         for engine in installed()
     ]
@@ -32,4 +36,4 @@ def main(data: str, drawing: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    typer.run(main)

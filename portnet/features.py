@@ -17,6 +17,7 @@ from portnet.data.dataset import DatasetSource, load_dataset
 from portnet.data.images import ImageSource
 from portnet.data.preprocess import normalise, to_bytes
 from portnet.data.threads import in_threads
+from portnet.engines import engine
 from portnet.errors import InputError, UnknownNameError
 from portnet.files import replace_file
 from portnet.finetuning.progress import ConsoleReporter, SilentReporter
@@ -33,7 +34,7 @@ Pooled = Literal["avg", "flatten"]
 
 
 class FeatureExtractor:
-    """Turns images into the activations of a layer, by onnxruntime.
+    """Turns images into the activations of a layer, by onnxruntime or on an engine.
 
     >>> from sklearn.pipeline import make_pipeline  # doctest: +SKIP
     >>> from sklearn.svm import SVC  # doctest: +SKIP
@@ -52,6 +53,7 @@ class FeatureExtractor:
             no map; "flatten" gives (N, C · H · W); None leaves activations as they are.
         batch_size: images at a time.
         provider: onnxruntime's execution provider; None for the best that loads.
+        backend: engine to run on in place of onnxruntime: "torch", "keras" or "gluon".
         progress: whether to show a bar.
     """
 
@@ -64,6 +66,7 @@ class FeatureExtractor:
         pooled: Pooled | None = "avg",
         batch_size: int = 32,
         provider: str | None = None,
+        backend: str | None = None,
         progress: bool = False,
     ) -> None:
         self.model = model
@@ -72,6 +75,7 @@ class FeatureExtractor:
         self.pooled = pooled
         self.batch_size = batch_size
         self.provider = provider
+        self.backend = backend
         self.progress = progress
 
     def __repr__(self) -> str:
@@ -117,7 +121,8 @@ class FeatureExtractor:
 
         Raises:
             UnknownNameError: no such network, layer or way of pooling; the nearest are offered.
-            InputError: a batch size below 1.
+            InputError: a batch size below 1, or a provider and a backend.
+            MissingDependencyError: the backend is not installed.
         """
         self._session()
         return self
@@ -158,7 +163,7 @@ class FeatureExtractor:
         """Name of the tensor whose activations are taken."""
         return self._session().outputs[0].name
 
-    def _session(self) -> Session:
+    def _session(self) -> Session | _OnEngine:
         if "_opened" not in self.__dict__:
             if self.pooled not in ("avg", "flatten", None):
                 raise UnknownNameError("pooling", str(self.pooled), ["avg", "flatten", "None"])
@@ -166,8 +171,29 @@ class FeatureExtractor:
                 raise InputError(f"features: batch size got {self.batch_size}, expected 1 or more")
             model = find_model(self.model, weights=self.weights)
             part = cut(model, outputs=[find_tensor(model, self.layer)])
-            self._opened = Session(part, provider=self.provider)
+            self._opened = _opened(part, self.backend, self.provider)
         return self._opened
+
+
+class _OnEngine:
+    """A network on an engine, asked as a `Session` is."""
+
+    def __init__(self, model: Model, backend: str) -> None:
+        self.preprocessing, self.outputs = model.preprocessing, model.outputs
+        self._lowered = engine(backend).lower(model)
+
+    def logits(self, x: np.ndarray, batch_size: int = 32) -> np.ndarray:
+        """Run on float32 (N, C, H, W) in batches; return the first output, (N, ...)."""
+        parts = [self._lowered.predict(x[i : i + batch_size]) for i in range(0, len(x), batch_size)]
+        return np.concatenate(parts)
+
+
+def _opened(model: Model, backend: str | None, provider: str | None) -> Session | _OnEngine:
+    if backend is None:
+        return Session(model, provider=provider)
+    if provider is not None:
+        raise InputError(f"features: got backend {backend!r} and provider {provider!r}, expected one of them.")
+    return _OnEngine(model, backend)
 
 
 def write_features(

@@ -13,7 +13,7 @@ np.bool = bool  # type: ignore[attr-defined]  # MXNet 1.9.1 asks for a name that
 import mxnet as mx  # noqa: E402
 from mxnet.gluon.model_zoo import vision  # noqa: E402
 
-__all__ = ["KINDS"]
+__all__ = ["KINDS", "calibrate", "mx", "vision"]
 
 
 class _ModelZoo:
@@ -46,18 +46,22 @@ class _ModelZoo:
         self._network.hybridize(static_alloc=True, static_shape=True)
 
     def _calibrate(self, x: np.ndarray) -> None:
-        if self._is_calibrated:
-            return
-        norms = _batch_norms(self._network)
-        momenta = [norm._kwargs["momentum"] for norm in norms]
-        _set_momenta(norms, [0.0] * len(norms))
-        self._hybridize()
-        with mx.autograd.record():
-            self._network(mx.nd.array(x)).backward()
-        mx.nd.waitall()
-        _set_momenta(norms, momenta)
-        self._hybridize()
-        self._is_calibrated = True
+        if not self._is_calibrated:
+            calibrate(self._network, mx.nd.array(x))
+            self._is_calibrated = True
+
+
+def calibrate(network: Any, x: Any) -> None:
+    """Set the running statistics of a block to those of a batch, and hybridize it."""
+    norms = _batch_norms(network)
+    momenta = [norm._kwargs["momentum"] for norm in norms]
+    _set_momenta(norms, [0.0] * len(norms))
+    network.hybridize(static_alloc=True, static_shape=True)
+    with mx.autograd.record():
+        network(x).backward()
+    mx.nd.waitall()
+    _set_momenta(norms, momenta)
+    network.hybridize(static_alloc=True, static_shape=True)
 
 
 def _batch_norms(block: Any) -> list[Any]:

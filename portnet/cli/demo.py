@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from portnet.cli.output import print_table
-from portnet.errors import MissingDependencyError, OutputError
+from portnet.errors import OutputError
 
 __all__ = ["demo"]
 
@@ -54,24 +54,13 @@ def _make_folder(path: Path) -> None:
 
 def _write_digits(folder: Path) -> tuple[Path, Path]:
     """Write scikit-learn's digits once as class folders, a fifth of each class held out for the test."""
-    train, test = folder / "train", folder / "test"
-    if (folder / ".complete").exists():
-        return train, test
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise MissingDependencyError("the demo needs scikit-learn's digits: pip install 'portnet[demo]'") from error
-    from PIL import Image
+    from portnet.data.samples import write_digits
 
-    digits = load_digits()
-    for index, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-        path = (test if index % 5 == 4 else train) / str(label) / f"{index:04}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # the scans are 8 by 8 pixels of 0..16; ink is dark here, as on paper
-        Image.fromarray((255 - pixels / 16 * 255).astype("uint8")).resize((64, 64), Image.Resampling.BICUBIC).save(path)
-    (folder / ".complete").touch()
-    typer.echo(f"wrote {len(digits.images):,} digits to {folder}")
-    return train, test
+    is_new = not (folder / ".complete").exists()
+    write_digits(folder, held_out=5)
+    if is_new:
+        typer.echo(f"wrote {len(list(folder.rglob('*.png'))):,} digits to {folder}")
+    return folder / "train", folder / "test"
 
 
 def _new(folder: Path) -> Path:

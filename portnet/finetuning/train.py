@@ -189,6 +189,7 @@ class _Session:
         self.folder.write_record(self._record(History.from_dict(checkpoint.progress["history"]), {}, ended))
 
     def _train_phase(self, job: Fit) -> None:
+        assert self.adapter is not None
         with nullcontext() if self.kept is None else self.kept.few_threads(self.adapter, self.settings.batch_size):
             fit(job)
 

@@ -1,0 +1,232 @@
+"""Training a head on a frozen network, from JPEG files to the last step: PortNet against what one would write by hand.
+
+Two jobs, each from the same folder, all images in batches of 32: the Keras tutorial on Caltech-101 (ResNet-50 at
+256×256 under two dense layers, Adam) against its own ``fit`` and against a plain torch loop over torchvision's network,
+and MXNet's cats and dogs (ResNet-18 v2 at 224×224 under one dense layer, SGD) against its Gluon loop. Networks have
+random weights and batch norms that know the statistics of their images; they are made before the clock starts, as are
+the frameworks' imports. PortNet's time is that of the whole call of `portnet.finetune` with an empty cache, and then of
+one more with another head, which finds the activations of the first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from bench.batch import batch_of
+from bench.pictures import pictures
+from bench.row import Row
+from bench.side import Process, serve
+from bench.timing import Action
+
+__all__ = ["JOBS", "Work", "rows"]
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Job:
+    """One comparison.
+
+    Attributes:
+        network: name in the zoo.
+        size: height and width of the input.
+        engine: whose PortNet trains on; the other's framework.
+        against: name of the other.
+        aim: largest ratio of times wanted.
+    """
+
+    network: str
+    size: int
+    engine: str
+    against: str
+    aim: float
+
+
+JOBS = (
+    Job("resnet50", 256, "keras", "keras.applications, fit", 1 / 30),
+    Job("resnet50", 256, "torch", "torchvision, frozen, plain loop", 1 / 30),
+    Job("resnet18_v2", 224, "gluon", "gluon.model_zoo, plain loop", 1 / 15),
+)
+# a second run over the first
+AGAIN = 1 / 100
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much there is to do: images, passes over them, and passes that the other side is asked for."""
+
+    count: int = 128
+    epochs: int = 20
+    other_epochs: int = 20
+
+
+def rows(job: Job, work: Work, threads: int | None) -> Iterator[Row]:
+    """Return two rows: the job against the other side, and a second run with another head against the first."""
+    folder = str(pictures(500, 375, work.count))
+    what = {"network": job.network, "size": job.size, "engine": job.engine, "folder": folder}
+    with Process("bench.frozen", {**what, "epochs": work.epochs, "ours": True}, threads) as ours:
+        first, second = ours.ask("first").wall, ours.ask("second").wall
+    with Process("bench.frozen", {**what, "epochs": work.other_epochs, "ours": False}, threads) as others:
+        other = others.ask("first").wall
+    context = {"images": work.count, "epochs": work.epochs, "batch": BATCH}
+    fewer = f"the other side ran {work.other_epochs} epochs" if work.other_epochs != work.epochs else ""
+    subject = f"{job.network} {job.size}×{job.size}"
+    common: dict[str, Any] = {"unit": "ms", "rounds": 1, "context": context}
+    yield Row(
+        "frozen",
+        subject,
+        job.engine,
+        job.against,
+        ours=first * 1e3,
+        theirs=other * 1e3,
+        score=first / other,
+        aim=job.aim,
+        note=fewer,
+        **common,
+    )
+    yield Row(
+        "frozen",
+        f"{subject}, second run",
+        job.engine,
+        "the first run",
+        ours=second * 1e3,
+        theirs=first * 1e3,
+        score=second / first,
+        aim=AGAIN,
+        **common,
+    )
+
+
+def _actions(*, network: str, size: int, engine: str, folder: str, epochs: int, ours: bool) -> dict[str, Action]:
+    make = _ours if ours else {"keras": _keras, "torch": _torch, "gluon": _gluon}[engine]
+    return make(network, size, engine, folder, epochs) if ours else {"first": make(size, folder, epochs)}
+
+
+def _ours(network: str, size: int, engine: str, folder: str, epochs: int) -> dict[str, Action]:
+    import portnet
+    from bench.networks import calibrated
+
+    os.environ["PORTNET_CACHE"] = tempfile.mkdtemp(prefix="portnet-bench-")
+    backbone = portnet.Backbone.of(calibrated(portnet.engine(engine), network, batch_of(8, size)))
+    deep = network == "resnet50"
+    rule = {"optimizer": "adam", "lr": 1e-3} if deep else {"optimizer": "sgd", "lr": 0.002}
+
+    def run(head: Any) -> Any:
+        return portnet.finetune(
+            folder,
+            backbone=backbone,
+            backend=engine,
+            head=head,
+            freeze="backbone",
+            epochs=epochs,
+            batch_size=BATCH,
+            val=0,
+            progress=False,
+            **rule,
+        )
+
+    first = portnet.Head.mlp((512,)) if deep else portnet.Head.linear()
+    return {"first": lambda: run(first), "second": lambda: run(portnet.Head.mlp((256,), dropout=0.2))}
+
+
+def _keras(size: int, folder: str, epochs: int) -> Action:
+    import keras
+    import numpy as np
+
+    images = keras.utils.image_dataset_from_directory(
+        folder, image_size=(size, size), batch_size=BATCH, seed=0, verbose=False
+    )
+    prepare = keras.applications.resnet50.preprocess_input
+    data = images.map(lambda x, y: (prepare(x), y))
+    base = keras.applications.ResNet50(weights=None, include_top=False, input_shape=(size, size, 3))
+    norms = [layer for layer in base.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for norm in norms:
+        norm.momentum = 0.0
+    base(np.concatenate([prepare(x.numpy()) for x, _ in images.take(1)]), training=True)
+    base.trainable = False
+    layers = keras.layers
+    head = [layers.GlobalAveragePooling2D(), layers.BatchNormalization(), layers.Dropout(0.5)]
+    head += [layers.Dense(512, activation="relu"), layers.BatchNormalization(), layers.Dropout(0.5)]
+    network = keras.Sequential([base, *head, layers.Dense(2, activation="softmax")])
+    network.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    return lambda: network.fit(data, epochs=epochs, verbose=0)
+
+
+def _torch(size: int, folder: str, epochs: int) -> Action:
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+
+    from bench.references.torch import define_missing_operators
+
+    define_missing_operators()
+    from torchvision import datasets, models, transforms
+
+    normalise = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    steps = transforms.Compose([transforms.Resize((size, size)), transforms.ToTensor(), normalise])
+    data = torch.utils.data.DataLoader(
+        datasets.ImageFolder(folder, steps), batch_size=BATCH, shuffle=True, num_workers=2, persistent_workers=True
+    )
+    base = models.resnet50(weights=None)
+    norms = [module for module in base.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        base.train()(torch.stack([data.dataset[i][0] for i in range(8)]))
+    layers = [nn.BatchNorm1d(2048), nn.Dropout(0.5), nn.Linear(2048, 512), nn.ReLU()]
+    base.requires_grad_(False)
+    base.fc = nn.Identity()
+    base.eval()
+    head = nn.Sequential(*layers, nn.BatchNorm1d(512), nn.Dropout(0.5), nn.Linear(512, 2))
+    optimizer = torch.optim.Adam(head.parameters())
+
+    def run() -> None:
+        for _ in range(epochs):
+            for x, y in data:
+                optimizer.zero_grad()
+                loss = F.cross_entropy(head(base(x)), y)
+                loss.backward()
+                optimizer.step()
+                loss.item()
+
+    return run
+
+
+def _gluon(size: int, folder: str, epochs: int) -> Action:
+    from bench.references.gluon import calibrate, mx, vision
+
+    transforms = mx.gluon.data.vision.transforms
+    normalise = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    steps = transforms.Compose([transforms.Resize(size), transforms.ToTensor(), normalise])
+    images = mx.gluon.data.vision.ImageFolderDataset(folder).transform_first(steps)
+    data = mx.gluon.data.DataLoader(images, BATCH, shuffle=True, num_workers=2, thread_pool=True)
+    network = vision.resnet18_v2(classes=2)
+    network.initialize(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2))
+    network(mx.nd.zeros((1, 3, size, size)))
+    calibrate(network, next(iter(data))[0].as_in_context(mx.cpu()))
+    network.features.collect_params().setattr("grad_req", "null")
+    network.hybridize(static_alloc=True, static_shape=True)
+    measure = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    trainer = mx.gluon.Trainer(network.output.collect_params(), "sgd", {"learning_rate": 0.002})
+
+    def run() -> None:
+        for _ in range(epochs):
+            for x, y in data:
+                x, y = x.as_in_context(mx.cpu()), y.as_in_context(mx.cpu())
+                with mx.autograd.record():
+                    loss = measure(network(x), y)
+                loss.backward()
+                trainer.step(len(y))
+                loss.mean().asscalar()
+
+    return run
+
+
+if __name__ == "__main__":
+    serve(_actions(**json.loads(sys.argv[1])))
