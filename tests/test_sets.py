@@ -13,6 +13,7 @@ from portnet.data import Loader, load_dataset
 from portnet.data.balance import balanced_weights, oversampled
 from portnet.errors import DataError, InputError, UnknownNameError
 from portnet.finetuning.api import resume
+from portnet.finetuning.recipe import recipe
 from portnet.finetuning.run import Run
 from portnet.finetuning.sets import prepare_data
 from portnet.finetuning.settings import Settings
@@ -217,6 +218,9 @@ def test_a_run_ends_with_the_test_it_was_promised(uneven, tmp_path):
     assert again.settings == run.settings
     assert again.evaluate(uneven).count == 47  # the folder's own names are renamed
     assert again.curves().steps_per_epoch == 3
+    page = again.report(tmp_path / "report.html").read_text()
+    assert f"{result.accuracy:.2%}" in page
+    assert "decoded by" in page
     assert not (tmp_path / "run" / "checkpoint.npz").exists()
 
 
@@ -257,6 +261,29 @@ def test_the_command_line_takes_it_all(uneven, tmp_path, capsys):
         app(["evaluate", str(network), str(uneven)], standalone_mode=False)
         assert "on 47 images" in capsys.readouterr().out
     assert run.settings.class_weights == "balanced"
+
+
+def test_a_run_from_three_folders_finds_them_again(digits, uneven, tmp_path, monkeypatch):
+    folders = ["--val-data", str(uneven), "--test-data", str(uneven)]
+    start = ["finetune", str(digits), *folders, "--size", "48", "--epochs", "1", "--freeze", "backbone"]
+    with pytest.raises(UnknownNameError, match="unknown class 'n0'"):
+        app([*start, "--out", str(tmp_path / "no")], standalone_mode=False)
+    mended = tmp_path / "mended"
+    uneven.rename(mended)
+    for name in ("n0", "n1", "n7"):
+        (mended / name).rename(mended / name[1:])
+    start = [str(mended) if argument == str(uneven) else argument for argument in start]
+    real = Run.evaluate
+    monkeypatch.setattr(Run, "evaluate", lambda *_, **__: (_ for _ in ()).throw(DataError("cannot read image")))
+    with pytest.raises(DataError):
+        app([*start, "--out", str(tmp_path / "run")], standalone_mode=False)
+    monkeypatch.setattr(Run, "evaluate", real)
+    app(["finetune", "--resume", str(tmp_path / "run")], standalone_mode=False)
+    run = Run.load(tmp_path / "run")
+    assert run.record["data"]["source"] == {"train": str(digits), "val": str(mended), "test": str(mended)}
+    assert (sum(run.record["data"]["train"].values()), run.test["count"]) == (60, 47)
+    assert f"'test': '{mended}'" in recipe(run.settings, run.record["data"]["source"])
+    assert str(mended) in run.report(tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,8 @@ def finetune(
     test: Annotated[
         float, typer.Option(help="Share of each class held out first, to evaluate on at the end; 0.3 for 70/30.")
     ] = 0.0,
+    val_data: Annotated[str | None, typer.Option(help="Folder of images for validation, in place of a share.")] = None,
+    test_data: Annotated[str | None, typer.Option(help="Folder of images to evaluate on at the end.")] = None,
     rename: Annotated[
         list[str] | None, typer.Option(help="Another name for a class, n01514668=chicken. May be repeated.")
     ] = None,
@@ -109,8 +111,9 @@ def finetune(
     else:
         if data is None:
             raise typer.BadParameter("a folder of images is needed, or --resume RUN", param_hint="DATA")
+        parts = {"train": data, "val": val_data, "test": test_data}
         run = api.finetune(
-            data,
+            {name: part for name, part in parts.items() if part is not None} if val_data or test_data else data,
             backend=backend,
             backbone=backbone,
             weights=None if weights == "none" else weights,

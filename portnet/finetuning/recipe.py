@@ -12,12 +12,12 @@ from portnet.finetuning.settings import Settings
 __all__ = ["recipe"]
 
 
-def recipe(settings: Settings, data: str | None) -> str:
+def recipe(settings: Settings, data: str | dict[str, str] | None) -> str:
     """Return a call of `portnet.finetune` that has these settings; what it takes by itself is left out.
 
     Args:
         settings: the run's.
-        data: folder of the images; None when they came from memory.
+        data: folder of the images, or of each set; None when they came from memory.
     """
     from portnet.finetuning.api import finetune
 

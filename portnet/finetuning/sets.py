@@ -16,7 +16,7 @@ from portnet.data.rng import Purpose
 from portnet.errors import InputError
 from portnet.finetuning.settings import Settings
 
-__all__ = ["Sets", "prepare_data"]
+__all__ = ["Sets", "prepare_data", "source_of"]
 
 # folders larger than this are recorded by their names and sizes, not read through once more
 DIGEST_LIMIT = 1 << 30
@@ -68,7 +68,7 @@ class Sets:
             "by a level, so it will not end bit-identical to an unstopped one"
         )
 
-    def record(self, source: str | None, settings: Settings) -> dict[str, Any]:
+    def record(self, source: str | dict[str, str] | None, settings: Settings) -> dict[str, Any]:
         """Return where the images came from, how many of each class, and a digest of what they are."""
         parts = [part for part in (self.train, self.val, self.test) if part is not None]
         weights = settings.loss_weights(self.train.counts())
@@ -120,6 +120,15 @@ def _sets(data: DatasetSource, settings: Settings) -> Sets:
         return Sets(train, None, test)
     train, val = split(train, settings.val, settings.seed)
     return Sets(train, val, test)
+
+
+def source_of(data: DatasetSource) -> str | dict[str, str] | None:
+    """Return what to load the images from again: a folder, or the folder of each set; None for images from memory."""
+    if isinstance(data, (str, os.PathLike)):
+        return os.fspath(data)
+    if isinstance(data, Mapping) and data and all(isinstance(part, (str, os.PathLike)) for part in data.values()):
+        return {str(name): os.fspath(part) for name, part in data.items()}
+    return None
 
 
 def data_digest(dataset: Dataset) -> str | None:

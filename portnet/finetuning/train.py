@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
@@ -32,7 +31,7 @@ from portnet.finetuning.progress import ConsoleReporter, SilentReporter
 from portnet.finetuning.proof import Proofs
 from portnet.finetuning.record import run_record
 from portnet.finetuning.run import Run
-from portnet.finetuning.sets import prepare_data
+from portnet.finetuning.sets import prepare_data, source_of
 from portnet.finetuning.settings import Settings
 from portnet.graph.model import Model
 from portnet.graph.parameters import Role
@@ -102,7 +101,7 @@ class _Session:
     ) -> None:
         self.settings, self.folder = settings, folder
         self.callbacks = Callbacks(callbacks)
-        self.source = os.fspath(data) if isinstance(data, (str, os.PathLike)) else None
+        self.source = source_of(data)
         # None until the fastest engine is chosen
         self.adapter = None if settings.backend == "auto" else engine(settings.backend)
         if self.adapter is not None:

@@ -82,19 +82,27 @@ def parity(report: Report | str) -> Html:
 def data(record: Mapping[str, Any]) -> Html:
     """Return where the images came from, how many of each class, and their digests."""
     found = record["data"]
-    train, val = found["train"], found["val"] or {}
-    rows = [(name, f"{train[name]:,}", f"{val[name]:,}" if name in val else "–") for name in found["classes"]]
-    rows.append((tag("b", "all"), f"{sum(train.values()):,}", f"{sum(val.values()):,}" if val else "–"))
+    sets = [found["train"], found["val"] or {}, *([found["test"]] if found.get("test") else [])]
+    rows = [(name, *(f"{part[name]:,}" if name in part else "–" for part in sets)) for name in found["classes"]]
+    rows.append((tag("b", "all"), *(f"{sum(part.values()):,}" if part else "–" for part in sets)))
     digests = [tag("div", tag("code", digest)) for digest in found["digest"] if digest]
-    content = tag("div", table(("class", "training", "validation"), rows, numbers=(1, 2)), class_="narrow")
+    content = tag(
+        "div",
+        table(
+            ("class", "training", "validation", "test")[: len(sets) + 1], rows, numbers=tuple(range(1, len(sets) + 1))
+        ),
+        class_="narrow",
+    )
     skipped = found.get("skipped") or []
     return join(
         facts(
             {
-                "source": found["source"] or "from memory",
+                "source": _source(found["source"]),
                 "SHA-256 of the images": join(*(tag("div", tag("code", digest)) for digest in digests))
                 if digests
                 else None,
+                "decoded by": "; then ".join(found.get("decoder") or []) or None,
+                "accuracy on the test images": f"{record['test']['accuracy']:.2%}" if record.get("test") else None,
             }
         ),
         content if len(rows) <= 26 else details(f"images of {len(rows) - 1} classes", content),
@@ -119,3 +127,9 @@ def environment(record: Mapping[str, Any]) -> Html:
         tag("div", tag("h3", "Preprocessing"), facts(flat(record.get("preprocessing") or {"": "not known"}))),
         class_="columns",
     )
+
+
+def _source(source: str | dict[str, str] | None) -> str:
+    if isinstance(source, dict):
+        return ", ".join(f"{name}: {folder}" for name, folder in source.items())
+    return source or "from memory"
