@@ -70,3 +70,17 @@ def test_sizes_without_a_name_are_not_taken_for_one(engine):
     feed = {"x": np.arange(2 * 2 * 3 * 5, dtype=np.float32).reshape(2, 2, 3, 5)}
     got = portnet.engine(engine).lower(model).run(feed)["y"]
     np.testing.assert_allclose(got, feed["x"].reshape(2, 5, 6).sum(1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["torch", "keras"])
+def test_all_of_a_free_axis_is_sorted(engine):
+    """What torch's exporter writes for lengths of packed sequences: TopK of Shape(x)."""
+    pytest.importorskip(f"portnet_{engine}")
+    model = _model("""<ir_version: 8, opset_import: ["" : 17]>
+        g (int64[N] n, float[N,2] x) => (int64[N] s, float[N,2] y)
+        { k = Shape(n) s, order = TopK<axis = 0>(n, k) y = Gather(x, order) }""")
+    lowered, session = portnet.engine(engine).lower(model), Session(model)
+    for lengths in ([3, 9, 1, 9], [2]):
+        feed = {"n": np.array(lengths), "x": np.random.default_rng(0).random((len(lengths), 2), np.float32)}
+        for name, expected in session.run(feed).items():
+            np.testing.assert_array_equal(lowered.run(feed)[name], expected)

@@ -144,13 +144,20 @@ def one_hot(walk: Any, node: NodeView) -> Any:
 def top_k(walk: Any, node: NodeView) -> Any:
     """Largest or smallest entries along an axis, in order; of equal ones the first."""
     x = walk.value(node.required(0))
-    k, axis = walk.host_ints(node.input(1))[0], x.axis(node["axis"])
-    size = x.data.shape[axis]
-    if size is None:
-        raise walk.unsupported("a free size along the axis")
+    [k], axis = walk.host_dims(node.input(1)), x.axis(node["axis"])
     order = walk.apply(stable_order, node, x.data, axis=axis, descending=bool(node["largest"]))
-    places = ops.take(order, np.arange(k), axis=axis)
+    if isinstance(k, int):
+        places = walk.apply(first_places, node, order, axis=axis, count=k)
+    else:
+        places = walk.apply(first_places, node, order, ops.cast(walk.size(k), "int32"), axis=axis, count=None)
     return [KValue(ops.take_along_axis(x.data, places, axis=axis), x.order), KValue(places, x.order)]
+
+
+@operation
+def first_places(order: Any, *size: Any, axis: int, count: int | None) -> Any:
+    """Return the first entries along an axis: ``count``, or as many as a scalar tensor says."""
+    end = size[0] if count is None else count
+    return order[(*[slice(None)] * axis, slice(0, end))]
 
 
 @operation
@@ -161,7 +168,7 @@ def stable_order(x: Any, *, axis: int, descending: bool) -> Any:
         return _argsort(x, axis)
     # from the back, so that turning round puts the first of equal ones first
     turned = _argsort(ops.flip(x, axis=axis), axis)
-    return ops.flip(ops.subtract(ops.cast(x.shape[axis] - 1, turned.dtype), turned), axis=axis)
+    return ops.flip(ops.subtract(ops.cast(ops.shape(x)[axis] - 1, turned.dtype), turned), axis=axis)
 
 
 def _argsort(x: Any, axis: int) -> Any:

@@ -190,7 +190,9 @@ def gather(walk: Any, node: NodeView) -> KValue:
 @operation
 def take(x: Any, indices: Any, *, axis: int) -> Any:
     """Take entries along an axis; negative indices count from the end."""
-    return ops.take(x, ops.where(indices < 0, indices + ops.shape(x)[axis], indices), axis=axis)
+    return ops.take(
+        x, ops.where(indices < 0, indices + ops.cast(ops.shape(x)[axis], indices.dtype), indices), axis=axis
+    )
 
 
 def _is_embedding(walk: Any, table: Any, node: NodeView) -> bool:
