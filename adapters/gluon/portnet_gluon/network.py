@@ -164,10 +164,13 @@ class _Given(mx.init.Initializer):  # type: ignore[misc]
 
 def _parameters(walk: GluonLowering, ctx: Any) -> Any:
     """Return a parameter for each of the walk's arrays, which it gives up."""
-    result = mx.gluon.ParameterDict()
+    result, initializers = mx.gluon.ParameterDict(), walk.model.ir.graph.initializers
     for name in list(walk.arrays):
         # one copy less while the others are made
         array = walk.arrays.pop(name)
+        if name in initializers:
+            # a file's tensor that is read anew gives back the pages of the one before
+            initializers[name].const_value.numpy()
         trains = name in walk.trainable
         parameter = mx.gluon.Parameter(
             name,
