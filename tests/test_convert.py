@@ -11,16 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import portnet
-from portnet import Model
+from portnet import Model, conversion
 from portnet.cli import main
 from portnet.conversion import convert_to_file
 from portnet.engines import engine, installed
 from portnet.errors import OutputError, ParityError, UnknownNameError, UnsupportedError
 from portnet.files import staged
+from portnet.parity.sides import OnnxruntimeSide
 from portnet.runtime.session import Session
 
 
@@ -391,3 +393,22 @@ def test_exit_codes(to, networks, tmp_path, monkeypatch, capsys, name, expected)
     arguments = "convert", tmp_path / "text.onnx", "--to", to, "-o", tmp_path / f"net{_suffix(to)}"
     assert _portnet(monkeypatch, capsys, *arguments) == (expected, "")
     assert _leftovers(tmp_path) == ["text.onnx"]
+
+
+def test_a_quantized_network_may_differ_as_onnxruntime_does_from_itself(monkeypatch):
+    """A sum that lies half a step between two integers falls to the other side once onnxruntime has fused it."""
+    proto = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]> g (float[N,4] x) => (float[N,4] y)
+    <float s = {0.1}, uint8 z = {3}> { q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z) }""")
+    model = Model.from_bytes(proto.SerializeToString())
+    off = OnnxruntimeSide(model)
+    monkeypatch.setattr(off, "run", lambda feeds: {"y": OnnxruntimeSide(model).run(feeds)["y"] + np.float32(0.1)})
+    with pytest.raises(ParityError):
+        conversion._prove(off, OnnxruntimeSide(model))
+    monkeypatch.setattr(conversion, "_noise", lambda *_: 0.05)
+    assert conversion._prove(off, OnnxruntimeSide(model)).passed
+
+
+def test_a_network_of_floats_has_no_noise():
+    proto = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]> g (float[N,4] x) => (float[N,4] y)
+    { y = Exp(x) }""")
+    assert conversion._noise(OnnxruntimeSide(Model.from_bytes(proto.SerializeToString())), None, (1,)) == 0

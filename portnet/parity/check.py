@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from portnet.errors import InputError, PortNetError, UnsupportedError
+from portnet.errors import InputError, ModelError, PortNetError, UnsupportedError
 from portnet.parity.inputs import fitting_inputs, image_inputs
 from portnet.parity.report import Report, Tolerance, compare_arrays
 from portnet.parity.sides import Side, side_of
@@ -165,7 +165,7 @@ def _agree_at(
     """Whether both have the same values at a tensor; None where one of them cannot be cut there."""
     try:
         a, b = left.at(tensor), right.at(tensor)
-    except UnsupportedError:
+    except (UnsupportedError, ModelError):
         return None
     try:
         got = a.run(_part(batch, a))

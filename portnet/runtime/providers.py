@@ -44,7 +44,9 @@ def onnxruntime() -> ModuleType:
     return module
 
 
-def open_session(source: bytes | str, provider: str | None = None, threads: int | None = None) -> Any:
+def open_session(
+    source: bytes | str, provider: str | None = None, threads: int | None = None, *, optimise: bool = True
+) -> Any:
     """Open an onnxruntime session on a provider that really loads.
 
     Threads wait without spinning: a spinning session slows a training step in the same process up to six times.
@@ -53,6 +55,7 @@ def open_session(source: bytes | str, provider: str | None = None, threads: int 
         source: a serialized model, or the path of one with external data that has been checked.
         provider: "cpu", "cuda", ... or onnxruntime's own name; None for the best that loads.
         threads: threads of one operator; None for one a core.
+        optimise: whether onnxruntime may fuse and reorder what it computes.
 
     Raises:
         UnknownNameError: no such provider.
@@ -63,11 +66,11 @@ def open_session(source: bytes | str, provider: str | None = None, threads: int 
         candidates = [name for name in _PREFERRED if name in onnxruntime().get_available_providers()]
         for name in candidates[:-1]:
             if name in loadable():
-                return _open(source, name, threads)
-        return _open(source, candidates[-1], threads)
+                return _open(source, name, threads, optimise)
+        return _open(source, candidates[-1], threads, optimise)
     name = SHORT_NAMES.get(provider.lower(), provider)
     _check_available(provider, name)
-    return _open(source, name, threads)
+    return _open(source, name, threads, optimise)
 
 
 def _check_available(asked: str, name: str) -> None:
@@ -82,7 +85,7 @@ def _check_available(asked: str, name: str) -> None:
     )
 
 
-def _open(source: bytes | str, name: str, threads: int | None) -> Any:
+def _open(source: bytes | str, name: str, threads: int | None, optimise: bool = True) -> Any:
     module = onnxruntime()
     options = module.SessionOptions()
     options.log_severity_level = 4
@@ -90,6 +93,8 @@ def _open(source: bytes | str, name: str, threads: int | None) -> Any:
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     if threads is not None:
         options.intra_op_num_threads = threads
+    if not optimise:
+        options.graph_optimization_level = module.GraphOptimizationLevel.ORT_DISABLE_ALL
     providers: list[Any] = [(name, _OPTIONS.get(name, {}))]
     if name != "CPUExecutionProvider":
         providers.append("CPUExecutionProvider")

@@ -87,9 +87,11 @@ class Session:
         provider: onnxruntime's name of the execution provider that it really runs on.
     """
 
-    def __init__(self, model: Model, *, provider: str | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self, model: Model, *, provider: str | None = None, threads: int | None = None, optimise: bool = True
+    ) -> None:
         self.model = model
-        self._session = _open(model, provider, threads)
+        self._session = _open(model, provider, threads, optimise)
         self.provider: str = self._session.get_providers()[0]
 
     def __repr__(self) -> str:
@@ -231,11 +233,11 @@ def ends_in_softmax(model: Model) -> bool:
     return producer is not None and producer.op_type == "Softmax"
 
 
-def _open(model: Model, provider: str | None, threads: int | None) -> Any:
+def _open(model: Model, provider: str | None, threads: int | None, optimise: bool) -> Any:
     size = sum(value.const_value.nbytes for value in model.ir.graph.initializers.values() if value.const_value)
     if size < LARGEST_PROTO:
-        return open_session(model.to_bytes(), provider, threads)
+        return open_session(model.to_bytes(), provider, threads, optimise=optimise)
     with tempfile.TemporaryDirectory(prefix="portnet-") as folder:
         path = Path(folder) / "model.onnx"
         model.save(path)
-        return open_session(str(path), provider, threads)
+        return open_session(str(path), provider, threads, optimise=optimise)
