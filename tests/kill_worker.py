@@ -84,6 +84,9 @@ def attempt(name, folder, stage=None, call=1):
         elif stage is not None:
             bomb(*stage, call)
         settings = small_settings(backend=name, epochs=4, lr=1e-2, early_stop=50, checkpoint_every=1, cache="off")
+        if name == "keras":
+            # it builds a function for predictions, for a second each time
+            settings |= {"val": 0.0, "early_stop": None}
         if RunFolder(folder).record.exists():
             resume(folder, data=IMAGES, progress=False, callbacks=[Told(write)], backbone=settings["backbone"])
         else:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_runs import small_images, small_settings
 
 import portnet
 from portnet.engines import engine
@@ -87,6 +88,17 @@ def test_three_engines_run_the_same_run(digits):
         )
     losses = np.array([run.history.losses for run in runs])
     assert np.ptp(losses, axis=0).max() < 1e-3
+
+
+def test_a_last_batch_of_one_image_is_the_same_on_every_engine():
+    losses = []
+    for name in ENGINES:
+        pytest.importorskip(f"portnet_{name}")
+        head = portnet.Head.mlp((8,), dropout=0.0, batch_norm=True)
+        settings = small_settings(backend=name, head=head, optimizer="sgd", lr=1e-3, epochs=2, batch_size=17)
+        losses.append(portnet.finetune(small_images(), **settings).history.losses)
+    assert len(losses[0]) == 4
+    assert np.ptp(np.array(losses), axis=0).max() < 1e-4
 
 
 def _command(digits, out, backend):

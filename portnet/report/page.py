@@ -104,7 +104,10 @@ def _tiles(content: Content) -> Html:
             ("calibration error", f"{found.calibration_error:.2%}"),
             ("test images", f"{found.count:,}"),
         ]
-    if epochs and epochs[-1]["val_accuracy"] is not None:
+    best = content.record.get("best")
+    if best:
+        tiles.append((f"validation accuracy, epoch {best['epoch']:.4g}", f"{best['accuracy']:.2%}"))
+    elif epochs and epochs[-1]["val_accuracy"] is not None:
         tiles.append(("validation accuracy", f"{epochs[-1]['val_accuracy']:.2%}"))
     tiles.append(("training time", _duration(sum(epoch["seconds"] for epoch in epochs))))
     return tag(

@@ -157,7 +157,7 @@ def compiled(network: Any, orders: Sequence[tuple[int, ...]]) -> Callable[..., l
 
     shapes = zip(network.inputs, orders, strict=True)
     signature = [tf.TensorSpec(_onnx_shape(x.shape, o), x.dtype) for x, o in shapes]
-    concrete = tf.function(infer, input_signature=signature).get_concrete_function()
+    concrete = tf.function(infer, input_signature=signature, autograph=False).get_concrete_function()
     return lambda *arrays: concrete(*map(tf.convert_to_tensor, arrays))
 
 

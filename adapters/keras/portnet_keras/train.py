@@ -134,7 +134,7 @@ class KerasTrainer(Trainer):
             signature = self._signatures[rank]
             if function == self._compute_piece:
                 signature = [*signature, tf.TensorSpec([], tf.float32)]
-            traced = tf.function(function, input_signature=signature)
+            traced = tf.function(function, input_signature=signature, autograph=False)
             self._functions[key] = traced.get_concrete_function()
         return self._functions[key]
 

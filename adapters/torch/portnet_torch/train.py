@@ -50,6 +50,8 @@ class TorchTrainer(Trainer):
         if lowered.variance is not None:
             lowered.variance.remove()
         self._variance = lowered.variance = BiasedVariance(live)
+        # torch's batch norm refuses one example; two equal ones have the same mean, biased variance, loss and gradients
+        self._is_live = bool(live)
         self._random = RandomState(plan.seed, lowered.device) if self._draws() else None
         self._class_weights = (
             None if plan.class_weights is None else torch.tensor(plan.class_weights, device=lowered.device)
@@ -132,6 +134,9 @@ class TorchTrainer(Trainer):
         for norm in self._frozen_norms:
             norm.eval()
         self._variance.remember()
+        is_alone = len(y) == 1 and self._is_live
+        if is_alone:
+            x, y = tuple(np.repeat(array, 2, axis=0) for array in as_inputs(x)), np.repeat(y, 2, axis=0)
         try:
             with self._precision():
                 logits = self._call(*self._tensors(x)).float()
@@ -140,7 +145,7 @@ class TorchTrainer(Trainer):
         soft = y.ndim == 2
         target = torch.from_numpy(np.ascontiguousarray(y, np.float32 if soft else np.int64)).to(self.lowered.device)
         right = logits.detach().argmax(1) == (target.argmax(1) if soft else target)
-        return self._loss(logits, target), right.sum()
+        return self._loss(logits, target), right[:1].sum() if is_alone else right.sum()
 
     def _tensors(self, x: Inputs) -> list[Tensor]:
         named = {port.name: array for port, array in zip(self._ports, as_inputs(x), strict=True)}

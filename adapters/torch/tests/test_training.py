@@ -231,12 +231,15 @@ def test_gradients_have_onnx_layout(engine, cnn):
     assert all(gradient.shape == weights[name].shape for name, gradient in gradients.items())
 
 
-def test_single_value_per_channel_is_a_training_error(engine, build):
-    from portnet.errors import TrainingError
-
-    ones = {name: np.ones(2, np.float32) for name in ("s", "b", "m", "v")}
-    node = helper.make_node("BatchNormalization", ["x", *ones], ["logits"], "bn")
-    model = build([node], {"x": ["N", 2]}, ones)
-    trainer = engine.lower(model).trainer(plan_of(model))
-    with pytest.raises(TrainingError, match="batch of 1"):
-        trainer.step(np.zeros((1, 2), np.float32), np.zeros(1, np.int64))
+def test_a_batch_of_one_value_per_channel_follows_the_definition(engine, build):
+    """torch's own batch norm refuses it; by ONNX's definition the value is its own mean, and the bias comes out."""
+    arrays = {"s": np.ones(2), "b": np.array([0.0, 1.0]), "m": np.zeros(2), "v": np.ones(2)}
+    arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
+    model = build([helper.make_node("BatchNormalization", ["x", *arrays], ["logits"], "bn")], {"x": ["N", 2]}, arrays)
+    lowered = engine.lower(model)
+    result = lowered.trainer(plan_of(model)).step(np.array([[3.0, -4.0]], np.float32), np.array([1]))
+    assert result.loss == pytest.approx(np.log(1 + np.exp(-1)), rel=1e-4)
+    assert result.correct == 1
+    weights = lowered.weights()
+    np.testing.assert_allclose(weights["m"], [0.3, -0.4], rtol=1e-5)
+    np.testing.assert_allclose(weights["v"], [0.9, 0.9], rtol=1e-5)
