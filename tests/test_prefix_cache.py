@@ -19,6 +19,7 @@ from portnet.cli.app import app
 from portnet.data.augment import Augment
 from portnet.engines import installed
 from portnet.errors import InputError, OutputError
+from portnet.finetuning.api import resume
 from portnet.finetuning.plan import train_plan
 from portnet.finetuning.prefix import keep as keeping
 from portnet.finetuning.prefix.frontier import cuts, split_at
@@ -394,6 +395,35 @@ def test_a_resumed_run_is_cut_where_it_was(images, network):
     assert keeping.keep(*ask, tensors=["c1"]).record["tensors"] == ["c1"]
     with pytest.raises(InputError, match="the run was cut at y"):
         keeping.keep(*ask, tensors=["y"])
+
+
+class _CtrlC:
+    """Presses Ctrl-C in a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step(self, step):
+        if step.step == self.step:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("cleared", [False, True])
+@pytest.mark.parametrize("backend", installed())
+def test_a_cut_run_that_is_resumed_ends_bit_identical(images, network, backend, cleared, tmp_path):
+    options = {"backend": backend, "head": "mlp:8", "epochs": 3, "optimizer": "adam", "freeze": "match:c1|b1|ca|ba"}
+    whole, losses = train(images, network, **options)
+    stopped, _ = train(
+        images, network, callbacks=[_CtrlC(7)], out=tmp_path / "run", checkpoint_every="2 steps", **options
+    )
+    assert stopped.interrupted
+    if cleared:
+        Store().clear()
+    backbone = portnet.Backbone.of(network, feature="y")
+    resumed = resume(tmp_path / "run", data=images, backbone=backbone, progress=False)
+    assert resumed.record["cache"]["tensors"] == ["r1", "ba"]
+    assert np.array_equal(resumed.history.losses, losses)
+    assert resumed.model.digest() == whole.model.digest()
 
 
 def keeping_reporter():

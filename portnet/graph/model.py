@@ -261,7 +261,7 @@ def weights_digest(arrays: Mapping[str, np.ndarray]) -> str:
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         state.update(f"{name}\0{array.dtype}\0{array.shape}\0".encode())
-        state.update(array.tobytes())
+        state.update(array.reshape(-1).view(np.uint8).data)
     return state.hexdigest()
 
 
