@@ -14,10 +14,13 @@ from portnet.finetuning import choosing
 from portnet.finetuning.api import resume
 from portnet.finetuning.callbacks import Callback
 from portnet.finetuning.choosing import Timing, choose
+from portnet.finetuning.progress import SilentReporter
+from portnet.finetuning.settings import Settings
 from portnet.testing.conformance.base import batch, plan_for
 from portnet.testing.networks import convnet, mlp
 
 IMAGES = small_images()
+HERE = (Settings("mlp"), SilentReporter())
 
 
 @pytest.fixture(params=["torch", "keras", "gluon"])
@@ -42,7 +45,7 @@ def test_auto_takes_the_engine_that_was_fastest(tmp_path, monkeypatch, capsys):
 def test_steps_are_really_timed():
     model = mlp()
     before = model.digest()
-    for timing in choosing.time_engines(model, plan_for(model), batch(model, 6), "cpu"):
+    for timing in choosing.time_engines(model, plan_for(model), batch(model, 6), *HERE, is_cut=True):
         assert 0 < timing.milliseconds < 60_000
         assert timing.images_per_second == pytest.approx(6000 / timing.milliseconds, rel=0.1)
     assert model.digest() == before
@@ -50,7 +53,7 @@ def test_steps_are_really_timed():
 
 def test_engines_that_cannot_are_passed_over_with_their_reason():
     model = mlp()
-    found = choosing.time_engines(model, plan_for(model, precision="bf16"), batch(model, 4), "cpu")
+    found = choosing.time_engines(model, plan_for(model, precision="bf16"), batch(model, 4), *HERE, is_cut=False)
     notes = {timing.engine: timing.note for timing in found}
     assert all("precision 'bf16'" in note for name, note in notes.items() if name != "torch")
     with pytest.raises(UnsupportedError, match="no engine can train"):

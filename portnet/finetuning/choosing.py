@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ import numpy as np
 from portnet.adapter import Inputs, TrainPlan
 from portnet.engines import engine, installed
 from portnet.errors import PortNetError, UnsupportedError
+from portnet.finetuning.prefix.threads import few_threads
+from portnet.finetuning.settings import Settings
 from portnet.graph.model import Model
 
 __all__ = ["Timing", "choose", "time_engines"]
@@ -40,6 +42,11 @@ class Timing:
     images_per_second: float | None = None
     note: str = ""
 
+    def __str__(self) -> str:
+        if self.milliseconds is None or self.images_per_second is None:
+            return f"{self.engine:<6}  {self.note}"
+        return f"{self.engine:<6}  {self.milliseconds:9,.1f}  {self.images_per_second:8,.0f}"
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
         return asdict(self)
@@ -49,25 +56,29 @@ def time_engines(
     network: Model,
     plan: TrainPlan,
     batch: tuple[Inputs, np.ndarray],
-    device: str,
-    done: Callable[[Timing], None] = lambda timing: None,
+    settings: Settings,
+    reporter: Any,
+    *,
+    is_cut: bool,
 ) -> list[Timing]:
-    """Time one training step on each installed engine; the network itself is not changed.
+    """Time a training step on each installed engine and show it; the network itself is not changed.
 
     Args:
         network: what trains.
         plan: how.
         batch: inputs and targets of a step.
-        device: where.
-        done: called after each engine.
+        settings: ``device`` and ``batch_size`` are used.
+        reporter: is told.
+        is_cut: whether it is what follows a kept frozen part, which may train on one thread.
     """
+    reporter.note("engine  ms a step  images/s")
     timings = []
     for name in installed():
         try:
-            timing = _time(name, network, plan, batch, device)
+            timing = _time(name, network, plan, batch, settings, is_cut)
         except PortNetError as error:
             timing = Timing(name, note=str(error))
-        done(timing)
+        reporter.note(str(timing))
         timings.append(timing)
     return timings
 
@@ -85,17 +96,20 @@ def choose(timings: list[Timing]) -> str:
     return min(able)[1]
 
 
-def _time(name: str, network: Model, plan: TrainPlan, batch: tuple[Inputs, np.ndarray], device: str) -> Timing:
-    adapter = engine(name)
+def _time(
+    name: str, network: Model, plan: TrainPlan, batch: tuple[Inputs, np.ndarray], settings: Settings, is_cut: bool
+) -> Timing:
+    adapter, device = engine(name), settings.device
     adapter.check_device(device)
     adapter.check_training(device, plan.precision, plan.compile)
     trainer = adapter.lower(network, device=device).trainer(plan)
-    for _ in range(WARM_UP):
-        trainer.step(*batch)
     seconds: list[float] = []
-    while len(seconds) < MOST and sum(seconds) < SECONDS:
-        started = time.perf_counter()
-        trainer.step(*batch)
-        seconds.append(time.perf_counter() - started)
+    with few_threads(adapter, network, settings.batch_size) if is_cut else nullcontext():
+        for _ in range(WARM_UP):
+            trainer.step(*batch)
+        while len(seconds) < MOST and sum(seconds) < SECONDS:
+            started = time.perf_counter()
+            trainer.step(*batch)
+            seconds.append(time.perf_counter() - started)
     median = statistics.median(seconds)
     return Timing(name, round(1000 * median, 3), round(len(batch[1]) / median, 1))

@@ -1,17 +1,19 @@
-"""What is trained and how: backbone and head as one network, and the plan that an engine's trainer follows."""
+"""What is trained, on what and how: backbone and head as one network, batches, and the plan of an engine's trainer."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from portnet.adapter import TrainPlan
+from portnet.data.loader import Loader
 from portnet.errors import InputError
 from portnet.finetuning.backbone import Backbone
 from portnet.finetuning.freeze import FreezeTable
+from portnet.finetuning.sets import Sets
 from portnet.finetuning.settings import Settings
 from portnet.graph.model import Model
 
-__all__ = ["build_network", "train_plan"]
+__all__ = ["build_network", "loaders", "train_plan"]
 
 
 def build_network(settings: Settings, classes: tuple[str, ...], backbone: Model | Backbone | None) -> Model:
@@ -32,6 +34,26 @@ def build_network(settings: Settings, classes: tuple[str, ...], backbone: Model 
         )
     model.preprocessing = preprocessing if settings.crop else replace(preprocessing, resize=None)
     return model
+
+
+def loaders(sets: Sets, settings: Settings, network: Model) -> tuple[Loader, Loader | None]:
+    """Return the batches of training images and of validation images, if there are any."""
+    preprocessing = network.preprocessing
+    assert preprocessing is not None
+    size, seed, decoder = settings.images_per_step, settings.seed, sets.decoder
+    train = Loader(
+        sets.train,
+        preprocessing,
+        size,
+        shuffle=True,
+        seed=seed,
+        decoder=decoder,
+        augment=settings.augment,
+        oversample=settings.balance == "oversample",
+    )
+    if sets.val is None:
+        return train, None
+    return train, Loader(sets.val, preprocessing, size, shuffle=False, seed=seed, decoder=decoder)
 
 
 def train_plan(

@@ -11,21 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from portnet.adapter import Adapter, Lowered, Trainer, TrainPlan
+from portnet.adapter import Lowered, Trainer
 from portnet.data.dataset import Dataset, DatasetSource
-from portnet.data.loader import Loader
 from portnet.engines import engine
 from portnet.errors import InputError, OutputError, PortNetError
 from portnet.finetuning.backbone import Backbone
 from portnet.finetuning.callbacks import Callbacks, Start
 from portnet.finetuning.checkpoint import Checkpoint
-from portnet.finetuning.choosing import Timing, choose, time_engines
+from portnet.finetuning.choosing import choose, time_engines
 from portnet.finetuning.folder import RunFolder
 from portnet.finetuning.history import History, Position
 from portnet.finetuning.interrupt import Interrupt, deferred_interrupt
 from portnet.finetuning.interval import Interval
 from portnet.finetuning.loop import Batches, Fit, fit
-from portnet.finetuning.plan import build_network, train_plan
+from portnet.finetuning.plan import build_network, loaders, train_plan
 from portnet.finetuning.prefix.keep import Kept, keep
 from portnet.finetuning.progress import ConsoleReporter, SilentReporter
 from portnet.finetuning.proof import Proofs
@@ -272,7 +271,7 @@ class _Session:
         """Lower the network, or what follows its frozen prefix, for the phase in hand."""
         self.proofs.enter(self.phase, self.network.weights())
         self.table = self.phases[self.phase][1].resolve(self.network)
-        train, val = self._loaders()
+        train, val = loaders(self.sets, self.settings, self.network)
         # nobody insists on a cache for phases that may have nothing to keep
         settings = (
             self.settings if len(self.phases) == 1 or self.settings.cache == "off" else self.settings.but(cache="auto")
@@ -283,25 +282,15 @@ class _Session:
         seed = (self.settings.seed + self.phase) % 2**32
         weights = self.settings.loss_weights(self.sets.train.counts())
         plan = train_plan(self.table, self.settings.but(seed=seed), network, weights)
-        adapter = self.adapter = self.adapter or self._fastest(network, plan, batches[0])
+        if self.adapter is None:
+            batch = next(iter(batches[0].epoch(0)))
+            timings = time_engines(network, plan, batch, self.settings, self.reporter, is_cut=self.kept is not None)
+            self.settings = self.settings.but(backend=choose(timings))
+            self.adapter, self.timings = engine(self.settings.backend), [timing.to_dict() for timing in timings]
+            self.reporter.note(f"{self.adapter.framework} {self.adapter.version()} is the fastest here")
+        adapter = self.adapter
         self.lowered = adapter.lower(network, device=self.settings.device)
         return self.lowered, self.lowered.trainer(plan), *batches
-
-    def _fastest(self, network: Model, plan: TrainPlan, train: Batches) -> Adapter:
-        """Time a step on each engine, say so, and return the fastest."""
-        self.reporter.note("engine  ms a step  images/s")
-
-        def show(timing: Timing) -> None:
-            ms, rate = timing.milliseconds, timing.images_per_second
-            numbers = f"{ms:9,.1f}  {rate:8,.0f}" if ms is not None and rate is not None else timing.note
-            self.reporter.note(f"{timing.engine:<6}  {numbers}")
-
-        timings = time_engines(network, plan, next(iter(train.epoch(0))), self.settings.device, show)
-        self.timings = [timing.to_dict() for timing in timings]
-        self.settings = self.settings.but(backend=choose(timings))
-        chosen = engine(self.settings.backend)
-        self.reporter.note(f"{chosen.framework} {chosen.version()} is the fastest here")
-        return chosen
 
     def _last_epoch(self) -> int:
         """Return the epoch before which the phase in hand ends."""
@@ -314,25 +303,6 @@ class _Session:
         roles = self.network.roles
         moving = {n: a for n, a in self.network.weights().items() if roles[n].trainable or roles[n] is Role.STATISTIC}
         return {**moving, **self.lowered.weights()}
-
-    def _loaders(self) -> tuple[Loader, Loader | None]:
-        preprocessing = self.network.preprocessing
-        assert preprocessing is not None
-        size, seed, decoder = self.settings.images_per_step, self.settings.seed, self.sets.decoder
-        train = Loader(
-            self.sets.train,
-            preprocessing,
-            size,
-            shuffle=True,
-            seed=seed,
-            decoder=decoder,
-            augment=self.settings.augment,
-            oversample=self.settings.balance == "oversample",
-        )
-        val = self.sets.val
-        return train, None if val is None else Loader(
-            val, preprocessing, size, shuffle=False, seed=seed, decoder=decoder
-        )
 
     def _save(self, job: Fit) -> None:
         assert self.folder is not None
