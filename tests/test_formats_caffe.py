@@ -9,8 +9,10 @@ from caffe_networks import NETWORKS, RESNET
 
 from portnet.adapter import OptimizerSpec, ParameterPlan, TrainPlan
 from portnet.engines import engine
-from portnet.errors import PortNetError
+from portnet.errors import PortNetError, UnsupportedError
 from portnet.formats import caffe
+from portnet.formats.opencv import open_with_opencv
+from portnet.graph.cut import cut
 from portnet.runtime.session import Session
 
 
@@ -198,3 +200,21 @@ def test_captured_networks_train(name, backend, tmp_path):
     old = lowered.weights()
     trainer.step(x, np.array([0, 1, 2, 3]))
     assert all(not np.array_equal(old[key], new) for key, new in lowered.weights().items() if key in names)
+
+
+def test_opencv_runs_a_file_to_train_from_and_stops_at_any_layer(tmp_path):
+    text = TRAIN_VAL.replace('bottom: "data" top: "fc"', 'bottom: "r" top: "fc"') + (
+        'layer { name: "p" type: "Softmax" bottom: "fc" top: "p" }'
+    )
+    text = text.replace(
+        'layer { name: "fc"', 'layer { name: "r" type: "ReLU" bottom: "data" top: "r" }\nlayer { name: "fc"'
+    )
+    paths = caffe_files.write(tmp_path, text, {"fc": [(4, 432), (4,)]})
+    captured = caffe.read(*paths, input_shape=(1, 3, 12, 12))
+    source = open_with_opencv("caffe", *paths, (1, 3, 12, 12))
+    x = {"data": images(captured.model, 3)}
+    for tensor in ("r", "fc", "p"):
+        part = Session(cut(captured.model, outputs=[tensor]))
+        np.testing.assert_allclose(part.run(x)[tensor], source.at(tensor).run(x)[tensor], rtol=1e-4, atol=1e-5)
+    with pytest.raises(UnsupportedError, match="cannot be cut at 'nowhere'"):
+        source.at("nowhere")

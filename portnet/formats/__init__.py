@@ -5,6 +5,7 @@
     mxnet/       -symbol.json and .params
     caffe/       .prototxt and .caffemodel
     darknet/     .cfg and .weights
+    opencv.py    an independent engine for the files of these two, where it is installed
     keras/       the configuration of a Keras network (2 and 3) and its arrays: .keras, .h5, .json
 
 A translator turns a framework's description, as plain data, into a `portnet.Model`: one function a layer, in a table.

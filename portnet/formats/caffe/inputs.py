@@ -11,7 +11,7 @@ from portnet.graph.metadata import Preprocessing
 
 __all__ = ["InputShape", "input_sizes", "preprocessing_of"]
 
-# sizes without the batch, of the only input or by an input's name
+# sizes, the batch first, of the only input or by an input's name
 InputShape = Sequence[int] | Mapping[str, Sequence[int]] | None
 
 MAX_SIZE = 1 << 24
@@ -41,13 +41,13 @@ def input_sizes(spec: Spec, top: int, given: InputShape) -> tuple[list[int], int
     declared = _declared(spec, top)
     batch = declared[0] if declared else None
     if isinstance(given, Mapping):
-        sizes = list(given[name]) if name in given else declared[1:]
+        sizes = list(given[name])[1:] if name in given else declared[1:]
     else:
-        sizes = declared[1:] if given is None else list(given)
+        sizes = declared[1:] if given is None else list(given)[1:]
     if not sizes:
         raise InputError(
             f"{spec.message.source}: layer {spec.name!r} ({spec.kind}) does not say how large its images are. "
-            "Give input_shape, (channels, height, width)."
+            "Give input_shape: 1, channels, height, width."
         )
     if len(sizes) >= MAX_RANK or not all(type(n) is int and 0 < n <= MAX_SIZE for n in sizes):
         raise ModelError(f"{spec.message.source}: input {name!r} got sizes {sizes[:MAX_RANK]}, expected positive ones")

@@ -28,6 +28,7 @@ def read(
     caffemodel: str | os.PathLike[str] | None = None,
     *,
     input_shape: InputShape = None,
+    keep_layout: bool = False,
     seed: int = 0,
 ) -> Captured:
     """Read a network of Caffe, without Caffe.
@@ -42,8 +43,9 @@ def read(
     Args:
         prototxt: the architecture.
         caffemodel: its arrays; None draws them as the file's fillers say, with statistics of mean 0 and variance 1.
-        input_shape: sizes without the batch, (channels, height, width), of the only input, or by an input's name;
-            where the file does not tell them, or to replace what it tells.
+        input_shape: sizes, batch first, of the only input, or by an input's name; where the file does not tell them,
+            or to replace what it tells. The batch stays free.
+        keep_layout: without effect: Caffe's channels are first already.
         seed: of what is drawn.
 
     Raises:

@@ -1,0 +1,52 @@
+"""A prototxt of what inference needs: for an engine that reads files to deploy alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from portnet.formats.caffe.net import DATA_KINDS, layers_of, live_layers
+from portnet.formats.caffe.text import Message, Scalar, parse
+from portnet.graph.model import Model
+
+__all__ = ["deployed"]
+
+# what belongs to training
+_LEFT_OUT = frozenset({"include", "exclude", "phase", "loss_weight", "propagate_down"})
+
+
+def deployed(prototxt: Path, model: Model) -> str:
+    """Return the layers that ``model`` was read from, with the inputs that it has, written anew.
+
+    What another parser then sees is what ours has accepted.
+    """
+    specs = layers_of(parse(prototxt))
+    is_v1 = "layers" in parse(prototxt) and "layer" not in parse(prototxt)
+    lines = ['name: "deployed"']
+    for port in model.inputs:
+        dims = " ".join(f"dim: {1 if isinstance(size, str) else size}" for size in port.shape or ())
+        lines.append(f"input: {_quoted(port.name)} input_shape {{ {dims} }}")
+    for index in live_layers(specs)[0]:
+        if specs[index].kind not in DATA_KINDS:
+            lines.append(f"{'layers' if is_v1 else 'layer'} {{")
+            lines += _lines(specs[index].message, _LEFT_OUT)
+            lines.append("}")
+    return "\n".join(lines)
+
+
+def _lines(message: Message, left_out: frozenset[str] = frozenset()) -> Iterator[str]:
+    for name, values in message.fields.items():
+        if name in left_out:
+            continue
+        for value in values:
+            if isinstance(value, Scalar):
+                yield f"{name}: {_quoted(value.text) if value.quoted else value.text}"
+            else:
+                yield f"{name} {{"
+                yield from _lines(value)
+                yield "}"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
+    return f'"{escaped}"'

@@ -1,0 +1,102 @@
+"""Damages Caffe's and Darknet's files and reads them: run as ``python fuzz_formats.py FORMAT SEED COUNT``.
+
+Prints one line a file that ended otherwise than in a model or a one-line PortNetError, and exits 1 if there was one.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import resource
+import signal
+import sys
+import tempfile
+import traceback
+import warnings
+from pathlib import Path
+
+import caffe_files
+import test_formats_darknet as darknet_files
+from caffe_networks import NETWORKS
+from fuzz_models import MEMORY, SECONDS, _too_slow, mutate_bytes
+
+from portnet.errors import PortNetError
+from portnet.formats import caffe, darknet
+
+NUMBERS = ("0", "1", "-1", "3", "100", "65537", str(2**31), str(2**40), str(2**63 - 1), "-5", "1e30", "0.5", "nan", "x")
+
+
+def mutate_text(data: bytes, draw: random.Random) -> bytes:
+    """Change numbers, words and lines of a text."""
+    text = data.decode()
+    for _ in range(draw.choice((1, 1, 2, 4))):
+        found = list(re.finditer(r"-?\d+(\.\d+)?|[A-Za-z_]\w+|[{}\[\]\":=#]", text))
+        one, other = draw.choice(found), draw.choice(found)
+        match draw.randrange(5):
+            case 0 | 1:
+                number = draw.choice([m for m in found if m.group()[-1].isdigit()] or [one])
+                text = text[: number.start()] + draw.choice(NUMBERS) + text[number.end() :]
+            case 2:
+                text = text[: one.start()] + other.group() + text[one.end() :]
+            case 3:
+                text = text[: one.start()] + text[one.end() :]
+            case 4:
+                lines = text.splitlines()
+                lines.insert(draw.randrange(len(lines)), draw.choice(lines))
+                text = "\n".join(lines)
+    return text.encode()
+
+
+def read(reader, *paths: Path) -> str:
+    """Return "" where files end in a model or a one-line PortNetError, else what happened."""
+    signal.alarm(SECONDS)
+    try:
+        repr(reader.read(*paths).model)
+    except PortNetError as error:
+        return f"error of several lines: {error!r}" if "\n" in str(error) else ""
+    except BaseException as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{type(error).__name__}: {error} at {where.filename}:{where.lineno}"
+    finally:
+        signal.alarm(0)
+    return ""
+
+
+def main(form: str, seed: int, count: int) -> int:
+    """Read ``count`` damaged files; return how many ended badly."""
+    warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    signal.signal(signal.SIGALRM, _too_slow)
+    bad = 0
+    with tempfile.TemporaryDirectory() as folder:
+        reader, suffix, pairs = _seeds(form, Path(folder))
+        for number in range(count):
+            draw = random.Random(seed * 1_000_003 + number)
+            pair = list(draw.choice(pairs))
+            place = 0 if suffix in (".prototxt", ".cfg") else 1
+            data = pair[place].read_bytes()
+            is_text = place == 0 and draw.random() < 0.8
+            pair[place] = Path(folder) / f"damaged{suffix}"
+            pair[place].write_bytes(mutate_text(data, draw) if is_text else mutate_bytes(data, draw))
+            problem = read(reader, *pair[: 1 if place == 0 and draw.random() < 0.5 else 2])
+            if problem:
+                bad += 1
+                print(f"{form} {number} of seed {seed}: {problem}", flush=True)
+    return bad
+
+
+def _seeds(form: str, folder: Path):
+    pairs = []
+    if form in ("prototxt", "caffemodel"):
+        for name, edition in (*((n, "layer") for n in NETWORKS), ("lenet", "double"), ("resnet", "V0")):
+            (folder / f"{name}{edition}").mkdir()
+            pairs.append(caffe_files.write(folder / f"{name}{edition}", *NETWORKS[name], edition))
+        return caffe, f".{form}", pairs
+    for name in ("tiny", "connected", "reorg", "yolo"):
+        (folder / name).mkdir()
+        pairs.append(darknet_files.write(folder / name, darknet_files.NETWORKS[name]))
+    return darknet, f".{form}", pairs
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])) > 0)
