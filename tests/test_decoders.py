@@ -9,7 +9,7 @@ from PIL import Image
 
 import portnet
 from portnet.data import Loader, decoders, load_dataset
-from portnet.data.decoders import choose, choose_again, describe, resize_fast
+from portnet.data.decoders import choose, choose_again, describe, plain_jpeg, resize_fast
 from portnet.data.preprocess import to_bytes
 from portnet.errors import DataError, MissingDependencyError, UnknownNameError
 from portnet.finetuning.api import resume
@@ -57,6 +57,25 @@ def test_rotated_jpegs_agree(tmp_path, orientation):
     photo(643, 489).save(tmp_path / "x.jpg", exif=exif)
     compare(tmp_path / "x.jpg", draft=True)
     compare(tmp_path / "x.jpg", draft=True, region=lambda width, height: (width // 5, 3, width // 2, height - 7))
+
+
+def test_a_header_that_may_tell_of_a_rotation_is_pillows(tmp_path):
+    file = io.BytesIO()
+    photo(120, 80).save(file, "JPEG")
+    plain = file.getvalue()
+    assert plain_jpeg(plain) == (plain, (120, 80))
+    xmp = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta tiff:Orientation='6' xmlns:tiff='x'/>".replace(b"'", b'"')
+    padded = plain[:2] + b"\xff\xe1" + (len(xmp) + 2).to_bytes(2, "big") + xmp + plain[2:]
+    assert plain_jpeg(padded) is None
+    (tmp_path / "x.jpg").write_bytes(padded)
+    compare(tmp_path / "x.jpg")
+    filled = plain[:2] + b"\xff\xff" + plain[2:]
+    assert plain_jpeg(filled) == (filled, (120, 80))
+    comment = plain[:2] + b"\xff\xfe\0\x08Exif\0\0" + plain[2:]
+    assert plain_jpeg(comment) == (comment, (120, 80))
+    for kept in (3, 4, 5, 20, len(plain) // 4):
+        assert plain_jpeg(plain[:kept]) is None or kept > 20
+    assert plain_jpeg(b"\xff\xd8\xff" + b"\0" * 40) is None
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp", "bmp", "gif"])

@@ -30,9 +30,9 @@ Decoder: TypeAlias = Literal["pillow", "fast"]
 DECODERS = ("auto", "pillow", "fast")
 # larger files are left to Pillow, which does not read them whole
 LARGEST_FILE = 256 * 2**20
-# how a JPEG begins, and what blocks begin with that may say how to turn it
+# how a JPEG begins; the segments that may say how to turn it (EXIF, XMP), and the one that the pixels follow
 _JPEG = b"\xff\xd8\xff"
-_METADATA = (b"Exif", b"ns.adobe.com/xap")
+_APP1, _SCAN = 0xE1, 0xDA
 
 # a resizer keeps buffers, and would serve one thread at a time
 _OF_THREAD = threading.local()
@@ -87,15 +87,30 @@ def plain_jpeg(file: str | os.PathLike[str] | bytes) -> tuple[bytes, tuple[int, 
         data = file if file.startswith(_JPEG) else b""
     else:
         with open(file, "rb") as opened:
-            start = opened.read(len(_JPEG))
-            data = start + opened.read(LARGEST_FILE) if start == _JPEG else b""
-    if not data or len(data) > LARGEST_FILE or any(word in data for word in _METADATA):
+            is_jpeg = opened.read(len(_JPEG)) == _JPEG
+            opened.seek(0)
+            data = opened.read(LARGEST_FILE + 1) if is_jpeg else b""
+    if not data or len(data) > LARGEST_FILE or not _is_upright(data):
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return None
     return (data, (width, height)) if colours in ("YCbCr", "RGB", "Gray") else None
+
+
+def _is_upright(data: bytes) -> bool:
+    """Whether the segments of a JPEG's header are in order and none may say how to turn it."""
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == _SCAN:
+            return True
+        if marker == _APP1:
+            return False
+        # a marker may be filled up with bytes of 255
+        place += 1 if marker == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return False
 
 
 def decode_jpeg(data: bytes, size: tuple[int, int], reduction: int) -> NDArray[np.uint8] | None:
