@@ -287,3 +287,28 @@ def test_a_collection_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(MissingDependencyError, match="pip install timm"):
         Engine().open("timm:resnet18")
+
+
+def test_frozen_batch_norms_are_fixed_and_unread_parameters_are_named():
+    class Frozen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3, bias=False)
+            self.norm = FrozenBatchNorm2d(4)
+            self.unread = nn.Linear(2, 3)
+
+        def forward(self, x):
+            return self.norm(self.conv(x)).flatten(1)
+
+    Engine().open("torchvision:squeezenet1_1")  # imports torchvision, also beside a torch that lacks its operators
+    from torchvision.ops import FrozenBatchNorm2d
+
+    network = Frozen()
+    network.norm.running_mean.normal_()
+    network.norm.running_var.uniform_(0.5, 2)
+    result = capture_original(network, _request(torch.randn(1, 3, 5, 5)))
+    assert result.report.passed
+    assert result.model.parameter_count == network.conv.weight.numel()
+    assert [node.op_type for node in result.model.ir.graph] == ["Conv", "Mul", "Add", "Flatten"]
+    assert "1 frozen batch norms are fixed scales and shifts, which no engine trains" in result.notes
+    assert "9 parameters that inference does not read are left out: unread.weight, unread.bias" in result.notes
