@@ -12,7 +12,7 @@ from typing import Any
 
 from portnet.errors import MissingDependencyError, ModelError, ProviderError, UnknownNameError
 
-__all__ = ["SHORT_NAMES", "loadable", "onnxruntime", "open_session"]
+__all__ = ["SHORT_NAMES", "loadable", "onnxruntime", "open_session", "preferred"]
 
 SHORT_NAMES: dict[str, str] = {
     "cpu": "CPUExecutionProvider",
@@ -63,14 +63,16 @@ def open_session(
         ModelError: onnxruntime rejects the model.
     """
     if provider is None:
-        candidates = [name for name in _PREFERRED if name in onnxruntime().get_available_providers()]
-        for name in candidates[:-1]:
-            if name in loadable():
-                return _open(source, name, threads, optimise)
-        return _open(source, candidates[-1], threads, optimise)
+        return _open(source, preferred(), threads, optimise)
     name = SHORT_NAMES.get(provider.lower(), provider)
     _check_available(provider, name)
     return _open(source, name, threads, optimise)
+
+
+def preferred() -> str:
+    """Return onnxruntime's name of the provider that is taken where none is asked for: the best that loads."""
+    candidates = [name for name in _PREFERRED if name in onnxruntime().get_available_providers()]
+    return next((name for name in candidates[:-1] if name in loadable()), candidates[-1])
 
 
 def _check_available(asked: str, name: str) -> None:

@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from portnet.graph.metadata import Preprocessing
 from portnet.graph.model import Model, weights_digest
+from portnet.runtime.providers import preferred
 
 __all__ = ["activations_key", "graph_digest", "identity", "images_digest"]
 
@@ -48,6 +49,8 @@ def activations_key(
         "images": images,
         "views": views,
         "dtype": dtype,
+        # a build for the CPU alone need not be imported to be asked
+        "provider": preferred() if _version("onnxruntime-gpu") else "CPUExecutionProvider",
         "makers": {package: found for package in _MAKERS if (found := _version(package))},
     }
     # as it comes back from a file
