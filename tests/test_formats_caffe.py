@@ -218,3 +218,17 @@ def test_opencv_runs_a_file_to_train_from_and_stops_at_any_layer(tmp_path):
         np.testing.assert_allclose(part.run(x)[tensor], source.at(tensor).run(x)[tensor], rtol=1e-4, atol=1e-5)
     with pytest.raises(UnsupportedError, match="cannot be cut at 'nowhere'"):
         source.at("nowhere")
+
+
+def test_data_of_a_stage_targets_and_shared_weights(tmp_path):
+    shared = "param { name: 'w' } param { name: 'b' }"
+    dense = f"{shared} inner_product_param {{ num_output: 9 weight_filler {{ type: 'xavier' }} }}"
+    text = f"""
+    layer {{ name: "data" type: "Data" top: "data" include {{ phase: TEST stage: "on-train" }} }}
+    layer {{ name: "flat" type: "Flatten" bottom: "data" top: "flat" }}
+    layer {{ name: "a" type: "InnerProduct" bottom: "data" top: "a" {dense} }}
+    layer {{ name: "b" type: "InnerProduct" bottom: "a" top: "b" {dense} }}
+    layer {{ name: "loss" type: "EuclideanLoss" bottom: "b" bottom: "flat" top: "loss" }}"""
+    model = read_text(tmp_path, text, input_shape=(1, 1, 3, 3)).model
+    assert [port.name for port in model.outputs] == ["b"]
+    assert (list(model.weights()), model.parameter_count) == (["a.weight", "a.bias"], 90)

@@ -197,7 +197,7 @@ def test_truncated_weights_are_refused_with_counts(tmp_path):
         darknet.read(cfg, weights)
 
 
-@pytest.mark.parametrize("name", ["darknet53", "tiny"])
+@pytest.mark.parametrize("name", ["connected", "tiny"])
 @pytest.mark.parametrize("backend", ["torch", "keras", "gluon"])
 def test_captured_networks_train(name, backend, tmp_path):
     model = darknet.read(*write(tmp_path, NETWORKS[name])).model
@@ -206,7 +206,7 @@ def test_captured_networks_train(name, backend, tmp_path):
     names = [key for key, role in lowered.model.roles.items() if role.trainable]
     trainer = lowered.trainer(TrainPlan(OptimizerSpec(lr=0.5), {key: ParameterPlan() for key in names}))
     old = lowered.weights()
-    trainer.step(images(model, 4), np.array([0, 1, 2, 3]))
+    trainer.step(images(model, 4), np.array([0, 1, 2, 0]))
     assert all(not np.array_equal(old[key], new) for key, new in lowered.weights().items() if key in names)
 
 

@@ -42,6 +42,8 @@ _LOSS_KINDS = frozenset(
         *("MultinomialLogisticLoss", "ContrastiveLoss", "SmoothL1Loss", "TripletLoss", "CenterLoss"),
     }
 )
+# losses that judge all that they read
+_PAIR_KINDS = frozenset({"ContrastiveLoss", "TripletLoss"})
 _REPORT_KINDS = frozenset({"Accuracy", "Silence", "HDF5Output"})
 
 
@@ -107,8 +109,11 @@ def _messages(net: Message) -> Iterator[tuple[int, Message]]:
                 f"{net.source}, line {layer.line}: layers of Caffe's version 0 are not read. "
                 "Bring the file up to date with Caffe's upgrade_net_proto_text."
             )
-        if _is_tested(layer):
-            yield version, layer
+    tested = [each for each in found if _is_tested(each[1])]
+    if not any(_spec(layer, version).kind in DATA_KINDS for version, layer in tested) and "input" not in net:
+        # each data layer of the file asks for a stage: one stands for all
+        tested = [each for each in found if _spec(each[1], each[0]).kind in DATA_KINDS][:1] + tested
+    yield from tested
 
 
 def _is_tested(layer: Message) -> bool:
@@ -165,7 +170,7 @@ def live_layers(specs: list[Spec]) -> tuple[list[int], list[Ref], list[str]]:
     """
     dropped = {index for index, spec in enumerate(specs) if spec.kind in _LOSS_KINDS | _REPORT_KINDS}
     auxiliary = _auxiliary(specs)
-    silenced = {ref for spec in specs if spec.kind == "Silence" for ref in spec.bottoms}
+    silenced = {ref for spec in specs if spec.kind == "Silence" for ref in spec.bottoms} | _targets(specs)
     read = {ref for index, spec in enumerate(specs) if index not in dropped for ref in spec.bottoms}
     seeing = _seeing(specs)
     outputs = [
@@ -189,6 +194,17 @@ def _auxiliary(specs: list[Spec]) -> dict[Ref, str]:
         spec.bottoms[0]: spec.name
         for spec in specs
         if spec.kind in _LOSS_KINDS and spec.bottoms and weights[spec.name] < most
+    }
+
+
+def _targets(specs: list[Spec]) -> set[Ref]:
+    """Return what losses compare with: their second bottom, unless that is what the network computes."""
+    return {
+        spec.bottoms[1]
+        for spec in specs
+        if spec.kind in _LOSS_KINDS - _PAIR_KINDS
+        and len(spec.bottoms) > 1
+        and specs[spec.bottoms[0].layer].kind not in DATA_KINDS
     }
 
 
