@@ -7,6 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from portnet.graph.lowering import HostValueNeededError
 from portnet.graph.parameters import Role
 from portnet_keras.framework import keras, ops
 from portnet_keras.layout import KValue, identity
@@ -106,18 +107,21 @@ class _Branch(KerasLowering):
         return KValue(made.data, found.order, found.packing)
 
 
-def either(walk: KerasLowering, condition: Any, graphs: Sequence[ir.Graph], name: str) -> list[KValue]:
-    """Return the outputs of two graphs, of which a computed condition chooses one.
+def either(walk: KerasLowering, source: ir.Value, graphs: Sequence[ir.Graph], name: str) -> list[KValue]:
+    """Return the outputs of two graphs, of which the computed condition ``source`` chooses one.
 
     Raises:
-        UnsupportedError: they give results of different ranks or types, or sequences.
+        HostValueNeededError: they give results of different ranks, or sequences.
+        UnsupportedError: they give results of different types.
     """
+    condition = walk.symbolic(walk.plain(source))
     branches = [_Branch(walk, graph) for graph in graphs]
     results = [branch.walk() for branch in branches]
     orders = []
     for a, b in zip(*results, strict=True):
         if isinstance(a.data, list) or isinstance(b.data, list) or a.rank != b.rank or a.packing or b.packing:
-            raise walk.unsupported("a computed condition between results that differ in rank")
+            # the result would have one rank or another
+            raise HostValueNeededError(source)
         orders.append(b.order if a.is_constant else a.order)
     networks = [_network(branch, values, orders) for branch, values in zip(branches, results, strict=True)]
     if any(a.dtype != b.dtype for a, b in zip(networks[0].outputs, networks[1].outputs, strict=True)):

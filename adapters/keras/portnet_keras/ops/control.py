@@ -32,7 +32,7 @@ def if_(walk: Any, node: NodeView) -> list[KValue]:
         return [_kept(walk, chosen, a, b) for a, b in zip(*branches, strict=True)]
     from portnet_keras.branching import either  # it lowers with this table
 
-    return either(walk, walk.symbolic(walk.plain(node.required(0))), graphs, node.name)
+    return either(walk, node.required(0), graphs, node.name)
 
 
 def _is_cheap(walk: Any, graph: ir.Graph) -> bool:
