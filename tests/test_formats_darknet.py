@@ -221,3 +221,14 @@ def test_opencv_stops_at_any_layer_and_wants_weights(tmp_path):
         np.testing.assert_allclose(got[tensor], expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(MissingDependencyError, match="no trained weights"):
         open_with_opencv("darknet", cfg, None)
+
+
+@pytest.mark.parametrize(("filters", "stride"), [(8, 2), (4, 1), (12, 1), (6, 2)])
+def test_a_shortcut_takes_every_so_many_pixels_and_the_channels_there_are(filters, stride, tmp_path):
+    cfg = net(8, conv(8, 3), conv(filters, 3, stride), "[shortcut]\nfrom=-2\nactivation=linear\n")
+    model = darknet.read(*write(tmp_path, cfg)).model
+    x = {"data": images(model, 2)}
+    one, other, total = (Session(cut(model, outputs=[n])).run(x)[n] for n in ("leaky_0", "leaky_1", "shortcut_2"))
+    shared = min(8, filters)
+    other[:, :shared] += one[:, :shared, ::stride, ::stride]
+    np.testing.assert_allclose(total, other, rtol=1e-5, atol=1e-6)

@@ -297,14 +297,34 @@ def shortcut(layer: Layer) -> ir.Value:
     """The sum of what it reads and of other sections' outputs; and an activation."""
     result = layer.x
     others = [layer.before(number) for number in layer.section.integers("from")]
-    if not others or any(sizes_of(x) != sizes_of(result) for x in others):
-        raise NotExpressible(f"of {', '.join(str(sizes_of(x)) for x in [result, *others])}")
+    if not others:
+        raise NotExpressible("of nothing")
     if layer.section.number("alpha", 1) != 1 or layer.section.number("beta", 1) != 1:
         raise NotExpressible("alpha or beta other than 1")
     name = layer.label("shortcut")
     for place, x in enumerate(others, start=1):
+        x = _fitted(layer, x, f"{name}/from{place}")
         result = layer.graph.node("Add", [result, x], name if place == len(others) else f"{name}/partial{place}")
     return layer.activated(result)
+
+
+def _fitted(layer: Layer, x: ir.Value, name: str) -> ir.Value:
+    """Return ``x`` with every so many pixels and as many channels as the section reads (shortcut_cpu of blas.c)."""
+    wanted, got = sizes_of(layer.x), sizes_of(x)
+    if got == wanted:
+        return x
+    (channels, height, width), (own, *spatial) = layer.image(), [int(n or 0) for n in got[1:]]
+    step = spatial[0] // height if len(spatial) == 2 else 0
+    if step < 1 or [n // step for n in spatial] != [height, width]:
+        raise NotExpressible(f"of {wanted} and {got}")
+    ends = [min(channels, own), (height - 1) * step + 1, (width - 1) * step + 1]
+    rows = (("starts", [0, 0, 0]), ("ends", ends), ("axes", [1, 2, 3]), ("steps", [1, step, step]))
+    bounds = [layer.graph.ints(row, f"{name}/{what}") for what, row in rows]
+    x = layer.graph.node("Slice", [x, *bounds], f"{name}/slice")
+    if own >= channels:
+        return x
+    pads = layer.graph.ints([0, 0, 0, 0, 0, channels - own, 0, 0], f"{name}/pads")
+    return layer.graph.node("Pad", [x, pads, layer.number(0, f"{name}/zero")], f"{name}/pad")
 
 
 def upsample(layer: Layer) -> ir.Value:
