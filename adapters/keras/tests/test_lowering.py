@@ -128,6 +128,12 @@ def test_addition_broadcasts_as_numpy_where_keras_would_see_a_bias(engine, build
     np.testing.assert_allclose(learned.predict(a), a + b, atol=1e-6)
 
 
+@pytest.mark.parametrize("equation", ["B H I D, B H J D -> B H I J", "BhID,BhJD->BIJh"])
+def test_einsum_takes_letters_of_either_case(engine, build, equation, assert_like_onnxruntime):
+    model = build([node("Einsum", ["x", "k"], "y", equation=equation)], {"x": (2, 3, 4, 5), "k": (2, 3, 6, 5)}, {})
+    assert_like_onnxruntime(engine.lower(model), model, array(2, 3, 4, 5), array(2, 3, 6, 5, seed=1))
+
+
 def test_names_are_cleaned_and_unique(engine, build):
     model = build([node("Exp", ["x"], "a"), node("Exp", ["a"], "b"), node("Exp", ["b"], "y")], {"x": (2, 3)})
     names = [made.name for made in engine.lower(model).native.operations]

@@ -22,7 +22,16 @@ __all__: list[str] = []
 @op("Einsum")
 def einsum(walk: Any, node: NodeView) -> Any:
     """Sum of products by Einstein's notation."""
-    return ops.einsum(node["equation"].replace(" ", ""), *(walk.plain(value) for value in node.inputs))
+    return ops.einsum(_lower_case(node["equation"]), *(walk.plain(value) for value in node.inputs))
+
+
+def _lower_case(equation: str) -> str:
+    """Return an equation in a, b, c, ..., which Keras takes alone; the letters' order stays, since it may mean one."""
+    letters = sorted({letter for letter in equation if letter.isalpha()})
+    if len(letters) > 26 or equation.islower():
+        return equation.replace(" ", "")
+    names = {letter: chr(ord("a") + place) for place, letter in enumerate(letters)}
+    return "".join(names.get(letter, letter) for letter in equation if letter != " ")
 
 
 @op("Mod", transparent=True)
