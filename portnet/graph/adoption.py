@@ -38,11 +38,11 @@ def adopt_constants(model: ir.Model) -> None:
 
 
 def _is_array(node: ir.Node) -> bool:
-    """Whether a node is a Constant of floats with at least one axis."""
+    """Whether a node is a Constant of more than one float."""
     value = node.attributes.get("value")
     if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or value is None or value.is_ref():
         return False
-    return value.type == ir.AttributeType.TENSOR and len(value.value.shape) > 0 and value.value.dtype in FLOATS
+    return value.type == ir.AttributeType.TENSOR and value.value.size > 1 and value.value.dtype in FLOATS
 
 
 def _initializer(name: str, tensor: ir.TensorProtocol) -> ir.Value:
