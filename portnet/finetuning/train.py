@@ -168,9 +168,10 @@ class _Session:
         except PortNetError as error:
             if job.whole and job.history.losses and not isinstance(error, OutputError):
                 error.run = self._finish(job, f"failed: {error}")
-            elif not job.whole:
+            if job.whole:
+                self._point_to_checkpoint()
+            else:
                 self._keep_checkpoint(f"failed: {error}")
-            self._point_to_checkpoint()
             raise
         try:
             return self._finish(job, "finished")
@@ -184,7 +185,9 @@ class _Session:
             return
         checkpoint = self.folder.restore()
         self.network.with_weights(checkpoint.weights).save(self.folder.model)
-        self.folder.write_record(self._record(History.from_dict(checkpoint.progress["history"]), {}, ended))
+        history = History.from_dict(checkpoint.progress["history"])
+        self.folder.write_record(self._record(history, {}, ended))
+        self.reporter.note(f"{self.folder.model} is the network as it was after step {len(history.losses):,}")
 
     def _train_phase(self, job: Fit) -> None:
         assert self.adapter is not None
