@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from portnet.data import samples
 from portnet.engines import installed
 
 ROOT = Path(__file__).parent.parent
@@ -13,8 +14,14 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
-    """Call an example's ``main`` in an empty folder; return what it prints."""
+    """Call an example's ``main`` in an empty folder, with at most 12 images a class; return what it prints."""
     monkeypatch.chdir(tmp_path)
+    write = samples.write_digits
+
+    def few(folder, *classes, count=12):
+        return write(folder, *classes, count=min(count, 12))
+
+    monkeypatch.setattr(samples, "write_digits", few)
 
     def call(name, **arguments):
         spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
@@ -41,7 +48,7 @@ def test_the_last_layer_alone_and_what_is_ambiguous(run, backend):
 
 def test_two_dense_layers_on_a_frozen_resnet(run, backend):
     output = run("resnet50_mlp_head", data="", backend=backend, epochs=1, size=48)
-    assert "380 images to train on (38–38 images a class), 100 for validation, 120 for the test" in output
+    assert "80 images to train on (8–8 images a class), 20 for validation, 20 for the test" in output
     assert "test accuracy" in output
 
 

@@ -41,13 +41,13 @@ def cache(
             }
         )
     elif clear:
-        typer.echo(f"removed {len(entries)} entries, {size / 1e6:,.1f} MB, from {store.folder}")
+        typer.echo(f"removed {len(entries)} entries, {size / 1e6:,.1f} MB, from {store}")
     elif not entries:
-        typer.echo(f"nothing is kept in {store.folder}")
+        typer.echo(f"nothing is kept in {store}")
     else:
         columns = ("entry", "network", "tensors", "images", "views", "dtype", "MB", "age")
         print_table(columns, [_row(each) for each in entries])
-        typer.echo(f"{len(entries)} entries, {size / 1e6:,.1f} MB, in {store.folder}")
+        typer.echo(f"{len(entries)} entries, {size / 1e6:,.1f} MB, in {store}")
 
 
 def _row(entry: Entry) -> tuple[str, ...]:

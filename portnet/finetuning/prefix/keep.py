@@ -195,9 +195,7 @@ class _Keeper:
         if self._settings.cache != "memory":
             try:
                 arrays, computed = self._on_disk(prefix, parts, option)
-                where = (
-                    "ran once" if computed else f"ran in an earlier run, {_amount(size)} read from {self._store.folder}"
-                )
+                where = "ran once" if computed else f"ran in an earlier run, {_amount(size)} read from {self._store}"
                 say(f"the frozen part {where}; training continues from {option}")
                 return self._kept(arrays, suffix, {**record, "where": "disk", "computed": computed})
             except (_NoRoomError, OutputError) as reason:
@@ -259,15 +257,15 @@ class _Keeper:
         limit = DISK_LIMIT if self._settings.cache_limit is None else self._settings.cache_limit
         if need > limit - taken:
             raise _NoRoomError(
-                f"activations at {option} take {_amount(need)}; {self._store.folder} holds {_amount(taken)} and may "
+                f"activations at {option} take {_amount(need)}; {self._store} holds {_amount(taken)} and may "
                 f"hold {_amount(limit)}. Clear it with `portnet cache --clear`, or raise cache_limit"
             )
         if need > free:
             raise _NoRoomError(
-                f"activations at {option} take {_amount(need)}, and the disk of {self._store.folder} has room for "
+                f"activations at {option} take {_amount(need)}, and the disk of {self._store} has room for "
                 f"{_amount(free)}"
             )
-        self._reporter.note(f"activations at {option} take {_amount(need)}, kept in {self._store.folder}")
+        self._reporter.note(f"activations at {option} take {_amount(need)}, kept in {self._store}")
         session = Session(prefix)
         for part in missing:
             about = {

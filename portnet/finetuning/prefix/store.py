@@ -72,6 +72,11 @@ class Store:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or cache_root() / "activations"
 
+    def __str__(self) -> str:
+        """The folder as people write it."""
+        home = os.path.expanduser("~")
+        return f"~/{self.folder.relative_to(home)}" if self.folder.is_relative_to(home) else str(self.folder)
+
     # ---- looking
 
     def entries(self) -> list[Entry]:
