@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from portnet.adapter import Adapter, FileFormat
 
 if TYPE_CHECKING:
-    from portnet.adapter import Lowered, Reloaded
+    from portnet.adapter import CaptureOptions, Lowered, Reloaded, Source
+    from portnet.formats.captured import Captured
     from portnet.graph.model import Model
 
 __all__ = ["Engine"]
@@ -27,6 +28,10 @@ class Engine(Adapter):
         "symbol": FileFormat(
             ("", "-symbol.json"), "PREFIX-symbol.json and PREFIX-0000.params, for SymbolBlock.imports"
         ),
+    }
+
+    sources = {  # noqa: RUF012 - declared by the base class
+        "gluon:": "a network of gluon.model_zoo.vision by name, as in gluon:resnet18_v1",
     }
 
     # what MXNet was last told, as it cannot be asked
@@ -68,6 +73,24 @@ class Engine(Adapter):
         from portnet_gluon.save import reload
 
         return reload(lowered, path, form)  # type: ignore[arg-type]
+
+    def owns(self, native: Any) -> bool:
+        """Whether it is a Gluon block, a module, or a symbol with its parameters; nothing is imported."""
+        from portnet_gluon.native import owns
+
+        return owns(native)
+
+    def open(self, source: str, weights: Path | None = None) -> Any:
+        """Return a network of MXNet's zoo, or the symbol and parameters of files; see `portnet_gluon.open`."""
+        from portnet_gluon.open import open_network
+
+        return open_network(source, weights)
+
+    def capture(self, native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
+        """Capture a block, a module, or a symbol with its parameters; see `portnet_gluon.capture`."""
+        from portnet_gluon.capture import capture
+
+        return capture(native, options)
 
     def limit_threads(self, count: int) -> int | None:
         """Use at most ``count`` OpenMP threads in MXNet's operators; return the count before."""
