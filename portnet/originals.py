@@ -81,6 +81,9 @@ class Original:
     unproved: str = ""
 
 
+_COMMON = ("input_shape", "keep_layout")
+
+
 @dataclass(frozen=True)
 class FileKind:
     """A framework's files that are read without it.
@@ -90,7 +93,9 @@ class FileKind:
         package: folder of `portnet.formats` that reads them.
         endings: of the file that describes the network.
         weights: endings that its weights may have, beside it and under its name.
+        whole: those of ``endings`` whose file holds the weights too.
         oracle: engine that can open the same files, or "opencv".
+        options: what its reader takes besides the files.
     """
 
     framework: str
@@ -98,13 +103,26 @@ class FileKind:
     endings: tuple[str, ...]
     weights: tuple[str, ...]
     oracle: str
+    whole: tuple[str, ...] = ()
+    options: tuple[str, ...] = _COMMON
 
 
+_KERAS_WHOLE = (".keras", ".h5", ".hdf5")
 FILES = (
     FileKind("Caffe", "caffe", (".prototxt",), (".caffemodel",), "opencv"),
     FileKind("Darknet", "darknet", (".cfg",), (".weights",), "opencv"),
-    FileKind("MXNet", "mxnet", ("-symbol.json",), ("-0000.params", ".params"), "gluon"),
-    FileKind("Keras", "keras", (".keras", ".h5", ".hdf5", ".json"), (".weights.h5", ".h5", ".hdf5"), "keras"),
+    FileKind(
+        "MXNet", "mxnet", ("-symbol.json",), ("-0000.params", ".params"), "gluon", (), (*_COMMON, "dynamic_batch")
+    ),
+    FileKind(
+        "Keras",
+        "keras",
+        (*_KERAS_WHOLE, ".json"),
+        (".weights.h5", ".h5", ".hdf5"),
+        "keras",
+        _KERAS_WHOLE,
+        ("keep_layout",),
+    ),
 )
 
 
@@ -239,13 +257,24 @@ def _file_kind(text: str) -> FileKind | None:
 def _read(kind: FileKind, path: Path, request: Request) -> Original:
     if not path.is_file():
         raise InputError(f"source: no such file: {path}")
-    weights = request.weights or _beside(kind, path)
+    weights = request.weights
+    if weights is None and not path.name.endswith(kind.whole):
+        weights = _beside(kind, path)
     read: Callable[..., Captured] = importlib.import_module(f"portnet.formats.{kind.package}").read
-    captured = read(path, weights, input_shape=request.input_shape, keep_layout=request.options.keep_layout)
+    captured = read(path, weights, **{option: _given(request)[option] for option in kind.options})
     try:
         return Original(captured, _oracle(kind, path, weights, request))
     except MissingDependencyError as error:
         return Original(captured, None, str(error))
+
+
+def _given(request: Request) -> dict[str, Any]:
+    options = request.options
+    return {
+        "input_shape": request.input_shape,
+        "keep_layout": options.keep_layout,
+        "dynamic_batch": options.dynamic_batch,
+    }
 
 
 def _beside(kind: FileKind, path: Path) -> Path | None:

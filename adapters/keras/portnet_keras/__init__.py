@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from portnet.adapter import Adapter, FileFormat, Lowered, Reloaded
+from portnet.adapter import Adapter, CaptureOptions, FileFormat, Lowered, Reloaded, Source
+from portnet.formats.captured import Captured
 from portnet.graph.model import Model
 
 __all__ = ["Engine"]
@@ -19,6 +21,12 @@ class Engine(Adapter):
         "keras": FileFormat((".keras",), "Keras's own file, for training and inference"),
         "saved_model": FileFormat(("",), "a folder that TensorFlow loads, for inference"),
         "tflite": FileFormat((".tflite",), "TensorFlow Lite's file, for inference on phones and boards"),
+    }
+
+    sources = {  # noqa: RUF012 - declared by the base class
+        "keras:": "a network of keras.applications, e.g. keras:ResNet50 or keras:ResNet50?weights=imagenet",
+        "/saved_model.pb": "a folder that TensorFlow saved a network in",
+        ".tflite": "TensorFlow Lite's file",
     }
 
     @property
@@ -58,3 +66,21 @@ class Engine(Adapter):
         from portnet_keras.save import reload
 
         return reload(lowered, path, form)  # type: ignore[arg-type]
+
+    def owns(self, native: Any) -> bool:
+        """Whether ``native`` is a Keras network, or a file that `open` gave."""
+        kinds = {(kind.__module__, kind.__name__) for kind in type(native).__mro__}
+        own = {("portnet_keras.tracing", name) for name in ("SavedModel", "TFLiteModel")}
+        return ("keras.src.models.model", "Model") in kinds or bool(kinds & own)
+
+    def open(self, source: str, weights: Path | None = None) -> Any:
+        """Return the network that a word or path means; see `portnet_keras.collection`."""
+        from portnet_keras.collection import open_source
+
+        return open_source(source, weights)
+
+    def capture(self, native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
+        """Return a Keras network as a `Model`, and what runs the original; see `portnet_keras.capture`."""
+        from portnet_keras.capture import capture
+
+        return capture(native, options)

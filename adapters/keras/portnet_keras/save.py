@@ -19,7 +19,7 @@ from portnet_keras.framework import BACKEND, keras
 from portnet_keras.layout import identity
 from portnet_keras.network import KerasLowered, fed, read
 
-__all__ = ["KerasReloaded", "reload", "write"]
+__all__ = ["KerasReloaded", "check_flatbuffer", "reload", "write"]
 
 # an operator that TensorFlow has and TensorFlow Lite lacks, as its converter says so
 _LACKING = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
@@ -150,7 +150,7 @@ def _reason(error: Exception) -> str:
 def _read_tflite(lowered: KerasLowered, path: Path) -> KerasReloaded:
     import tensorflow as tf
 
-    _check_flatbuffer(path)
+    check_flatbuffer(path)
     with warnings.catch_warnings():
         # TensorFlow means to move the interpreter into a package of its own
         warnings.simplefilter("ignore", UserWarning)
@@ -164,7 +164,7 @@ def _read_tflite(lowered: KerasLowered, path: Path) -> KerasReloaded:
     return KerasReloaded(lowered, call)
 
 
-def _check_flatbuffer(path: Path) -> None:
+def check_flatbuffer(path: Path) -> None:
     """Follow every offset of the file in Python, which raises where one leads astray: the interpreter would crash."""
     from tensorflow.lite.python import schema_py_generated as schema
 

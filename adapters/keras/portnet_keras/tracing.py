@@ -1,0 +1,335 @@
+"""TensorFlow's graphs by tf2onnx: subclassed networks, SavedModel folders, TensorFlow Lite's files."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from portnet.adapter import CaptureOptions, Source
+from portnet.errors import InputError, MissingDependencyError, ModelError, PortNetError, UnsupportedError
+from portnet.formats.captured import Captured
+from portnet.graph.model import Model
+from portnet_keras.framework import BACKEND, keras
+from portnet_keras.save import check_flatbuffer
+
+__all__ = ["SavedModel", "TFLiteModel", "TracedSource", "trace"]
+
+_OPSET = 18
+# folds BatchNormalization into the convolution before it, which ends its training
+_FOLDING = "remove_back_to_back"
+_MAX_BYTES = 4 << 30
+_FOLDED = "TensorFlow's converter folds BatchNormalization where it can: what it folded is not trained any more."
+# ops of a graph that reach outside it, or run Python
+_FORBIDDEN = frozenset(
+    {"PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile", "MatchingFiles", "LoadDataset", "SaveDataset"}
+)
+
+
+class SavedModel:
+    """A SavedModel folder, not loaded yet.
+
+    Raises:
+        ModelError: no SavedModel, or one whose graph reaches outside itself.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.name = path, path.name or "saved_model"
+        file = path / "saved_model.pb"
+        if not file.is_file():
+            raise ModelError(f"{path} is no SavedModel: it lacks saved_model.pb")
+        _refuse_reaching_out(file)
+
+
+class TFLiteModel:
+    """A file of TensorFlow Lite, not loaded yet.
+
+    Raises:
+        ModelError: no such file, or another one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.name = path, path.stem
+        if not path.is_file():
+            raise ModelError(f"no such file: {path}")
+        with path.open("rb") as file:
+            if file.read(8)[4:] != b"TFL3":
+                raise ModelError(f"{path} is no TensorFlow Lite file: it lacks the mark TFL3 at byte 4")
+
+
+class TracedSource(Source):
+    """A network that TensorFlow runs.
+
+    Args:
+        call: takes arrays in the network's own order of axes, returns as many as it has outputs.
+        model: the captured model.
+        moved: whether images are channels first in the captured model and last in the network.
+    """
+
+    label = "keras, as it came"
+
+    def __init__(self, call: Callable[..., Sequence[Any]], model: Model, moved: bool) -> None:
+        self._call, self._model, self._moved = call, model, moved
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run in inference mode; see `Source.run`."""
+        arrays = [np.asarray(inputs[port.name], np.dtype(port.dtype)) for port in self._model.inputs]
+        if self._moved:
+            arrays = [_channels_last(array) for array in arrays]
+        results = [np.asarray(result) for result in self._call(*arrays)]
+        if self._moved:
+            results = [_channels_first(result) for result in results]
+        return {port.name: result for port, result in zip(self._model.outputs, results, strict=True)}
+
+
+def trace(native: Any, options: CaptureOptions, reason: str) -> tuple[Captured, Source]:
+    """Convert what TensorFlow traces.
+
+    Raises:
+        UnsupportedError: tf2onnx has no translation either.
+        MissingDependencyError: it is not installed; the message says why it is needed.
+    """
+    if BACKEND != "tensorflow":
+        raise UnsupportedError(f"keras: {reason}; tracing needs the TensorFlow backend: got {BACKEND}", engine="keras")
+    convert = _tf2onnx(reason)
+    moved = not options.keep_layout
+    if isinstance(native, TFLiteModel):
+        return _tflite(convert, native, moved)
+    if isinstance(native, SavedModel):
+        return _saved_model(convert, native, moved)
+    signature = _signature(native, options)
+    call = _function(native, signature)
+    with _errors(f"{native.name}: {reason}; tf2onnx cannot convert it either"):
+        model = _converted(convert, call, signature, native.name, moved)
+    _rename(model, {weight.path: keras.ops.convert_to_numpy(weight) for weight in native.weights})
+    run = lambda *arrays: keras.tree.flatten(call(*arrays))  # noqa: E731 - one expression, used once
+    return _captured(model, native), TracedSource(run, model, moved)
+
+
+def _captured(model: Model, native: Any) -> Captured:
+    notes = []
+    if any(type(layer).__name__ == "BatchNormalization" for layer in _every_layer(native)):
+        kept = sum(node.op_type == "BatchNormalization" for node in model.ir.graph)
+        if not kept:
+            notes.append(_FOLDED)
+    return Captured(model, "traced by TensorFlow and converted by tf2onnx", tuple(notes))
+
+
+def _every_layer(native: Any) -> list[Any]:
+    return native._flatten_layers() if hasattr(native, "_flatten_layers") else []
+
+
+def _tf2onnx(reason: str) -> Any:
+    try:
+        import tf2onnx.convert
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"keras: {reason}. tf2onnx could, and is not installed: pip install 'portnet-keras[tf2onnx]'"
+        ) from error
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    return tf2onnx
+
+
+def _signature(native: Any, options: CaptureOptions) -> list[Any]:
+    import tensorflow as tf
+
+    inputs = getattr(native, "inputs", None)
+    if inputs and options.examples is None:
+        specs = [(list(x.shape), x.dtype) for x in inputs]
+    elif options.examples:
+        arrays = [np.asarray(example) for example in options.examples]
+        specs = [([None, *array.shape[1:]], array.dtype) for array in arrays]
+    else:
+        raise InputError(f"capture: {native.name!r} does not say what it takes: got no examples, expected some")
+    if not options.dynamic_batch:
+        specs = [([1 if shape[0] is None else shape[0], *shape[1:]], dtype) for shape, dtype in specs]
+    names = [getattr(x, "name", None) for x in inputs or []]
+    names = names if len(names) == len(specs) and all(names) else [f"input_{i + 1}" for i in range(len(specs))]
+    return [tf.TensorSpec(shape, dtype, name) for (shape, dtype), name in zip(specs, names, strict=True)]
+
+
+def _function(native: Any, signature: list[Any]) -> Any:
+    import tensorflow as tf
+
+    def infer(*tensors: Any) -> Any:
+        given = tensors[0] if len(tensors) == 1 else list(tensors)
+        try:
+            result = native(given, training=False)
+        except TypeError:
+            if len(tensors) == 1:
+                raise
+            result = native(*tensors, training=False)
+        return keras.tree.flatten(result)
+
+    return tf.function(infer, input_signature=signature)
+
+
+def _converted(convert: Any, function: Any, signature: list[Any], name: str, moved: bool) -> Model:
+    """Convert a function by tf2onnx without what folds BatchNormalization away."""
+    from tf2onnx import optimizer, tf_loader
+
+    concrete = function.get_concrete_function()
+    captured = {id(tensor) for tensor in concrete.graph.internal_captures}
+    inputs = [tensor.name for tensor in concrete.inputs if id(tensor) not in captured]
+    outputs = [tensor.name for tensor in concrete.outputs]
+    graph = tf_loader.from_function(concrete, inputs, outputs)
+    return _from_graph(convert, optimizer, graph, name, inputs, outputs, signature, concrete.outputs, moved)
+
+
+def _from_graph(
+    convert: Any,
+    optimizer: Any,
+    graph: Any,
+    name: str,
+    inputs: list[str],
+    outputs: list[str],
+    signature: Sequence[Any],
+    results: Sequence[Any],
+    moved: bool,
+) -> Model:
+    kept = {key: value for key, value in optimizer._get_optimizers().items() if key != _FOLDING}
+    first = [key for key, spec in zip(inputs, signature, strict=True) if spec.shape.rank == 4]
+    last = [key for key, spec in zip(outputs, results, strict=True) if spec.shape.rank == 4]
+    names = {key: spec.name or f"input_{i + 1}" for i, (key, spec) in enumerate(zip(inputs, signature, strict=True))}
+    names |= {key: f"output_{i + 1}" if len(outputs) > 1 else "output" for i, key in enumerate(outputs)}
+    proto, _ = convert.convert._convert_common(
+        graph,
+        name=name,
+        opset=_OPSET,
+        input_names=inputs,
+        output_names=outputs,
+        inputs_as_nchw=first if moved else None,
+        outputs_as_nchw=last if moved else None,
+        tensors_to_rename=names,
+        optimizers=kept,
+    )
+    return _model(proto, name)
+
+
+def _model(proto: Any, name: str) -> Model:
+    proto.graph.name = name
+    return Model.from_bytes(proto.SerializeToString())
+
+
+def _saved_model(convert: Any, native: SavedModel, moved: bool) -> tuple[Captured, Source]:
+    import tensorflow as tf
+
+    with _errors(f"{native.path} cannot be converted"):
+        loaded = tf.saved_model.load(str(native.path))
+        signatures = dict(loaded.signatures)
+        if not signatures:
+            raise UnsupportedError(f"{native.path}: got no signatures, expected serving_default")
+        concrete = signatures.get("serving_default") or signatures[sorted(signatures)[0]]
+        made, taken = sorted(concrete.structured_outputs), concrete.structured_input_signature[1]
+        specs = [tf.TensorSpec(taken[key].shape, taken[key].dtype, key) for key in sorted(taken)]
+
+        def infer(*tensors: Any) -> list[Any]:
+            found = concrete(**dict(zip(sorted(taken), tensors, strict=True)))
+            return [found[key] for key in made]
+
+        call = tf.function(infer, input_signature=specs)
+        model = _converted(convert, call, specs, native.name, moved)
+    _rename(model, {variable.name: variable.numpy() for variable in _variables(loaded)})
+    captured = Captured(model, "SavedModel, converted by tf2onnx", (_FOLDED,))
+    return captured, TracedSource(lambda *arrays: call(*map(tf.constant, arrays)), model, moved)
+
+
+def _variables(loaded: Any) -> list[Any]:
+    return list(getattr(loaded, "variables", None) or [])
+
+
+def _tflite(convert: Any, native: TFLiteModel, moved: bool) -> tuple[Captured, Source]:
+    import tensorflow as tf
+
+    if native.path.stat().st_size > _MAX_BYTES:
+        raise ModelError(f"{native.path}: over {_MAX_BYTES} bytes. Refused.")
+    with _errors(f"{native.path} cannot be converted"):
+        check_flatbuffer(native.path)
+        interpreter = tf.lite.Interpreter(model_path=str(native.path))
+        given, made = interpreter.get_input_details(), interpreter.get_output_details()
+        first = [each["name"] for each in given if len(each["shape"]) == 4]
+        last = [each["name"] for each in made if len(each["shape"]) == 4]
+        proto, _ = convert.convert.from_tflite(
+            str(native.path),
+            opset=_OPSET,
+            inputs_as_nchw=first if moved else None,
+            outputs_as_nchw=last if moved else None,
+        )
+        model = _model(proto, native.name)
+
+    def run(*arrays: np.ndarray) -> list[Any]:
+        for each, array in zip(given, arrays, strict=True):
+            interpreter.resize_tensor_input(each["index"], array.shape)
+        interpreter.allocate_tensors()
+        for each, array in zip(given, arrays, strict=True):
+            interpreter.set_tensor(each["index"], array.astype(each["dtype"]))
+        interpreter.invoke()
+        return [interpreter.get_tensor(each["index"]) for each in made]
+
+    note = "TensorFlow Lite's files hold networks for inference: BatchNormalization is folded, weights have no names."
+    return Captured(model, "TensorFlow Lite's file, converted by tf2onnx", (note,)), TracedSource(run, model, moved)
+
+
+def _rename(model: Model, weights: Mapping[str, np.ndarray]) -> None:
+    """Give initializers that hold a weight, laid out as it was or transposed, the weight's name."""
+    known: dict[tuple[Any, ...], list[str]] = {}
+    for name, array in weights.items():
+        known.setdefault(_print(array), []).append(name)
+    initializers = model.ir.graph.initializers
+    for value in list(initializers.values()):
+        if value.const_value is None or value.const_value.size < 2:
+            continue
+        names = known.get(_print(value.const_value.numpy()))
+        if names and names[0] not in initializers:
+            value.name = names.pop(0)
+        if names == []:
+            known.pop(_print(value.const_value.numpy()))
+
+
+def _print(array: np.ndarray) -> tuple[Any, ...]:
+    """Return what an array and its transposes have in common."""
+    flat = np.sort(np.asarray(array, np.float32), axis=None)
+    return flat.size, flat.tobytes()
+
+
+def _refuse_reaching_out(file: Path) -> None:
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    if file.stat().st_size > 1 << 31:
+        raise ModelError(f"{file}: over 2 GB. Refused.")
+    try:
+        proto = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    except Exception as error:
+        raise ModelError(f"{file} is no SavedModel: {' '.join(str(error).split())[:200]}") from error
+    found = set()
+    for graph in proto.meta_graphs:
+        nodes = list(graph.graph_def.node)
+        for function in graph.graph_def.library.function:
+            nodes += function.node_def
+        found |= {node.op for node in nodes} & _FORBIDDEN
+    if found:
+        raise ModelError(f"{file.parent}: its graph reaches outside itself: {', '.join(sorted(found))}. Refused.")
+
+
+@contextlib.contextmanager
+def _errors(what: str) -> Iterator[None]:
+    """Turn whatever TensorFlow or tf2onnx raises into one line."""
+    try:
+        yield
+    except PortNetError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())[:500]
+        raise UnsupportedError(f"{what}: {type(error).__name__}: {text}", engine="keras") from error
+
+
+def _channels_last(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array.transpose(0, 2, 3, 1)) if array.ndim == 4 else array
+
+
+def _channels_first(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array.transpose(0, 3, 1, 2)) if array.ndim == 4 else array
