@@ -128,11 +128,13 @@ def _owner(source: str) -> str:
 
 
 def _enliven(native: Any, shape: Sequence[int]) -> None:
-    """Make an untrained network of torch give more than zeros: no weight of zeros, statistics of its own activations.
+    """Make an untrained network give more than zeros: no weight of zeros, statistics of its own activations.
 
     Some collections begin with a classifier of zeros, whose output would prove nothing; deep networks fade out with
     running statistics that were never trained.
     """
+    if hasattr(native, "collect_params"):
+        _enliven_gluon(native, shape)
     if not hasattr(native, "named_parameters"):
         return
     torch: Any = sys.modules["torch"]
@@ -152,11 +154,30 @@ def _enliven(native: Any, shape: Sequence[int]) -> None:
             native.eval()
 
 
+def _enliven_gluon(native: Any, shape: Sequence[int]) -> None:
+    """Do the same to a Gluon block, whose first weights fade out in a few layers: draw them as He et al. 2015 did."""
+    mx: Any = sys.modules["mxnet"]
+    mx.random.seed(0)
+    native.initialize(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2), force_reinit=True)
+    norms: list[Any] = []
+    native.apply(lambda block: norms.append(block) if hasattr(block, "running_mean") else None)
+    before = [norm._kwargs["momentum"] for norm in norms]
+    for norm in norms:
+        norm._kwargs["momentum"] = 0  # what comes replaces what was
+    with mx.autograd.train_mode():
+        native(mx.nd.random.normal(shape=(4, *shape[1:]))).wait_to_read()
+    for norm, momentum in zip(norms, before, strict=True):
+        norm._kwargs["momentum"] = momentum
+
+
 def _count(native: Any, model: Any) -> int | None:
     """Count trainable scalars as the framework does, as far as the graph reads them."""
     if hasattr(native, "named_parameters"):
         read = model.ir.graph.initializers
         return sum(value.numel() for name, value in native.named_parameters() if name in read)
+    if hasattr(native, "collect_params"):
+        read, named = model.ir.graph.initializers, native._collect_params_with_prefix()
+        return sum(each.data().size for name, each in named.items() if name in read and each.grad_req != "null")
     if hasattr(native, "trainable_weights"):
         return sum(int(weight.shape.num_elements()) for weight in native.trainable_weights)
     return None
@@ -224,8 +245,11 @@ def _cell(result: float | str) -> str:
 
 def _listed(collection: str) -> list[str]:
     """Return the names of a collection's classifiers."""
+    if collection == "gluon":
+        _opened("gluon:squeezenet1_0")
+        return [f"gluon:{name}" for name in sys.modules["portnet_gluon.open"].zoo_names()]
     if collection != "torchvision":
-        raise InputError(f"list: got {collection!r}, expected torchvision")
+        raise InputError(f"list: got {collection!r}, expected torchvision or gluon")
     _opened("torchvision:squeezenet1_1")  # whoever opens it knows how to import it
     models: Any = sys.modules["torchvision.models"]
     return [f"torchvision:{name}" for name in models.list_models(module=models)]

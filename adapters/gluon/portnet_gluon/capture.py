@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,10 +26,11 @@ from portnet_gluon.native import is_a
 from portnet_gluon.source import SymbolSource, numpy_of
 from portnet_gluon.verify import reason
 
-__all__ = ["ZOO_NAMES", "capture"]
+__all__ = ["RANDOM", "ZOO_NAMES", "capture"]
 
-# what `open` called a network that it built
+# what `open` called a network that it built, and those of them that it found no weights for
 ZOO_NAMES: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+RANDOM: weakref.WeakSet[Any] = weakref.WeakSet()
 
 _ZOO = "mxnet.gluon.model_zoo.vision"
 _DEFERRED = "Its parameters are initialised when it runs first: run it once, or give an example input."
@@ -77,7 +78,11 @@ def capture(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
         metadata=traced.metadata,
         way="traced to a symbol of MXNet",
     )
-    return translation.captured, _source(traced, symbol, translation)
+    captured = translation.captured
+    if traced.block is not None and traced.block in RANDOM:
+        note = f"MXNet has not fetched the weights of {traced.name} before; its parameters are random"
+        captured = replace(captured, notes=(note, *captured.notes))
+    return captured, _source(traced, symbol, translation)
 
 
 def _source(traced: _Traced, symbol: Any, translation: Translation) -> SymbolSource:

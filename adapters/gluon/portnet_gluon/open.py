@@ -10,7 +10,7 @@ from portnet.errors import InputError, MissingDependencyError, UnknownNameError
 from portnet.formats.mxnet import params_beside, read_symbol
 from portnet.weights.read import read_weights
 from portnet_gluon.arrays import to_mxnet
-from portnet_gluon.capture import ZOO_NAMES
+from portnet_gluon.capture import RANDOM, ZOO_NAMES
 from portnet_gluon.compat import mx
 
 __all__ = ["open_network", "zoo_names"]
@@ -64,6 +64,8 @@ def _of_zoo(name: str, weights: Path | None) -> Any:
     stored = weights if weights is not None else _fetched_before(name)
     if stored is not None:
         _load(block, stored)
+    else:
+        RANDOM.add(block)
     ZOO_NAMES[block] = function
     return block
 

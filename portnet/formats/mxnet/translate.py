@@ -182,7 +182,7 @@ class Walk:
         if array is None:
             raise WeightsError(f"{self.source}: no array for {node.name!r}, expected one of shape {shape}")
         if array.shape != shape and not (array.size == math.prod(shape) == 1):
-            raise WeightsError(f"{self.source}: {node.name!r} got shape {array.shape}, expected {shape}")
+            raise WeightsError(f"{self.source}: {name!r} got shape {array.shape}, expected {shape}")
         array = array.reshape(shape)
         value = self.writer.weight(name, array if arrange is None else arrange(array))
         if node.name in self.fixed_names:
