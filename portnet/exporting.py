@@ -8,7 +8,7 @@ from typing import Any
 
 from portnet.capturing import Capture, capture_original
 from portnet.engines import engine, installed
-from portnet.errors import InputError
+from portnet.errors import InputError, OutputError
 from portnet.finetuning.run import Run
 from portnet.graph.deploy import deploy as fold_for_deployment
 from portnet.graph.model import Model
@@ -47,6 +47,8 @@ def export_network(
         PortNetError: the source cannot be opened; see `portnet.originals.open_original`.
     """
     say = progress or (lambda step: None)
+    if not output.parent.is_dir() or output.is_dir():
+        raise OutputError(f"cannot write {output}: expected a file's name in a folder that exists")
     if is_original(source) and not is_zoo_name(source):
         found = capture_original(source, request, images=images, deploy=deploy, progress=progress)
     else:

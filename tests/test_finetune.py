@@ -149,6 +149,7 @@ def test_ctrl_c_is_heard_while_the_frozen_part_runs(digits, tmp_path, monkeypatc
         done(1)
         raise AssertionError("Ctrl-C was not heard")
 
+    monkeypatch.setenv("PORTNET_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("portnet.finetuning.prefix.keep.run_prefix", run_prefix)
     with pytest.raises(KeyboardInterrupt):
         portnet.finetune(digits, backend="torch", freeze="backbone", epochs=1, out=tmp_path / "run", **SMALL)

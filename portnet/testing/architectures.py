@@ -112,7 +112,8 @@ def _capture(row: Row, source: str, sizes: Sequence[int]) -> tuple[Any, Report]:
             if index == len(sizes) - 1:
                 raise
             continue
-        row.size, row.expected = size, _count(native, captured.model)
+        height = (captured.model.inputs[0].shape or (size,))[-1]
+        row.size, row.expected = height if isinstance(height, int) else size, _count(native, captured.model)
         ours, theirs = OnnxruntimeSide(captured.model), SourceSide(original, captured.model)
         return captured, check(ours, theirs, find_layer=False)
     raise AssertionError("no size was given")
@@ -135,6 +136,8 @@ def _enliven(native: Any, shape: Sequence[int]) -> None:
     """
     if hasattr(native, "collect_params"):
         _enliven_gluon(native, shape)
+    if hasattr(native, "trainable_weights"):
+        _enliven_keras(native)
     if not hasattr(native, "named_parameters"):
         return
     torch: Any = sys.modules["torch"]
@@ -168,6 +171,22 @@ def _enliven_gluon(native: Any, shape: Sequence[int]) -> None:
         native(mx.nd.random.normal(shape=(4, *shape[1:]))).wait_to_read()
     for norm, momentum in zip(norms, before, strict=True):
         norm._kwargs["momentum"] = momentum
+
+
+def _enliven_keras(native: Any) -> None:
+    """Give a Keras network seeded weights that carry a signal, and statistics that are not 0 and 1."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    for weight in native.weights:
+        draw = rng.standard_normal(weight.shape) / np.sqrt(max(np.prod(weight.shape[:-1]), 1) / 2)
+        if "variance" in weight.path:
+            draw = np.abs(draw) * 0.1 + 1
+        elif weight.path.endswith(("gamma", "scale")):
+            draw = draw * 0.1 + 1
+        elif len(weight.shape) < 2:
+            draw = draw * 0.1
+        weight.assign(draw)
 
 
 def _count(native: Any, model: Any) -> int | None:

@@ -7,7 +7,7 @@ import math
 import onnx_ir as ir
 
 from portnet.errors import ModelError
-from portnet.graph.passes.rewrite import every_node
+from portnet.graph.passes.rewrite import every_node, item_bytes
 
 __all__ = ["MAX_TENSOR_BYTES", "refuse_huge_tensors"]
 
@@ -37,5 +37,4 @@ def refuse_huge_tensors(model: ir.Model) -> None:
 def _least_bytes(value: ir.Value) -> int:
     if value.shape is None or not isinstance(value.type, (ir.TensorType, type(None))):
         return 0
-    width = max(value.dtype.itemsize, 1) if value.dtype not in (None, ir.DataType.UNDEFINED) else 1
-    return int(width * math.prod(size for size in value.shape if isinstance(size, int)))
+    return int(item_bytes(value.dtype) * math.prod(size for size in value.shape if isinstance(size, int)))

@@ -9,7 +9,15 @@ import numpy as np
 import onnx_ir as ir
 
 from portnet.graph.parameters import Role, roles
-from portnet.graph.passes.rewrite import Editor, Site, constant_array, every_node, python_attribute, subgraphs
+from portnet.graph.passes.rewrite import (
+    Editor,
+    Site,
+    constant_array,
+    every_node,
+    item_bytes,
+    python_attribute,
+    subgraphs,
+)
 from portnet.graph.passes.shapes import infer_node
 
 __all__ = ["FOLDABLE", "fold_constants"]
@@ -119,7 +127,7 @@ def _bytes(value: ir.Value) -> float:
     if value.shape is None or value.dtype is None:
         return math.inf
     sizes = [size if isinstance(size, int) else math.inf for size in value.shape]
-    return math.prod(sizes) * max(value.dtype.itemsize, 1)
+    return math.prod(sizes) * item_bytes(value.dtype)
 
 
 def _run(node: ir.Node, opset: int, feeds: dict[str, np.ndarray]) -> list[np.ndarray] | None:

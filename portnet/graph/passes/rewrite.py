@@ -17,6 +17,7 @@ __all__ = [
     "constant_array",
     "drop",
     "every_node",
+    "item_bytes",
     "python_attribute",
     "rank",
     "set_input",
@@ -81,6 +82,12 @@ def constant_array(value: ir.Value | None) -> np.ndarray | None:
     if value is None or value.const_value is None or not value.is_initializer():
         return None
     return value.const_value.numpy()
+
+
+def item_bytes(dtype: ir.DataType | None) -> int:
+    """Return the bytes of one element; 1 where it takes less, where it is unknown, and for strings."""
+    known = dtype not in (None, ir.DataType.UNDEFINED, ir.DataType.STRING)
+    return max(dtype.itemsize, 1) if known else 1  # type: ignore[union-attr]
 
 
 def rank(value: ir.Value | None) -> int | None:
