@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import onnxruntime
 import pytest
-from portnet_gluon.compat import mx
+from portnet_gluon.compat import mx, npi
 from portnet_gluon.source import SymbolSource
 
 from portnet.errors import UnsupportedError
@@ -347,6 +347,9 @@ def cases():
     add("slice_like all", op("slice_like", a, b), (2, 5, 6), (2, 4, 2))
     add("Crop", op("Crop", a, offset=(2, 1), h_w=(4, 5)), IMAGE)
     add("Crop like", op("Crop", a, b, center_crop=True, num_args=2), IMAGE, (2, 1, 4, 3))
+    widths = ((0, 0), (0, 0), (1, 2), (3, 0))
+    padded = npi.pad(a.as_np_ndarray(), pad_width=widths, mode="constant", constant_value=1.5, name="y")
+    add("numpy's pad", padded.as_nd_ndarray(), IMAGE)
     for mode in ("constant", "edge", "reflect"):
         add(f"Pad {mode}", op("Pad", a, mode=mode, pad_width=(0, 0, 0, 0, 1, 2, 3, 0), constant_value=1.5), IMAGE)
     add("UpSampling", op("UpSampling", a, scale=3, sample_type="nearest"), (2, 3, 4, 5))
@@ -478,7 +481,7 @@ def test_a_window_outside_of_its_input_is_refused():
 # MXNet's oneDNN does not run these, its own kernels do
 TARGETS = """
 import sys, numpy as np
-from portnet_gluon.compat import mx
+from portnet_gluon.compat import mx, npi
 x, w = np.random.default_rng(0).normal(size=(2, 6, 9, 8)), np.random.default_rng(1).normal(size=(6, 3, 4, 4))
 arrays = {"x": mx.nd.array(x), "w": mx.nd.array(w)}
 for target in ((18, 16), (19, 17)):

@@ -110,11 +110,16 @@ class Attributes:
         return numbers
 
     def maybe_integers(self, key: str) -> tuple[int | None, ...] | None:
-        """Return a tuple in which numbers may be None, or None where it is absent or None."""
+        """Return a tuple in which numbers may be None, or None where it is absent or None.
+
+        A tuple of tuples, as MXNet's numpy operators write it, is one long tuple.
+        """
         value = self._take(key)
         if value is None or value in _NOTHING:
             return None
         inner = value.strip()
+        if inner[:2] in ("((", "[[") and inner[-2:] in ("))", "]]"):
+            inner = inner[1:-1].replace("(", "").replace(")", "").replace("[", "").replace("]", "")
         if inner[:1] + inner[-1:] in ("()", "[]"):
             inner = inner[1:-1]
         items = [item.strip() for item in inner.split(",")] if inner.strip() else []

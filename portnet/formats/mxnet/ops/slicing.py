@@ -136,7 +136,7 @@ def crop(layer: Layer) -> ir.Value:
     return _slice(layer, x, [2, 3], starts, ends)
 
 
-@op("Pad", "pad")
+@op("Pad", "pad", "_npi_pad")
 def pad(layer: Layer) -> ir.Value:
     """``pad_width`` is (before, after) for each axis."""
     get, x = layer.attributes, layer.value(0)
