@@ -86,8 +86,9 @@ def constant_array(value: ir.Value | None) -> np.ndarray | None:
 
 def item_bytes(dtype: ir.DataType | None) -> int:
     """Return the bytes of one element; 1 where it takes less, where it is unknown, and for strings."""
-    known = dtype not in (None, ir.DataType.UNDEFINED, ir.DataType.STRING)
-    return max(dtype.itemsize, 1) if known else 1  # type: ignore[union-attr]
+    if dtype is None or dtype in (ir.DataType.UNDEFINED, ir.DataType.STRING):
+        return 1
+    return max(int(dtype.itemsize), 1)
 
 
 def rank(value: ir.Value | None) -> int | None:
