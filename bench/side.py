@@ -20,7 +20,7 @@ from bench.batch import batch_of
 from bench.process import ROOT, environment
 from bench.timing import Action, Sample, clocked
 
-__all__ = ["Process", "Side", "serve"]
+__all__ = ["Process", "serve"]
 
 # begins the lines that are answers
 MARK = "bench-side "
@@ -79,25 +79,6 @@ class Process:
         self._said.seek(0)
         lines = self._said.read().strip().splitlines() or ["nothing said"]
         return RuntimeError(f"exit code {self._process.wait()}: {lines[-1]}")
-
-
-class Side(Process):
-    """A process that holds one network, and serves "step" and "inference".
-
-    Args:
-        engine: the engine.
-        network: name in the zoo.
-        reference: index of the reference in `bench.references.OFFERS`, or None for PortNet.
-        count: images in a batch.
-        size: their height and width in pixels.
-        threads: threads of the framework; None for its own choice.
-    """
-
-    def __init__(
-        self, engine: str, network: str, reference: int | None, *, count: int, size: int, threads: int | None
-    ) -> None:
-        job = {"engine": engine, "network": network, "reference": reference, "count": count, "size": size}
-        super().__init__("bench.side", job, threads)
 
 
 def serve(actions: Mapping[str, Action]) -> None:

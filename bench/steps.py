@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from bench.references import OFFERS, Offer
 from bench.row import Row
-from bench.side import Side
+from bench.side import Process
 from bench.timing import Budget, interleaved
 
 __all__ = ["AIMS", "rows"]
@@ -31,15 +31,15 @@ def rows(
     found: list[Row] = []
     for index, offer in offers:
         with (
-            Side("bench.side", {**job, "reference": None}, threads=threads) as ours,
-            Side("bench.side", {**job, "reference": index}, threads=threads) as theirs,
+            Process("bench.side", {**job, "reference": None}, threads=threads) as ours,
+            Process("bench.side", {**job, "reference": index}, threads=threads) as theirs,
         ):
             found += _compared(engine, network, offer, sections, ours, theirs, budget)
     return found
 
 
 def _compared(
-    engine: str, network: str, offer: Offer, sections: Sequence[str], ours: Side, theirs: Side, budget: Budget
+    engine: str, network: str, offer: Offer, sections: Sequence[str], ours: Process, theirs: Process, budget: Budget
 ) -> Iterator[Row]:
     for section in sections:
         times = interleaved(lambda name=section: ours.ask(name), lambda name=section: theirs.ask(name), budget)
