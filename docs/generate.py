@@ -1,4 +1,4 @@
-"""``python docs/generate.py``: write docs/cli.md and docs/zoo.md from the code."""
+"""``python docs/generate.py``: write docs/cli.md, docs/zoo.md and docs/architectures.md from the code and its rows."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typer.main import get_command
 
 from portnet import zoo
 from portnet.cli.app import app
+from portnet.testing.architectures import read_rows, table
 
 HERE = Path(__file__).parent
 NOTE = "Written by `make docs`; do not edit."
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write the pages."""
     (HERE / "cli.md").write_text(cli())
     (HERE / "zoo.md").write_text(networks())
+    (HERE / "architectures.md").write_text(architectures())
 
 
 def cli() -> str:
@@ -46,6 +48,26 @@ def networks() -> str:
         numbers = f"{entry.depth} | {entry.parameters:,} | {entry.megabytes:.1f} MB"
         rows.append(f"| `{entry.name}` | {numbers} | {size} | {entry.source} |")
     return "\n\n".join(["# Zoo", NOTE, "\n".join(rows)]) + "\n"
+
+
+def architectures() -> str:
+    """Return the table of networks that were captured and lowered everywhere, a collection at a time."""
+    rows = read_rows(HERE / "architectures.jsonl")
+    passed = sum(row.passed for row in rows)
+    parts = [
+        "# Networks captured from the frameworks' own collections",
+        NOTE,
+        f"{passed} of the {len(rows)} networks run so far pass. Each was opened by its own framework with untrained "
+        "weights that carry a signal, captured, compared with the original at batches of 1 and 3, lowered onto the two "
+        "other engines and compared with onnxruntime there. A number is the largest difference over the largest "
+        "output; parameters are those that train, equal to the framework's own count of what inference reads.",
+        "    python -m portnet.testing.architectures --list torchvision > names.txt\n"
+        "    python -m portnet.testing.architectures @names.txt --engines keras,gluon --out docs/architectures.jsonl",
+    ]
+    for name, title in (("torchvision", "torchvision"), ("keras", "keras.applications"), ("gluon", "gluon.model_zoo")):
+        own = [row for row in rows if row.source.startswith(name + ":")]
+        parts.append(f"## {title}: {len(own)}\n\n{table(own)}")
+    return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from portnet.parity.check import check
 from portnet.parity.report import Report
 from portnet.parity.sides import OnnxruntimeSide, SourceSide
 
-__all__ = ["Row", "examine", "table"]
+__all__ = ["Row", "examine", "read_rows", "table"]
 
 # pixels that are tried in order until the network runs; each at a batch of 1 and 3
 SIZES = (64, 128, 224, 256, 320)
@@ -237,7 +237,8 @@ def _parsed(line: str) -> Row:
     return Row(**values)
 
 
-def _rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows that a run has written so far; none where there is no file."""
     return [_parsed(line) for line in path.read_text().splitlines() if line] if path.exists() else []
 
 
@@ -284,7 +285,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps(asdict(examine(options.sources[0], options.engines.split(",")))))
         return 0
     sources = [name for text in options.sources for name in _expanded(text)]
-    known = {row.source for row in _rows(options.out)}
+    known = {row.source for row in read_rows(options.out)}
     for source in sources:
         if source in known:
             continue
@@ -292,7 +293,7 @@ def main(arguments: list[str] | None = None) -> int:
         with options.out.open("a") as file:
             file.write(json.dumps(asdict(row)) + "\n")
         print(f"{'ok' if row.passed else 'FAILED':6} {source} {row.capture} {row.engines}", file=sys.stderr)
-    rows = [row for row in _rows(options.out) if row.source in set(sources)]
+    rows = [row for row in read_rows(options.out) if row.source in set(sources)]
     print(table(rows), end="")
     return int(not all(row.passed for row in rows))
 
