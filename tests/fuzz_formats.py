@@ -1,10 +1,11 @@
-"""Damages Caffe's and Darknet's files and reads them: run as ``python fuzz_formats.py FORMAT SEED COUNT``.
+"""Damages Caffe's, Darknet's and MXNet's files and reads them: run as ``python fuzz_formats.py FORMAT SEED COUNT``.
 
 Prints one line a file that ended otherwise than in a model or a one-line PortNetError, and exits 1 if there was one.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import resource
@@ -16,14 +17,18 @@ import warnings
 from pathlib import Path
 
 import caffe_files
+import mxnet_files
 import test_formats_darknet as darknet_files
 from caffe_networks import NETWORKS
 from fuzz_models import MEMORY, SECONDS, _too_slow, mutate_bytes
 
 from portnet.errors import PortNetError
-from portnet.formats import caffe, darknet
+from portnet.formats import caffe, darknet, mxnet
+from portnet.formats.mxnet.layer import TABLE
+from portnet.formats.mxnet.ops import load as load_ops
 
 NUMBERS = ("0", "1", "-1", "3", "100", "65537", str(2**31), str(2**40), str(2**63 - 1), "-5", "1e30", "0.5", "nan", "x")
+KEYS = ("axis", "kernel", "pad", "shape", "num_filter", "num_outputs", "num_hidden", "mode", "target_shape", "dtype")
 
 
 def mutate_text(data: bytes, draw: random.Random) -> bytes:
@@ -45,6 +50,32 @@ def mutate_text(data: bytes, draw: random.Random) -> bytes:
                 lines.insert(draw.randrange(len(lines)), draw.choice(lines))
                 text = "\n".join(lines)
     return text.encode()
+
+
+def mutate_symbol(data: bytes, draw: random.Random) -> bytes:
+    """Change operators, attributes, wires and heads of a symbol that stays well-formed JSON."""
+    tree = json.loads(data)
+    nodes = tree["nodes"]
+    keys = sorted({key for node in nodes for notes in ("attr", "attrs", "param") for key in node.get(notes, {})})
+    for _ in range(draw.choice((1, 1, 2, 4))):
+        node = draw.choice(nodes)
+        notes = node.setdefault(
+            draw.choice([key for key in ("attr", "attrs", "param") if key in node] or ["attrs"]), {}
+        )
+        match draw.randrange(6):
+            case 0:
+                node["op"] = draw.choice(sorted(TABLE))
+            case 1:
+                notes[draw.choice((*KEYS, *keys))] = draw.choice((*NUMBERS, "()", "(0, 0)", "(1, -1)", "None", "True"))
+            case 2:
+                notes[draw.choice((*KEYS, *keys))] = str(tuple(draw.choice((0, 1, 2, -1, 2**31)) for _ in range(3)))
+            case 3:
+                node["inputs"].append([draw.randrange(len(nodes)), draw.choice((0, 0, 1, 2**31))])
+            case 4 if node["inputs"]:
+                draw.choice(node["inputs"])[draw.randrange(2)] = draw.choice((0, 1, -1, len(nodes), 2**40))
+            case _:
+                tree["heads"].append([draw.randrange(len(nodes)), draw.choice((0, 0, 1))])
+    return json.dumps(tree).encode()
 
 
 def read(reader, *paths: Path) -> str:
@@ -73,11 +104,14 @@ def main(form: str, seed: int, count: int) -> int:
         for number in range(count):
             draw = random.Random(seed * 1_000_003 + number)
             pair = list(draw.choice(pairs))
-            place = 0 if suffix in (".prototxt", ".cfg") else 1
+            place = 0 if suffix in (".prototxt", ".cfg", "-symbol.json") else 1
             data = pair[place].read_bytes()
             is_text = place == 0 and draw.random() < 0.8
             pair[place] = Path(folder) / f"damaged{suffix}"
-            pair[place].write_bytes(mutate_text(data, draw) if is_text else mutate_bytes(data, draw))
+            mutate = mutate_text if is_text else mutate_bytes
+            if reader is mxnet and is_text and draw.random() < 0.6:
+                mutate = mutate_symbol
+            pair[place].write_bytes(mutate(data, draw))
             problem = read(reader, *pair[: 1 if place == 0 and draw.random() < 0.5 else 2])
             if problem:
                 bad += 1
@@ -92,6 +126,12 @@ def _seeds(form: str, folder: Path):
             (folder / f"{name}{edition}").mkdir()
             pairs.append(caffe_files.write(folder / f"{name}{edition}", *NETWORKS[name], edition))
         return caffe, f".{form}", pairs
+    if form in ("symbol", "params"):
+        load_ops()
+        for edition in mxnet_files.EDITIONS:
+            (folder / edition).mkdir()
+            pairs.append(mxnet_files.write(folder / edition, edition=edition, image=mxnet_files.IMAGE))
+        return mxnet, "-symbol.json" if form == "symbol" else ".params", pairs
     for name in ("tiny", "connected", "reorg", "yolo"):
         (folder / name).mkdir()
         pairs.append(darknet_files.write(folder / name, darknet_files.NETWORKS[name]))

@@ -189,6 +189,10 @@ def test_a_network_of_the_zoo_says_that_its_weights_are_random(monkeypatch, tmp_
     assert original.captured.model.parameter_count == 11_689_512
 
 
+def test_random_weights_of_the_zoo_give_outputs_that_can_be_compared():
+    proved(capture_original("gluon:mobilenetv2_0.25", request(input_shape=(1, 3, 64, 64))))
+
+
 def test_weights_that_mxnet_fetched_before_are_not_random(tmp_path):
     from portnet_gluon.open import open_network
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from portnet.errors import ModelError
 from portnet.formats.mxnet.attributes import Attributes
-from portnet.formats.mxnet.symbol import Node
+from portnet.formats.mxnet.symbol import Entry, Node
 from portnet.formats.writer import GraphWriter, rank_of, sizes_of
 from portnet.zoo.init import Init, constant
 
@@ -56,9 +56,7 @@ class Layer:
 
     def value(self, index: int) -> ir.Value:
         """Return an input, whether another layer's output, the network's input or a learned array."""
-        if index >= self.count:
-            raise ModelError(f"layer {self.name!r} ({self.op}): got {self.count} inputs, expected one more")
-        return self._walk.value(self._node.inputs[index])
+        return self._walk.value(self._entry(index))
 
     def values(self) -> list[ir.Value]:
         """Return all inputs."""
@@ -83,25 +81,28 @@ class Layer:
         Raises:
             WeightsError: the array is missing or has another shape.
         """
-        if index >= self.count:
-            raise ModelError(f"layer {self.name!r} ({self.op}): got {self.count} inputs, expected one more")
-        return self._walk.parameter(self._node.inputs[index], tuple(shape), init, arrange)
+        return self._walk.parameter(self._entry(index), tuple(shape), init, arrange)
 
     def fixed(self, index: int, width: int, fill: float) -> ir.Value:
         """Return an input that is a vector which neither training moves nor the file decides: all ``fill``."""
-        return self._walk.fixed(self._node.inputs[index], width, fill)
+        return self._walk.fixed(self._entry(index), width, fill)
 
     def array(self, index: int) -> np.ndarray | None:
         """Return the numbers of an input that are known now (learned, or joined from what is), else None."""
-        return self._walk.array(self._node.inputs[index])
+        return self._walk.array(self._entry(index))
 
     def variable(self, index: int) -> str | None:
         """Return the name of the variable that an input is, or None."""
-        return self._walk.variable(self._node.inputs[index])
+        return self._walk.variable(self._entry(index))
 
     def reads_zeros(self, index: int) -> bool:
         """Whether an input is nothing but zeros, whatever its shape."""
-        return self._walk.symbol.nodes[self._node.inputs[index].node].op == "_zeros"
+        return self._walk.symbol.nodes[self._entry(index).node].op == "_zeros"
+
+    def _entry(self, index: int) -> Entry:
+        if index >= self.count:
+            raise ModelError(f"layer {self.name!r} ({self.op}): got {self.count} inputs, expected one more")
+        return self._node.inputs[index]
 
     # ---- what it writes
 

@@ -143,12 +143,12 @@ class Walk:
         for index, node in enumerate(self.symbol.nodes):
             if index in needed and not node.is_variable:
                 self._layer(index, node)
-        self._missing.raise_if_any()
+        outputs = self._outputs()
         if self.arrays is None:
             self.note("it came without weights; its parameters are random")
         else:
             self._note_unread(needed)
-        return [self.value(head) for head in self.symbol.heads]
+        return outputs
 
     # ---- for layers
 
@@ -270,6 +270,17 @@ class Walk:
                 )
             self._values[Entry(index, number)] = value
             self.places.setdefault(value.name or "", Entry(index, number))
+
+    def _outputs(self) -> list[ir.Value]:
+        found: list[ir.Value] = []
+        for head in self.symbol.heads:
+            if head.node not in self._lost:
+                try:
+                    found.append(self.value(head))
+                except Refused as refused:
+                    self._missing.add(f"an output {refused}", self.symbol.nodes[head.node].name)
+        self._missing.raise_if_any()
+        return found
 
     def _variable(self, node: Node) -> ir.Value:
         name = self.names.get(node.name, node.name)
