@@ -1,6 +1,6 @@
 """``python -m portnet.testing.architectures SOURCE ... --out rows.jsonl``: capture networks and lower them everywhere.
 
-    python -m portnet.testing.architectures --list torchvision > names.txt
+    python -m portnet.testing.architectures --list torchvision > names.txt   # or gluon
     python -m portnet.testing.architectures @names.txt --engines keras,gluon --out rows.jsonl
 
 Each source is captured, compared with its original, lowered onto each engine and compared with onnxruntime, in a
