@@ -1,4 +1,4 @@
-"""Damages Caffe's, Darknet's and MXNet's files and reads them: run as ``python fuzz_formats.py FORMAT SEED COUNT``.
+"""Damages Caffe's, Darknet's, Keras's and MXNet's files and reads them: ``python fuzz_formats.py FORMAT SEED COUNT``.
 
 Prints one line a file that ended otherwise than in a model or a one-line PortNetError, and exits 1 if there was one.
 """
@@ -10,6 +10,7 @@ import random
 import re
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -23,7 +24,7 @@ from caffe_networks import NETWORKS
 from fuzz_models import MEMORY, SECONDS, _too_slow, mutate_bytes
 
 from portnet.errors import PortNetError
-from portnet.formats import caffe, darknet, mxnet
+from portnet.formats import caffe, darknet, keras, mxnet
 from portnet.formats.mxnet.layer import TABLE
 from portnet.formats.mxnet.ops import load as load_ops
 
@@ -96,17 +97,17 @@ def read(reader, *paths: Path) -> str:
 def main(form: str, seed: int, count: int) -> int:
     """Read ``count`` damaged files; return how many ended badly."""
     warnings.simplefilter("ignore")
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     signal.signal(signal.SIGALRM, _too_slow)
     bad = 0
     with tempfile.TemporaryDirectory() as folder:
         reader, suffix, pairs = _seeds(form, Path(folder))
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         for number in range(count):
             draw = random.Random(seed * 1_000_003 + number)
             pair = list(draw.choice(pairs))
-            place = 0 if suffix in (".prototxt", ".cfg", "-symbol.json") else 1
+            place = 0 if suffix in (".prototxt", ".cfg", "-symbol.json", ".keras", ".h5", ".json") else 1
             data = pair[place].read_bytes()
-            is_text = place == 0 and draw.random() < 0.8
+            is_text = place == 0 and suffix not in (".keras", ".h5") and draw.random() < 0.8
             pair[place] = Path(folder) / f"damaged{suffix}"
             mutate = mutate_text if is_text else mutate_bytes
             if reader is mxnet and is_text and draw.random() < 0.6:
@@ -132,6 +133,10 @@ def _seeds(form: str, folder: Path):
             (folder / edition).mkdir()
             pairs.append(mxnet_files.write(folder / edition, edition=edition, image=mxnet_files.IMAGE))
         return mxnet, "-symbol.json" if form == "symbol" else ".params", pairs
+    if form in ("keras", "h5", "json"):
+        # Keras writes them in a process of its own: this one may have little memory
+        subprocess.run([sys.executable, Path(__file__).with_name("keras_files.py"), folder], check=True)
+        return keras, f".{form}", [(path,) for path in sorted(folder.glob(f"*.{form}"))]
     for name in ("tiny", "connected", "reorg", "yolo"):
         (folder / name).mkdir()
         pairs.append(darknet_files.write(folder / name, darknet_files.NETWORKS[name]))

@@ -86,6 +86,18 @@ def test_each_kind_of_difference_is_a_problem(got, reference, word):
     assert word in compare_arrays("y", "", got, reference, Tolerance()).problem
 
 
+@pytest.mark.parametrize(("factor", "agrees"), [(1.0, True), (1 + 1e-5, True), (1.01, False), (0.0, False)])
+def test_outputs_that_are_all_tiny_are_measured_against_their_largest(factor, agrees):
+    reference = np.random.default_rng(0).standard_normal((2, 5)).astype(np.float32) * np.float32(1e-9)
+    found = compare_arrays("y", "", reference * np.float32(factor), reference, Tolerance())
+    assert bool(found.problem) is not agrees
+
+
+def test_zeros_are_zeros():
+    zeros = np.zeros((2, 5), np.float32)
+    assert not compare_arrays("y", "", zeros, zeros, Tolerance()).problem
+
+
 def test_nothing_compared_is_no_pass():
     report = portnet.check(network(), network(), batch_sizes=())
     assert not report.comparisons

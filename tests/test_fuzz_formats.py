@@ -1,4 +1,4 @@
-"""A thousand damaged files of each form of Caffe, Darknet and MXNet: always a model or a PortNet error of one line."""
+"""A thousand damaged files of each form of Caffe, Darknet, Keras, MXNet: a model or a PortNet error of one line."""
 
 import os
 import subprocess
@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("form", ["prototxt", "caffemodel", "cfg", "weights", "symbol", "params"])
+@pytest.mark.parametrize(
+    "form", ["prototxt", "caffemodel", "cfg", "weights", "symbol", "params", "keras", "h5", "json"]
+)
 def test_damaged_files_end_in_one_line(form):
     result = subprocess.run(
         [sys.executable, "-X", "faulthandler", Path(__file__).with_name("fuzz_formats.py"), form, "1", "1000"],

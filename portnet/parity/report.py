@@ -14,7 +14,11 @@ __all__ = ["Comparison", "Report", "Tolerance", "compare_arrays"]
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Two values agree when |a − b| ≤ atol + rtol·|b|, b being the reference (numpy's ``allclose``)."""
+    """Two values agree when |a − b| ≤ atol + rtol·|b|, b being the reference (numpy's ``allclose``).
+
+    An output whose every value is below ``atol`` would agree with nothing but zeros: there, differences are measured
+    against its largest value, and may be up to ten times ``rtol`` of it.
+    """
 
     atol: float = 1e-4
     rtol: float = 1e-4
@@ -134,7 +138,7 @@ def _compare_values(output: str, batch: str, a: np.ndarray, b: np.ndarray, toler
     difference = np.abs(a - b)
     where = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), difference.shape))
     largest, scale = float(difference.max()), float(np.abs(b).max())
-    agrees = bool((difference <= tolerance.atol + tolerance.rtol * np.abs(b)).all())
+    agrees = bool((difference <= _allowed(b, scale, tolerance)).all())
     problem = "" if agrees else f"got {a[where]:.6g}, expected {b[where]:.6g} at {list(where)}, off by {largest:.3g}"
     return Comparison(
         output=output,
@@ -146,6 +150,12 @@ def _compare_values(output: str, batch: str, a: np.ndarray, b: np.ndarray, toler
         top1=float((a.argmax(-1) == b.argmax(-1)).mean()) if a.ndim == 2 and a.shape[1] > 1 else None,
         where=where,
     )
+
+
+def _allowed(b: np.ndarray, scale: float, tolerance: Tolerance) -> Any:
+    if scale < min(tolerance.atol, Tolerance.atol):
+        return 10 * max(tolerance.rtol, np.finfo(np.float32).eps) * scale
+    return tolerance.atol + tolerance.rtol * np.abs(b)
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:

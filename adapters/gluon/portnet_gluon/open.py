@@ -67,6 +67,8 @@ def _of_zoo(name: str, weights: Path | None) -> Any:
     else:
         RANDOM.add(block)
     ZOO_NAMES[block] = function
+    # called op by op, MXNet 1.9's Flatten behind a oneDNN convolution has been seen to give other numbers
+    block.hybridize()
     return block
 
 

@@ -155,6 +155,9 @@ def _build(native: Any, examples: tuple[Any, ...] | None) -> None:
             "Give them, or call the network once."
         )
     arrays = [np.asarray(example) for example in examples]
+    if isinstance(native, keras.Sequential) and len(arrays) == 1:
+        native.build((None, *arrays[0].shape[1:]))  # a call would fix the batch at that of the example
+        return
     native(arrays[0] if len(arrays) == 1 else arrays, training=False)
 
 

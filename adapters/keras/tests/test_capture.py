@@ -66,6 +66,12 @@ def test_an_image_network_has_no_transposes_inside():
     assert ops(capture_original(moved(network)).model)["Transpose"] == 0
 
 
+def test_a_network_that_was_never_called_keeps_its_batch_free():
+    network = keras.Sequential([layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(3)])
+    found = capture_original(network, Request(input_shape=(1, 8, 8, 3)))
+    assert [c.batch for c in found.report.comparisons] == ["random, batch 1", "random, batch 3"]
+
+
 def test_channels_stay_last_where_that_is_asked_for():
     model = portnet.capture(small(), keep_layout=True)
     assert model.inputs[0].shape[1:] == (16, 16, 3)

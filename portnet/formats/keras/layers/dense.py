@@ -56,6 +56,8 @@ def _bias(walk: Walk, node: LayerNode, arrays: dict[str, np.ndarray]) -> list[ir
 @layer("Embedding")
 def embedding(walk: Walk, node: LayerNode) -> Held:
     """Rows of a table (input_dim, output_dim) by whole numbers, which Keras lets come as floats."""
+    if node.options.flag("mask_zero"):
+        raise UnsupportedError("mask_zero, a mask that later layers read")
     shape = (node.options.integer("input_dim"), node.options.integer("output_dim"))
     table = walk.weights(node, Slot("embeddings", shape, "random"))["embeddings"]
     x = walk.plain(node.input)

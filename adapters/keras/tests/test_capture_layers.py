@@ -1,0 +1,162 @@
+"""Every kind of Keras layer that the core's translator knows: Keras and onnxruntime give the same numbers."""
+
+import keras
+import numpy as np
+import onnxruntime
+import pytest
+from keras import layers, ops
+from portnet_keras import Engine
+from portnet_keras.capture import translation_of
+
+from portnet.adapter import CaptureOptions
+from portnet.errors import UnsupportedError
+
+IMAGE, EVEN, SERIES, VOLUME, ROW = (9, 7, 4), (8, 8, 4), (11, 4), (5, 6, 4, 2), (6,)
+
+CASES = {
+    "Conv1D causal": (SERIES, lambda: layers.Conv1D(5, 3, padding="causal", dilation_rate=2)),
+    "Conv1D same": (SERIES, lambda: layers.Conv1D(5, 4, strides=2, padding="same", activation="gelu")),
+    "Conv2D valid": (IMAGE, lambda: layers.Conv2D(5, (3, 2), strides=(2, 1), use_bias=False)),
+    "Conv2D same, odd": (IMAGE, lambda: layers.Conv2D(5, 3, strides=2, padding="same", activation="relu6")),
+    "Conv2D same, even": (EVEN, lambda: layers.Conv2D(5, 3, strides=2, padding="same", activation="swish")),
+    "Conv2D groups": (IMAGE, lambda: layers.Conv2D(6, 3, groups=2, activation="hard_sigmoid")),
+    "Conv2D dilated": (IMAGE, lambda: layers.Conv2D(3, 3, dilation_rate=2, padding="same")),
+    "Conv3D": (VOLUME, lambda: layers.Conv3D(3, 2, padding="same", strides=2)),
+    "DepthwiseConv2D": (EVEN, lambda: layers.DepthwiseConv2D(3, strides=2, padding="same", depth_multiplier=2)),
+    "SeparableConv2D": (IMAGE, lambda: layers.SeparableConv2D(5, 3, activation="elu")),
+    "SeparableConv1D": (SERIES, lambda: layers.SeparableConv1D(5, 3)),
+    "Conv2DTranspose same": (IMAGE, lambda: layers.Conv2DTranspose(3, 3, strides=2, padding="same")),
+    "Conv2DTranspose valid": (IMAGE, lambda: layers.Conv2DTranspose(3, 4, strides=2)),
+    "Conv1DTranspose": (SERIES, lambda: layers.Conv1DTranspose(3, 3, strides=2, padding="same")),
+    "Dense": (ROW, lambda: layers.Dense(4, activation="selu")),
+    "Dense on maps": (IMAGE, lambda: layers.Dense(5, activation="softmax")),
+    "BatchNormalization": (IMAGE, lambda: layers.BatchNormalization(scale=False)),
+    "BatchNormalization axis 1": (IMAGE, lambda: layers.BatchNormalization(axis=1, center=False)),
+    "LayerNormalization": (IMAGE, lambda: layers.LayerNormalization(epsilon=1e-2)),
+    "LayerNormalization of two axes": (IMAGE, lambda: layers.LayerNormalization(axis=(1, 2, 3))),
+    "GroupNormalization": (IMAGE, lambda: layers.GroupNormalization(2)),
+    "UnitNormalization": (IMAGE, lambda: layers.UnitNormalization()),
+    "MaxPooling2D same": (EVEN, lambda: layers.MaxPooling2D(3, strides=2, padding="same")),
+    "AveragePooling2D same": (EVEN, lambda: layers.AveragePooling2D(3, strides=2, padding="same")),
+    "AveragePooling1D": (SERIES, lambda: layers.AveragePooling1D(3)),
+    "MaxPooling3D": (VOLUME, lambda: layers.MaxPooling3D(2)),
+    "GlobalAveragePooling2D": (IMAGE, lambda: layers.GlobalAveragePooling2D(keepdims=True)),
+    "GlobalMaxPooling1D": (SERIES, lambda: layers.GlobalMaxPooling1D()),
+    "ZeroPadding2D": (IMAGE, lambda: layers.ZeroPadding2D(((1, 2), (0, 3)))),
+    "Cropping2D": (IMAGE, lambda: layers.Cropping2D(((1, 2), (0, 3)))),
+    "UpSampling2D nearest": (IMAGE, lambda: layers.UpSampling2D((2, 3))),
+    "UpSampling2D bilinear": (IMAGE, lambda: layers.UpSampling2D(2, interpolation="bilinear")),
+    "UpSampling1D": (SERIES, lambda: layers.UpSampling1D(3)),
+    "Flatten": (IMAGE, lambda: layers.Flatten()),
+    "Reshape": (IMAGE, lambda: layers.Reshape((7, -1))),
+    "Permute": (IMAGE, lambda: layers.Permute((2, 3, 1))),
+    "RepeatVector": (ROW, lambda: layers.RepeatVector(3)),
+    "LeakyReLU": (IMAGE, lambda: layers.LeakyReLU(negative_slope=0.2)),
+    "PReLU shared": (IMAGE, lambda: layers.PReLU(shared_axes=(1, 2))),
+    "PReLU": (IMAGE, lambda: layers.PReLU()),
+    "ELU": (IMAGE, lambda: layers.ELU(0.7)),
+    "ReLU": (IMAGE, lambda: layers.ReLU(max_value=1.5, negative_slope=0.1, threshold=0.2)),
+    "Softmax": (IMAGE, lambda: layers.Softmax(axis=-1)),
+    "Rescaling": (IMAGE, lambda: layers.Rescaling(1 / 127.5, offset=-1)),
+    "Normalization": (IMAGE, lambda: layers.Normalization(mean=[1, 2, 3, 4], variance=[1, 4, 9, 16])),
+    "Resizing": (IMAGE, lambda: layers.Resizing(12, 5)),
+    "LSTM": (SERIES, lambda: layers.LSTM(5)),
+    "LSTM sequences": (SERIES, lambda: layers.LSTM(5, return_sequences=True, go_backwards=True)),
+    "GRU": (SERIES, lambda: layers.GRU(5)),
+    "GRU reset before": (SERIES, lambda: layers.GRU(5, reset_after=False, return_sequences=True)),
+    "SimpleRNN": (SERIES, lambda: layers.SimpleRNN(5, activation="relu")),
+    "Bidirectional": (SERIES, lambda: layers.Bidirectional(layers.LSTM(3, return_sequences=True))),
+    "Bidirectional sum": (SERIES, lambda: layers.Bidirectional(layers.GRU(3), merge_mode="sum")),
+    "TimeDistributed": ((3, *IMAGE), lambda: layers.TimeDistributed(layers.Conv2D(2, 3))),
+    "GaussianNoise": (IMAGE, lambda: layers.GaussianNoise(0.3)),
+    "RandomFlip": (IMAGE, lambda: layers.RandomFlip()),
+} | {
+    f"Activation {name}": (IMAGE, lambda name=name: layers.Activation(name))
+    for name in (
+        "relu",
+        "sigmoid",
+        "tanh",
+        "softplus",
+        "softsign",
+        "silu",
+        "mish",
+        "exponential",
+        "hard_swish",
+        "linear",
+    )
+}
+
+
+def joined(join):
+    """Return a network of two branches and what joins them."""
+    x = keras.Input(IMAGE, name="x")
+    return keras.Model(x, join(layers.Conv2D(4, 3, padding="same")(x), layers.Conv2D(4, 1)(x)))
+
+
+JOINS = {
+    "Add": lambda a, b: layers.Add()([a, b]),
+    "Subtract": lambda a, b: layers.Subtract()([a, b]),
+    "Multiply": lambda a, b: layers.Multiply()([a, b]),
+    "Average": lambda a, b: layers.Average()([a, b]),
+    "Maximum": lambda a, b: layers.Maximum()([a, b]),
+    "Minimum": lambda a, b: layers.Minimum()([a, b]),
+    "Concatenate channels": lambda a, b: layers.Concatenate()([a, b]),
+    "Concatenate rows": lambda a, b: layers.Concatenate(axis=1)([a, b]),
+    "Dot": lambda a, b: layers.Dot(axes=-1)([layers.Reshape((63, 4))(a), layers.Reshape((63, 4))(b)]),
+    "operators": lambda a, b: ops.mean((a * 2 - b) / (ops.abs(b) + 1.0), axis=(1, 2)),
+    "attention": lambda a, b: layers.MultiHeadAttention(2, 3)(layers.Reshape((63, 4))(a), layers.Reshape((63, 4))(b)),
+    "shared": lambda a, b: (lambda layer: layers.Add()([layer(a), layer(b)]))(layers.Conv2D(3, 1)),
+    "nested": lambda a, b: keras.Sequential([keras.Input((9, 7, 4)), layers.Conv2D(3, 2), layers.ReLU()])(a),
+}
+
+
+def compared(network, x):
+    """Return what Keras and what onnxruntime compute, in the captured network's order of axes."""
+    rng = np.random.default_rng(0)
+    for weight in network.weights:
+        if weight.dtype.startswith("float"):
+            draw = rng.standard_normal(weight.shape) * 0.4
+            weight.assign(np.abs(draw) + 0.5 if "variance" in weight.path else draw)
+    captured, source = Engine().capture(network, CaptureOptions())
+    assert "tf2onnx" not in captured.way
+    model = captured.model
+    feeds = {model.inputs[0].name: np.ascontiguousarray(x.transpose(source._translation.inputs[0]))}
+    session = onnxruntime.InferenceSession(model.to_bytes(), providers=["CPUExecutionProvider"])
+    expected = source.run(feeds)
+    return session.run(None, feeds), list(expected.values()), model
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_layer_computes_as_in_keras(name):
+    shape, build = CASES[name]
+    x = keras.Input(shape, name="x")
+    network = keras.Model(x, build()(x))
+    got, expected, _ = compared(network, np.random.default_rng(1).standard_normal((3, *shape)).astype(np.float32))
+    for ours, theirs in zip(got, expected, strict=True):
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", JOINS)
+def test_layers_join_as_in_keras(name):
+    network = joined(JOINS[name])
+    got, expected, _ = compared(network, np.random.default_rng(1).standard_normal((2, *IMAGE)).astype(np.float32))
+    assert got[0].shape == expected[0].shape
+    np.testing.assert_allclose(got[0], expected[0], rtol=1e-4, atol=2e-5)
+
+
+def reader(mask_zero):
+    x = keras.Input((7,), dtype="int32", name="words")
+    return keras.Model(x, layers.LSTM(4)(layers.Embedding(12, 5, mask_zero=mask_zero, name="table")(x)), name="reader")
+
+
+def test_a_mask_is_refused_as_onnx_has_none():
+    with pytest.raises(UnsupportedError, match="NotEqual|mask_zero"):
+        translation_of(reader(True), CaptureOptions())
+
+
+def test_words_are_looked_up():
+    network = reader(False)
+    words = np.random.default_rng(0).integers(0, 12, (3, 7)).astype(np.int32)
+    got, expected, _ = compared(network, words)
+    np.testing.assert_allclose(got[0], expected[0], rtol=1e-4, atol=1e-5)
