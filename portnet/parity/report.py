@@ -154,7 +154,7 @@ def _compare_values(output: str, batch: str, a: np.ndarray, b: np.ndarray, toler
 
 def _allowed(b: np.ndarray, scale: float, tolerance: Tolerance) -> Any:
     if scale < min(tolerance.atol, Tolerance.atol):
-        return 10 * max(tolerance.rtol, np.finfo(np.float32).eps) * scale
+        return 10 * max(tolerance.rtol, float(np.finfo(np.float32).eps)) * scale
     return tolerance.atol + tolerance.rtol * np.abs(b)
 
 

@@ -151,7 +151,7 @@ def reader(mask_zero):
 
 
 def test_a_mask_is_refused_as_onnx_has_none():
-    with pytest.raises(UnsupportedError, match="NotEqual|mask_zero"):
+    with pytest.raises(UnsupportedError, match=r"NotEqual|mask_zero"):
         translation_of(reader(True), CaptureOptions())
 
 
