@@ -105,6 +105,12 @@ def ended(child):
     return os.WIFEXITED(status)
 
 
+def is_over(folder):
+    """Return whether a run was killed when all was done, in the moment before its process ended."""
+    run = RunFolder(folder)
+    return run.model.exists() and not run.checkpoint.exists()
+
+
 def result(folder):
     run = RunFolder(folder)
     left = sorted(path.name for path in Path(folder).iterdir())
@@ -131,12 +137,13 @@ def main(name, folder, kills, seed):
             select.select([pipe], [], [], generator.uniform(0, 0.3) if wait is None else None)
             time.sleep(wait or 0)
             os.kill(child, signal.SIGKILL)
-        if ended(child):
-            results.append(result(target))
-            number += 1
-        else:
+        was_killed = not ended(child)
+        if was_killed:
             places.append([stage, (target / "checkpoint.npz").exists()])
             done += 1
+        if not was_killed or is_over(target):
+            results.append(result(target))
+            number += 1
         os.close(pipe)
     child, _ = attempt(name, target := folder / f"killed-{number}")
     assert ended(child)
