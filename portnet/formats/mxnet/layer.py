@@ -12,7 +12,7 @@ from portnet.errors import ModelError
 from portnet.formats.mxnet.attributes import Attributes
 from portnet.formats.mxnet.symbol import Entry, Node
 from portnet.formats.writer import GraphWriter, rank_of, sizes_of
-from portnet.zoo.init import Init, constant
+from portnet.weights.init import Init, constant
 
 if TYPE_CHECKING:
     from portnet.formats.mxnet.translate import Walk

@@ -20,7 +20,7 @@ from portnet.formats.mxnet.symbol import Entry, Node, Symbol
 from portnet.formats.writer import GraphWriter
 from portnet.graph.metadata import Metadata
 from portnet.graph.parameters import mark_constant
-from portnet.zoo.init import Init, constant
+from portnet.weights.init import Init, constant
 
 __all__ = ["Translation", "Walk", "translate"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from portnet.formats.mxnet.layer import Layer, Refused, op
-from portnet.zoo.init import constant
+from portnet.weights.init import constant
 
 _ACTIVATIONS = {
     **{"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softrelu": "Softplus", "softsign": "Softsign"},

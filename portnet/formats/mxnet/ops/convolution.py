@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from portnet.errors import ModelError
 from portnet.formats.mxnet.layer import ZEROS, Layer, Refused, op
-from portnet.zoo.init import Init
+from portnet.weights.init import Init
 
 __all__ = ["channels_first", "windows"]
 
