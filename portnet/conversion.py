@@ -16,9 +16,11 @@ from portnet.capturing import capture_original
 from portnet.engines import KNOWN, engine
 from portnet.errors import OutputError, ParityError, PortNetError, UnknownNameError, UnsupportedError
 from portnet.files import staged
+from portnet.graph.fix import Sizes, fix_shapes
 from portnet.graph.model import Model
 from portnet.originals import is_original
 from portnet.parity.check import check
+from portnet.parity.fixable import lower_or_advise
 from portnet.parity.inputs import fitting_inputs
 from portnet.parity.report import Report
 from portnet.parity.sides import FileSide, OnnxruntimeSide
@@ -33,7 +35,7 @@ BATCH_SIZES = (1, 3)
 NOISE, ATOL = 4.0, 1e-4
 
 
-def convert(source: Any, *, to: str, device: str = "cpu") -> Any:
+def convert(source: Any, *, to: str, device: str = "cpu", shapes: Mapping[str, Sizes] | None = None) -> Any:
     """Return a network as a native, trainable network of another framework, proved against onnxruntime.
 
     >>> network = portnet.convert("model.onnx", to="keras")  # doctest: +SKIP
@@ -45,6 +47,8 @@ def convert(source: Any, *, to: str, device: str = "cpu") -> Any:
             framework, living or in files, which is captured and compared with the original first.
         to: engine: "torch", "keras" or "gluon".
         device: engine's device.
+        shapes: sizes to fix: by input name, None for a size that stays free, or a number by a size's name, e.g.
+            ``{"x": (None, 3, 224, 224)}`` or ``{"height": 224, "width": 224}``.
 
     Returns:
         A torch.fx.GraphModule, a keras.Model or a gluon SymbolBlock.
@@ -54,8 +58,8 @@ def convert(source: Any, *, to: str, device: str = "cpu") -> Any:
         UnsupportedError: the engine cannot express the network; names op, opset, attribute and node.
         ParityError: the converted network and onnxruntime differ; names the first layer that does.
     """
-    model = _proved_model(source)
-    lowered = engine(to).lower(model, device=device)
+    model = _proved_model(source, shapes)
+    lowered = lower_or_advise(engine(to), model, device)
     _prove(lowered, OnnxruntimeSide(model))
     return lowered.native
 
@@ -106,6 +110,7 @@ def convert_to_file(
     output: str | os.PathLike[str],
     form: str | None = None,
     inputs: Mapping[str, np.ndarray] | None = None,
+    shapes: Mapping[str, Sizes] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Conversion:
     """Write a network in a framework's own format, once the framework has read it back and it is proved.
@@ -123,6 +128,7 @@ def convert_to_file(
         output: file or folder to write; its suffix says the format.
         form: format, one of ``engine(to).formats``; None for what the suffix says.
         inputs: arrays by input name to compare on; None for seeded random ones.
+        shapes: sizes to fix, as for `convert`.
         progress: called with a few words as each step begins.
 
     Raises:
@@ -137,9 +143,9 @@ def convert_to_file(
     form = _form(adapter, output, form)
     with staged(output) as path:
         say(f"read {_named(source)}")
-        model = _proved_model(source)
+        model = _proved_model(source, shapes)
         say(f"lower onto {adapter.framework}")
-        lowered = adapter.lower(model)
+        lowered = lower_or_advise(adapter, model)
         say("compare with onnxruntime")
         reference = OnnxruntimeSide(model)
         network = _prove(lowered, reference, inputs)
@@ -155,10 +161,11 @@ def convert_to_file(
     return Conversion(adapter.name, form, files, size, loaded.notes, network, reloaded)
 
 
-def _proved_model(source: Any) -> Model:
+def _proved_model(source: Any, shapes: Mapping[str, Sizes] | None) -> Model:
     """Return the network that ``source`` means; what another framework had is proved against that."""
     is_foreign = not isinstance(source, Model) and is_original(source)
-    return capture_original(source).model if is_foreign else find_model(source)
+    model = capture_original(source).model if is_foreign else find_model(source)
+    return fix_shapes(model, shapes) if shapes else model
 
 
 def _named(source: Any) -> str:

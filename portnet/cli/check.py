@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from portnet.cli.output import Json, print_json, print_table
+from portnet.cli.shape import Shape, shapes_of
 
 __all__ = ["check"]
 
@@ -19,6 +20,7 @@ def check(
     atol: Annotated[float, typer.Option(help="Absolute tolerance.")] = 1e-4,
     rtol: Annotated[float, typer.Option(help="Relative tolerance.")] = 1e-4,
     seed: Annotated[int, typer.Option(help="Seed of the random inputs.")] = 0,
+    shape: Shape = None,
     json: Json = False,
 ) -> None:
     """Compare two networks on the same inputs. Exit 1 when they differ; the first layer that does is named.
@@ -28,7 +30,7 @@ def check(
     from portnet.parity.check import check as compare
 
     images = [str(path) for path in image] if image else None
-    report = compare(a, b, images=images, atol=atol, rtol=rtol, seed=seed)
+    report = compare(a, b, images=images, atol=atol, rtol=rtol, seed=seed, shapes=shapes_of(shape))
     if json:
         print_json(report.to_dict())
     else:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from portnet.cli.output import Json, print_json
+from portnet.cli.shape import Shape, shapes_of
 from portnet.cli.steps import Steps
 
 __all__ = ["convert"]
@@ -29,6 +30,7 @@ def convert(
     inputs: Annotated[
         Path | None, typer.Option(help="An .npz of arrays by input name to compare on. Default: random ones.")
     ] = None,
+    shape: Shape = None,
     json: Json = False,
 ) -> None:
     """Write a network in a framework's own format. The framework loads what was written, and it is compared with
@@ -37,13 +39,16 @@ def convert(
     Example: portnet convert model.onnx --to keras -o model.keras
 
     Example: portnet convert model.onnx --to torch --as code -o model/
+
+    Example: portnet convert ocr.onnx --to gluon -o ocr --shape x=?,3,48,320
     """
     from portnet.conversion import convert_to_file
     from portnet.weights.npz import read_npz
 
+    shapes = shapes_of(shape)
     arrays = None if inputs is None else read_npz(inputs)
     with Steps() as steps:
-        report = convert_to_file(source, to=to, output=output, form=form, inputs=arrays, progress=steps)
+        report = convert_to_file(source, to=to, output=output, form=form, inputs=arrays, shapes=shapes, progress=steps)
     if json:
         print_json(report.to_dict())
     else:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from portnet.errors import InputError, ModelError, PortNetError, UnsupportedError
+from portnet.graph.fix import Sizes
 from portnet.parity.inputs import fitting_inputs, image_inputs
 from portnet.parity.report import Report, Tolerance, compare_arrays
 from portnet.parity.sides import Side, side_of
@@ -26,6 +27,7 @@ def check(
     rtol: float = 1e-4,
     seed: int = 0,
     find_layer: bool = True,
+    shapes: Mapping[str, Sizes] | None = None,
 ) -> Report:
     """Compare two networks: inputs, outputs (count, shape, dtype), then values.
 
@@ -48,13 +50,14 @@ def check(
         rtol: relative tolerance, by element.
         seed: seed of the random inputs.
         find_layer: whether to look for the first layer that differs.
+        shapes: sizes to fix in both: by input name, None for a size that stays free, or a number by a size's name.
 
     Raises:
-        InputError: a tolerance or a seed below 0.
+        InputError: a tolerance or a seed below 0, or ``shapes`` that do not fit.
         PortNetError: one of the two cannot be opened at all. What differs is in the report, not raised.
     """
     _check_numbers(atol, rtol, seed)
-    left, right = side_of(a, b), side_of(b, a)
+    left, right = side_of(a, b, shapes=shapes), side_of(b, a, shapes=shapes)
     report = Report(left.label, right.label, Tolerance(atol, rtol))
     report.problems += _signature_problems(left, right)
     if report.problems:

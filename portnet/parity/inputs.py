@@ -13,7 +13,7 @@ from portnet.data.preprocess import preprocess
 from portnet.errors import InputError, PortNetError
 from portnet.graph.model import Model, Signature
 
-__all__ = ["fitting_inputs", "image_inputs", "random_inputs"]
+__all__ = ["fitting_inputs", "image_inputs", "is_batch", "random_inputs"]
 
 # size of a free axis that is not the batch: images get their preprocessing's size, the rest this
 FREE_AXIS = 16
@@ -78,7 +78,7 @@ def _shape(model: Model, port: Signature, batch: int, batch_name: str | None, fr
     for axis, dim in enumerate(port.shape):
         if isinstance(dim, int):
             sizes.append(dim)
-        elif axis == 0 or (dim is not None and dim == batch_name) or _is_state(port, axis):
+        elif _is_batch(port, axis, batch_name):
             sizes.append(batch)
         elif free is not None:
             sizes.append(free)
@@ -87,6 +87,16 @@ def _shape(model: Model, port: Signature, batch: int, batch_name: str | None, fr
         else:
             sizes.append(FREE_AXIS)
     return tuple(sizes)
+
+
+def is_batch(model: Model, port: Signature, axis: int) -> bool:
+    """Whether an axis of an input is a free batch: the first, one of the batch's name, or a recurrent state's."""
+    return not isinstance((port.shape or ())[axis], int) and _is_batch(port, axis, _batch_name(model))
+
+
+def _is_batch(port: Signature, axis: int, batch_name: str | None) -> bool:
+    dim = (port.shape or ())[axis]
+    return axis == 0 or (dim is not None and dim == batch_name) or _is_state(port, axis)
 
 
 def _is_state(port: Signature, axis: int) -> bool:

@@ -12,7 +12,9 @@ from portnet.engines import KNOWN, engine, installed
 from portnet.errors import InputError, ParityError, PortNetError, UnsupportedError
 from portnet.formats.captured import Source
 from portnet.graph.cut import cut
+from portnet.graph.fix import Sizes, fix_shapes
 from portnet.graph.model import Model
+from portnet.parity.fixable import lower_or_advise
 from portnet.runtime.session import Session
 from portnet.sources import find_model
 
@@ -121,7 +123,7 @@ def _run(network: Reloaded | Source, inputs: Mapping[str, Any], label: str) -> d
         raise ParityError(f"{label} does not run: {type(error).__name__}: {text}") from error
 
 
-def side_of(thing: Any, other: Any = None, provider: str = "cpu") -> Side:
+def side_of(thing: Any, other: Any = None, provider: str = "cpu", shapes: Mapping[str, Sizes] | None = None) -> Side:
     """Return the side that ``thing`` is.
 
     Args:
@@ -129,22 +131,29 @@ def side_of(thing: Any, other: Any = None, provider: str = "cpu") -> Side:
             engine made, or an engine's name, which lowers ``other``.
         other: what the check compares with.
         provider: onnxruntime's execution provider for models and files.
+        shapes: sizes to fix, see `portnet.graph.fix.fix_shapes`.
 
     Raises:
-        InputError: nothing of these.
+        InputError: nothing of these, or ``shapes`` for a network that is built already.
     """
+    if isinstance(thing, Model):
+        return OnnxruntimeSide(_fixed(thing, shapes), provider=provider)
+    if isinstance(thing, (str, os.PathLike)):
+        return _side_of_name(os.fspath(thing), other, provider, shapes)
+    if shapes:
+        raise InputError(f"shapes: got {dict(shapes)}, expected none: {type(thing).__name__} is built already")
+    return _side_of_built(thing)
+
+
+def _side_of_built(thing: Any) -> Side:
     if isinstance(thing, (OnnxruntimeSide, EngineSide, FileSide, SourceSide)):
         return thing
     if isinstance(thing, Lowered):
         return EngineSide(thing)
     if isinstance(thing, Session):
         return OnnxruntimeSide(thing.model, provider=thing.provider, session=thing)
-    if isinstance(thing, Model):
-        return OnnxruntimeSide(thing, provider=provider)
     if isinstance(getattr(thing, "lowered", None), Lowered):  # a Run, which this layer does not know
         return EngineSide(thing.lowered)
-    if isinstance(thing, (str, os.PathLike)):
-        return _side_of_name(os.fspath(thing), other, provider)
     lowered = lowered_of(thing)
     if lowered is not None:
         return EngineSide(lowered)
@@ -154,13 +163,17 @@ def side_of(thing: Any, other: Any = None, provider: str = "cpu") -> Side:
     )
 
 
-def _side_of_name(name: str, other: Any, provider: str) -> Side:
+def _side_of_name(name: str, other: Any, provider: str, shapes: Mapping[str, Sizes] | None) -> Side:
     if _is_engine(name):
         if other is None or _is_engine(other):
             raise InputError(f"check: engine {name!r} needs a network on the other side, got {other!r}")
-        return EngineSide(engine(name).lower(side_of(other).model))
+        return EngineSide(lower_or_advise(engine(name), side_of(other, shapes=shapes).model))
     label = f"{Path(name).name} (onnxruntime {provider})"
-    return OnnxruntimeSide(find_model(name), label=label, provider=provider)
+    return OnnxruntimeSide(_fixed(find_model(name), shapes), label=label, provider=provider)
+
+
+def _fixed(model: Model, shapes: Mapping[str, Sizes] | None) -> Model:
+    return fix_shapes(model, shapes) if shapes else model
 
 
 def _is_engine(thing: Any) -> bool:
