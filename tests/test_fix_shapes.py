@@ -29,6 +29,19 @@ CONVERTED = {"x": (None, 2, 5, 6)}
 
 
 @pytest.fixture
+def run(monkeypatch):
+    """Run ``portnet`` with words; return its exit code."""
+
+    def portnet_(*words):
+        monkeypatch.setattr("sys.argv", ["portnet", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code
+
+    return portnet_
+
+
+@pytest.fixture
 def model():
     return Model.from_bytes(onnx.parser.parse_model(TEXT).SerializeToString())
 
@@ -89,16 +102,16 @@ def test_words_of_the_command_line():
 
 
 @needs_gluon
-def test_gluon_says_what_to_type_and_then_converts(file, tmp_path, capsys):
+def test_gluon_says_what_to_type_and_then_converts(file, tmp_path, capsys, run):
     with pytest.raises(UnsupportedError, match=r"Resize .* free.*--shape 'x=\?,2,64,64'") as error:
         portnet.convert(file, to="gluon")
     assert str(error.value).endswith("(Python: shapes={'x': (None, 2, 64, 64)})")
 
     output = tmp_path / "grows"
-    assert main(["convert", str(file), "--to", "gluon", "-o", str(output), "--shape", "x=?,2,5,6"]) == 0
+    assert run("convert", file, "--to", "gluon", "-o", output, "--shape", "x=?,2,5,6") == 0
     assert "batch 3): " in capsys.readouterr().out
-    assert main(["check", str(file), "gluon", "--shape", "H=5", "--shape", "W=6"]) == 0
-    assert main(["check", str(file), "gluon"]) == 2
+    assert run("check", file, "gluon", "--shape", "H=5", "--shape", "W=6") == 0
+    assert run("check", file, "gluon") == 2
     assert "--shape" in capsys.readouterr().err
 
 
