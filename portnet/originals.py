@@ -21,7 +21,7 @@ from typing import Any
 
 from portnet.adapter import Adapter, CaptureOptions
 from portnet.engines import COLLECTIONS, adapters, engine, installed
-from portnet.errors import InputError, MissingDependencyError, PortNetError, UnknownNameError
+from portnet.errors import InputError, MissingDependencyError, PortNetError, UnknownNameError, UnsupportedError
 from portnet.formats.captured import Captured, Source
 
 __all__ = ["Original", "Request", "is_original", "kinds", "open_original"]
@@ -264,7 +264,9 @@ def _read(kind: FileKind, path: Path, request: Request) -> Original:
     captured = read(path, weights, **{option: _given(request)[option] for option in kind.options})
     try:
         return Original(captured, _oracle(kind, path, weights, request))
-    except MissingDependencyError as error:
+    except (MissingDependencyError, UnsupportedError) as error:
+        if isinstance(error, UnsupportedError) and kind.oracle != "opencv":
+            raise
         return Original(captured, None, str(error))
 
 

@@ -73,7 +73,7 @@ class Section:
 
 
 def read_config(path: Path) -> list[Section]:
-    """Return the sections; spaces count nowhere, lines that begin with # or ; are comments.
+    """Return the sections; spaces count nowhere, lines that begin with # or ; are comments, and so is what follows a #.
 
     Raises:
         ModelError: no such file, no .cfg, or none that begins with [net].
@@ -93,7 +93,7 @@ def read_config(path: Path) -> list[Section]:
             sections.append(Section(text.strip("[]"), f"{path}, line {number}"))
         elif "=" in text and sections:
             name, _, value = text.partition("=")
-            sections[-1].options[name] = value
+            sections[-1].options[name] = value.partition("#")[0]
         else:
             raise ModelError(f"{path}, line {number}: got {text[:40]!r}, expected [section] or option=value")
     if not sections or sections[0].kind not in ("net", "network"):

@@ -12,7 +12,8 @@ from portnet.errors import ModelError
 from portnet.formats.captured import Captured, Missing
 from portnet.formats.darknet.arrays import Arrays, Drawn, Stored
 from portnet.formats.darknet.config import Section, read_config
-from portnet.formats.darknet.layers import HEADS, TABLE, Layer, NotExpressible
+from portnet.formats.darknet.layer import Layer, NotExpressible
+from portnet.formats.darknet.table import HEADS, RECURRENT, TABLE
 from portnet.formats.writer import GraphWriter, sizes_of
 from portnet.graph.metadata import Metadata, Preprocessing
 
@@ -20,7 +21,7 @@ __all__ = ["read"]
 
 MAX_SIZE = 16_384
 # options without effect on what a section computes in inference
-_HARMLESS = frozenset({"stopbackward", "dontload", "learning_rate", "burnin_update", "train_only_bn"})
+_HARMLESS = frozenset({"stopbackward", "learning_rate", "burnin_update", "train_only_bn", "onlyforward"})
 
 
 def read(
@@ -59,7 +60,8 @@ def read(
     net, *sections = read_config(path)
     arrays: Arrays = Drawn(str(path), seed) if weights is None else Stored(Path(weights))
     graph, missing = GraphWriter(path.stem), Missing(str(path))
-    image = graph.input("data", ["N", *_sizes(net, input_shape)])
+    sizes = _sizes(net, input_shape)
+    image = graph.input("data", [_first_axis(sections), *sizes])
     outputs, heads, notes = _walk(sections, image, graph, arrays, missing)
     missing.raise_if_any()
     arrays.end()
@@ -69,6 +71,8 @@ def read(
     metadata = Metadata(
         preprocessing=_preprocessing(image, bool(heads)), provenance={"format": "darknet", "architecture": path.name}
     )
+    if _first_axis(sections) == "T":
+        notes.append("Axis 0 is time: one sequence, run whole from a state of zeros.")
     if weights is not None:
         metadata.provenance["weights"] = Path(weights).name
     else:
@@ -88,6 +92,10 @@ def _sizes(net: Section, given: Sequence[int] | None) -> list[int]:
     return sizes
 
 
+def _first_axis(sections: list[Section]) -> str:
+    return "T" if any(section.kind in RECURRENT for section in sections) else "N"
+
+
 def _walk(
     sections: list[Section], image: ir.Value, graph: GraphWriter, arrays: Arrays, missing: Missing
 ) -> tuple[list[ir.Value], list[ir.Value], list[str]]:
@@ -105,9 +113,7 @@ def _walk(
         if section.kind in HEADS:
             heads.append(outputs[-1] if outputs else image)
             outputs.append(heads[-1])
-            notes.append(
-                f"Section {index} ({section.kind}) decodes boxes and was left out: what it reads is an output."
-            )
+            notes.append(_note_on(section, index))
         elif section.kind not in TABLE:
             missing.add(section.kind[:40], place)
             is_broken = True
@@ -122,6 +128,13 @@ def _walk(
             if unread and not is_broken:
                 missing.add(f"{section.kind} with {', '.join(unread)}"[:200], place)
     return outputs, heads, notes
+
+
+def _note_on(section: Section, index: int) -> str:
+    """Say what a head would have made of its output."""
+    known = [f"{key}={section.options[key][:200]}" for key in ("classes", "mask", "anchors") if key in section.options]
+    facts = f" ({', '.join(known)})" if known else ""
+    return f"Section {index} ({section.kind}) decodes boxes and was left out: what it reads is an output{facts}."
 
 
 def _checked(value: ir.Value, layer: Layer) -> ir.Value:
