@@ -165,8 +165,8 @@ class FeatureExtractor:
 
     def _session(self) -> Session | _OnEngine:
         if "_opened" not in self.__dict__:
-            if self.pooled not in ("avg", "flatten", None):
-                raise UnknownNameError("pooling", str(self.pooled), ["avg", "flatten", "None"])
+            if self.pooled not in ("avg", "flatten", "none", None):
+                raise UnknownNameError("pooling", str(self.pooled), ["avg", "flatten", "none"])
             if self.batch_size < 1:
                 raise InputError(f"features: batch size got {self.batch_size}, expected 1 or more")
             model = find_model(self.model, weights=self.weights)
@@ -256,7 +256,7 @@ def _prepared(images: Iterable[ImageSource], preprocessing: Preprocessing) -> np
 
 
 def _pool(activations: np.ndarray, pooled: Pooled | None) -> np.ndarray:
-    if pooled is None:
+    if pooled in (None, "none"):
         return activations
     if pooled == "avg" and activations.ndim == 4:
         return activations.mean(axis=(2, 3), dtype=np.float32)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -129,7 +130,7 @@ def recommend(
         approach,
         _ADVICE[approach],
         tuple(_reasons(counts, median, likeness)),
-        tuple(_commands(approach, name, network, median)),
+        tuple(_commands(approach, shlex.quote(name), _typed(model, network), network, median)),
         len(counts),
         counts[0],
         median,
@@ -207,14 +208,19 @@ def _reason_of_likeness(likeness: Likeness) -> str:
     return f"{measured}: they are unlike ImageNet's, so only its early layers' edges and textures carry over."
 
 
-def _commands(approach: Approach, data: str, model: Model, median: float) -> list[str]:
+def _typed(model: str | os.PathLike[str] | Model, network: Model) -> str:
+    """Return what to type for a network: a graph's own name means nothing to a command."""
+    return shlex.quote(os.fspath(model)) if isinstance(model, (str, os.PathLike)) else network.name or "MODEL"
+
+
+def _commands(approach: Approach, data: str, name: str, model: Model, median: float) -> list[str]:
     stage = _middle_stage(model)
     layer = f" --layer {stage}" if approach == "earlier features" and stage else ""
-    base = f"portnet finetune {data} --backbone {model.name}"
+    base = f"portnet finetune {data} --backbone {name}"
     augment = " --augment" if median < MANY else ""
     return {
-        "features": [f"portnet features {data} --model {model.name} -o features.npz"],
-        "earlier features": [f"portnet features {data} --model {model.name}{layer} -o features.npz"],
+        "features": [f"portnet features {data} --model {name} -o features.npz"],
+        "earlier features": [f"portnet features {data} --model {name}{layer} -o features.npz"],
         "freeze": [f"{base} --freeze backbone{augment}"],
         "freeze early layers": [f"{base} --freeze {f'until:{stage}' if stage else 'first:16'}{augment}"],
         "fine-tune": [f"{base} --freeze none --lr-mult head=10 --lr 1e-4"],

@@ -1,6 +1,7 @@
 """The command line: help with an example, bad input as one line and exit 2, output for people and programs."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -241,3 +242,47 @@ def test_both_onnxruntimes_at_once_are_a_problem(monkeypatch):
 
     monkeypatch.setattr(doctor, "_versions", lambda: {"onnxruntime": "1", "onnxruntime-gpu": "1"})
     assert any("overwrite each other" in problem for problem in doctor.diagnose()["problems"])
+
+
+MISUSED = {
+    "no such command": (["finetun"], "'finetune'?"),
+    "a word for a number": (["finetune", "photos", "--epochs", "1.5"], "'--epochs'"),
+    "an argument is missing": (["predict", "mobilenet_v2"], "IMAGE"),
+    "no such option": (["zoo", "--all"], "--all"),
+    "a limit that is no number": (["finetune", "photos", "--cache-limit", "nan"], "--cache-limit"),
+    "an unlimited limit": (["finetune", "photos", "--cache-limit", "inf"], "--cache-limit"),
+    "no pooling": (["features", "photos", "-o", "f.npz", "--pooled", "max"], "avg, flatten, none"),
+    "no data": (["finetune"], "DATA"),
+    "a run that is a file": (["finetune", "--resume", __file__], "holds no run"),
+    "no name of a folder": (["finetune", ""], "no such folder: got ''"),
+}
+
+
+@pytest.mark.parametrize("kind", MISUSED)
+def test_misuse_is_one_line(cli, digits, kind):
+    words, expected = MISUSED[kind]
+    code, output, error = cli(*(digits if word == "photos" else word for word in words))
+    assert_one_line(code, error, expected)
+    assert error.startswith("portnet")
+    assert not output
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name are Unix's")
+def test_a_pipe_is_refused_and_not_waited_for(cli, onnx_file, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    assert_one_line(*cli("predict", onnx_file, tmp_path / "pipe.png")[::2], "pipe or device")
+    os.mkfifo(tmp_path / "pipe.onnx")
+    assert_one_line(*cli("predict", tmp_path / "pipe.onnx", tmp_path / "pipe.png")[::2], "pipe.onnx")
+
+
+def test_classes_of_one_image_hold_none_out(cli, tmp_path):
+    data = _classes(tmp_path / "data", {"a": 1, "b": 1})
+    for option in (["--val", "0.5"], ["--test", "0.5", "--val", "0"]):
+        code, _, error = cli("finetune", data, "--size", 32, *option, "--out", tmp_path / "run")
+        assert_one_line(code, error, "holds none out")
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_run_does_not_settle_among_other_files(cli, digits):
+    assert_one_line(*cli("finetune", digits, "--size", 32, "--out", digits)[::2], "something else")
+    assert not (digits / "run.json").exists()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 __all__ = ["main"]
 
 
 def main() -> None:
-    """Run ``portnet``; a PortNetError becomes one line on standard error and its exit code."""
+    """Run ``portnet``; what is wrong with its arguments and every PortNetError is one line on standard error."""
     from portnet.cli.app import app
     from portnet.errors import PortNetError
 
     try:
-        app()
+        code = app(prog_name="portnet", standalone_mode=False)
     except PortNetError as error:
         print(f"portnet: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
@@ -26,6 +27,9 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
     except Exception as error:
+        if hasattr(error, "format_message"):  # the parser's own
+            print(_usage(error), file=sys.stderr)
+            raise SystemExit(2) from None
         if os.environ.get("PORTNET_TRACEBACK"):
             raise
         text = " ".join(str(error).split())
@@ -35,3 +39,11 @@ def main() -> None:
             file=sys.stderr,
         )
         raise SystemExit(70) from None
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: Any) -> str:
+    """Return what the parser found wrong with the arguments, on one line."""
+    command = error.ctx.command_path if error.ctx else "portnet"
+    text = " ".join(error.format_message().split())
+    return f"{command}: {text if text.endswith(('.', '?')) else text + '.'} See {command} --help."

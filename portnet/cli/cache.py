@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,13 +42,17 @@ def cache(
             }
         )
     elif clear:
-        typer.echo(f"removed {len(entries)} entries, {size / 1e6:,.1f} MB, from {store}")
+        typer.echo(f"removed {_count(entries)}, {size / 1e6:,.1f} MB, from {store}")
     elif not entries:
         typer.echo(f"nothing is kept in {store}")
     else:
         columns = ("entry", "network", "tensors", "images", "views", "dtype", "MB", "age")
         print_table(columns, [_row(each) for each in entries])
-        typer.echo(f"{len(entries)} entries, {size / 1e6:,.1f} MB, in {store}")
+        typer.echo(f"{_count(entries)}, {size / 1e6:,.1f} MB, in {store}")
+
+
+def _count(entries: Sequence[Entry]) -> str:
+    return f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}"
 
 
 def _row(entry: Entry) -> tuple[str, ...]:

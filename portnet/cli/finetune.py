@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -153,7 +155,7 @@ def finetune(
             cache=cache,  # type: ignore[arg-type]
             decoder=decoder,  # type: ignore[arg-type]
             cache_dtype=cache_dtype,  # type: ignore[arg-type]
-            cache_limit=None if cache_limit is None else int(cache_limit * 1e9),
+            cache_limit=_bytes(cache_limit),
             on_error=on_error,  # type: ignore[arg-type]
             seed=seed,
             device=device,
@@ -164,7 +166,7 @@ def finetune(
     if json:
         print_json({"folder": str(run.folder), "interrupted": run.interrupted, **run.history.to_dict()})
     else:
-        typer.echo(f"run: {run.folder}\nnext: portnet export {run.folder} --onnx model.onnx")
+        typer.echo(f"run: {run.folder}\nnext: portnet export {shlex.quote(str(run.folder))} --onnx model.onnx")
     if run.interrupted:
         raise typer.Exit(130)
 
@@ -203,6 +205,14 @@ def _weights(text: str | None) -> Any:
     except ValueError:
         message = f"got {text!r}, expected 'balanced' or a number for each class, as in 1,2.5,1"
         raise typer.BadParameter(message, param_hint="--class-weights") from None
+
+
+def _bytes(gigabytes: float | None) -> int | None:
+    if gigabytes is None:
+        return None
+    if not 0 <= gigabytes < math.inf:
+        raise typer.BadParameter(f"got {gigabytes:g}, expected GB from 0 on", param_hint="--cache-limit")
+    return int(gigabytes * 1e9)
 
 
 def _factors(texts: list[str]) -> dict[str, float]:

@@ -32,8 +32,8 @@ def class_folders(folder: str | os.PathLike[str]) -> list[Path]:
         DataError: no such folder, a file, no class folder in it, or a folder of splits.
     """
     root = Path(folder)
-    if not root.exists():
-        raise DataError(f"no such folder: got {str(root)!r}, expected a folder of class folders.")
+    if not os.fspath(folder) or not root.exists():
+        raise DataError(f"no such folder: got {os.fspath(folder)!r}, expected a folder of class folders.")
     if not root.is_dir():
         raise DataError(f"not a folder: got the file {str(root)!r}, expected a folder of class folders.")
     splits = find_splits(root)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -137,6 +138,8 @@ def _of_content(
             source.load()
             _orientation(source)
         return _part(_upright_rgb(source, background, None), region)
+    if not isinstance(source, bytes):
+        _check_file(source)
     plain = _plain(source, shorter_side, region) if decoder == "fast" else None
     if plain is not None:
         return plain
@@ -210,6 +213,7 @@ def check_header(source: ImageSource) -> None:
             if source.is_encoded:
                 _opened(cast(bytes, source.fetch())).close()
         elif not isinstance(source, Image.Image):
+            _check_file(source)
             _opened(source).close()
 
 
@@ -217,6 +221,13 @@ def check_pixels(width: int, height: int) -> None:
     """Raise DataError if an image of ``width`` × ``height`` is empty or larger than `MAX_PIXELS`."""
     if not 0 < width * height <= MAX_PIXELS:
         raise DataError(f"got {width} × {height} pixels, expected 1 to {MAX_PIXELS:,} in all. Make it smaller")
+
+
+def _check_file(path: str | os.PathLike[str]) -> None:
+    """Raise if a path is no regular file: opening a pipe or a device may never end."""
+    mode = os.stat(os.fspath(path)).st_mode
+    if not stat.S_ISREG(mode):
+        raise DataError(f"got a {'folder' if stat.S_ISDIR(mode) else 'pipe or device'}, expected an image file")
 
 
 def _opened(file: str | os.PathLike[str] | bytes) -> Image.Image:

@@ -38,7 +38,7 @@ def compare(runs: Mapping[str, Run]) -> Comparison:
         InputError: fewer than two runs.
     """
     if len(runs) < 2:
-        raise InputError(f"compare: got {len(runs)} run, expected two or more")
+        raise InputError(f"compare: got {len(runs)} run, expected two or more different ones")
     facts = [_facts(run) for run in runs.values()]
     results = [_results(run) for run in runs.values()]
     return Comparison(tuple(runs), _differing(facts), {name: [each[name] for each in results] for name in results[0]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,11 +51,13 @@ class RunFolder:
         """Make the folder for a new run.
 
         Raises:
-            OutputError: it holds a run already, or cannot be made or written.
+            OutputError: it holds a run or something else already, or cannot be made or written.
         """
         self.refuse_run()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            if any(not entry.name.startswith(".") for entry in self.path.iterdir()):
+                raise OutputError(f"{self.path} holds something else already, expected a new or an empty folder.")
             with tempfile.TemporaryFile(dir=self.path):
                 pass
         except OSError as error:
@@ -116,7 +119,7 @@ class RunFolder:
         """
         try:
             record = json.loads(self.record.read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise InputError(f"{self.path} holds no run: {self.record.name} is missing.") from None
         except (OSError, ValueError) as error:
             raise InputError(f"{self.record} is damaged: {error}") from error
@@ -133,7 +136,8 @@ class RunFolder:
         try:
             write(self.checkpoint, checkpoint)
         except OutputError as error:
-            rest = f"go on with: portnet finetune --resume {self.path}" if self.checkpoint.exists() else "begin anew"
+            command = f"portnet finetune --resume {shlex.quote(str(self.path))}"
+            rest = f"go on with: {command}" if self.checkpoint.exists() else "begin anew"
             raise OutputError(f"{error}. The run ends here. Make room, then {rest}") from error
 
     def restore(self) -> Checkpoint:

@@ -13,7 +13,7 @@ from portnet.data.decoders import Decoder, choose_again, describe
 from portnet.data.folders import find_splits, split_name
 from portnet.data.lazy import LazyImage
 from portnet.data.rng import Purpose
-from portnet.errors import InputError
+from portnet.errors import DataError, InputError
 from portnet.finetuning.settings import Settings
 
 __all__ = ["Sets", "prepare_data", "source_of"]
@@ -49,7 +49,8 @@ class Sets:
     def describe(self, settings: Settings) -> str:
         """Return counts for the first line of a run."""
         counts = self.train.counts()
-        per_class = f"{min(counts.values())}–{max(counts.values())} images a class"
+        least, most = min(counts.values()), max(counts.values())
+        per_class = f"{least:,} images a class" if least == most else f"{least:,}–{most:,} images a class"
         held_out = "".join(
             f", {len(part):,} {use}"
             for part, use in ((self.val, "for validation"), (self.test, "for the test"))
@@ -113,13 +114,24 @@ def _sets(data: DatasetSource, settings: Settings) -> Sets:
         raise InputError(f"test: got {settings.test}, but the data brings its own test images. Leave test out.")
     test = _load(parts["test"], settings, train.classes) if "test" in parts else None
     if settings.test:
-        train, test = split(train, settings.test, settings.seed, Purpose.TEST_SPLIT)
+        train, test = _held_out(train, "test", settings.test, settings.seed, Purpose.TEST_SPLIT)
     if "val" in parts:
         return Sets(train, _load(parts["val"], settings, train.classes), test)
     if not settings.val:
         return Sets(train, None, test)
-    train, val = split(train, settings.val, settings.seed)
+    train, val = _held_out(train, "val", settings.val, settings.seed, Purpose.SPLIT)
     return Sets(train, val, test)
+
+
+def _held_out(images: Dataset, name: str, share: float, seed: int, purpose: Purpose) -> tuple[Dataset, Dataset]:
+    """Return (train, held out); a share that holds nothing out is refused."""
+    train, held_out = split(images, share, seed, purpose)
+    if not len(held_out):
+        raise DataError(
+            f"{name}: got {share:g} of classes with one image each, which holds none out. Give more images, or "
+            f"{name}=0 and, if need be, {name} images of their own."
+        )
+    return train, held_out
 
 
 def source_of(data: DatasetSource) -> str | dict[str, str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
@@ -205,7 +206,7 @@ class _Session:
         if self.folder is not None and self.folder.checkpoint.exists():
             self.reporter.note(
                 f"{self.folder.checkpoint} keeps what was learned; to go on once the cause is removed: "
-                f"portnet finetune --resume {self.folder.path}"
+                f"portnet finetune --resume {shlex.quote(str(self.folder.path))}"
             )
 
     def _announce(self) -> None:
