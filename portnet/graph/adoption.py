@@ -11,6 +11,7 @@ from collections import Counter
 import onnx_ir as ir
 
 from portnet.graph.parameters import FLOATS, roles
+from portnet.graph.passes.rewrite import every_graph
 
 __all__ = ["adopt_constants"]
 
@@ -21,7 +22,7 @@ def adopt_constants(model: ir.Model) -> None:
     Requires: nothing.
     Ensures: outputs are as they were; each initializer lies in the main graph, under the name of the node's output.
     """
-    graphs = list(model.graphs())
+    graphs = list(every_graph(model))
     constants = [node for graph in graphs for node in graph if _is_array(node)]
     if not constants or any(role.trainable for role in roles(model).values()):
         return

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 
 from portnet.errors import ModelError, PortNetError
 from portnet.graph.adoption import adopt_constants
-from portnet.graph.storage import Buffer, External, byte_size, map_file, mapped_tensor, roots_of
+from portnet.graph.storage import Buffer, External, MappedTensor, byte_size, map_file, roots_of
 from portnet.graph.validate import check_model, check_tensor
 from portnet.graph.wire import outline
 from portnet.graph.write import save, serialize
@@ -115,7 +115,7 @@ def _weights(
         if dtype.bitwidth < 8:
             tensor.raw_data = bytes(buffer.data[offset : offset + byte_size(tensor.dims, dtype)])
         else:
-            yield tensor.name, mapped_tensor(buffer, offset, dtype, tuple(tensor.dims), tensor.name)
+            yield tensor.name, MappedTensor(buffer, offset, dtype, tuple(tensor.dims), tensor.name)
 
 
 def _external(tensor: onnx.TensorProto, external: External) -> tuple[ir.DataType, Buffer, int]:

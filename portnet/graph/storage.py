@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
 
@@ -14,7 +15,7 @@ import onnx_ir as ir
 
 from portnet.errors import ModelError
 
-__all__ = ["Buffer", "External", "byte_size", "map_file", "mapped_tensor", "open_contained", "roots_of"]
+__all__ = ["Buffer", "External", "MappedTensor", "byte_size", "map_file", "open_contained", "roots_of", "to_copy"]
 
 
 def roots_of(path: Path) -> tuple[Path, ...]:
@@ -103,8 +104,8 @@ def byte_size(dims: Iterable[int], dtype: ir.DataType) -> int:
     return -(-count * dtype.bitwidth // 8)
 
 
-def mapped_tensor(buffer: Buffer, offset: int, dtype: ir.DataType, dims: tuple[int, ...], name: str) -> ir.LazyTensor:
-    """Return a tensor that reads ``buffer`` when it is asked, without keeping what it read.
+class MappedTensor(ir.LazyTensor):
+    """A tensor that reads a buffer each time it is asked, and keeps nothing of what it read.
 
     Args:
         buffer: holds the tensor's little-endian raw data.
@@ -112,15 +113,42 @@ def mapped_tensor(buffer: Buffer, offset: int, dtype: ir.DataType, dims: tuple[i
         dtype: element type, one byte or more an entry.
         dims: shape.
         name: the tensor's name.
+
+    Attributes:
+        view: returns the entries where they lie, which may be at any byte: read-only, to be copied from.
     """
 
-    def read() -> ir.Tensor:
-        kind, size = dtype.numpy(), byte_size(dims, dtype)
-        little = kind.newbyteorder("<") if kind.kind in "iuf" else kind
-        array = np.frombuffer(buffer.read(offset, size), little, size // kind.itemsize, offset)
-        return ir.Tensor(np.require(array, requirements="A").reshape(dims), dtype=dtype, name=name)
+    __slots__ = ("view",)
 
-    return ir.LazyTensor(read, dtype, ir.Shape(dims), name=name)
+    def __init__(self, buffer: Buffer, offset: int, dtype: ir.DataType, dims: tuple[int, ...], name: str) -> None:
+        self.view = functools.partial(_entries, buffer, offset, dtype, dims)
+        super().__init__(functools.partial(_tensor, self.view, dtype, name), dtype, ir.Shape(dims), name=name)
+
+    def numpy(self) -> np.ndarray:
+        """Return the entries; a copy where they do not lie as the processor wants them."""
+        return _aligned(self.view())
+
+
+def _entries(buffer: Buffer, offset: int, dtype: ir.DataType, dims: tuple[int, ...]) -> np.ndarray:
+    kind, size = dtype.numpy(), byte_size(dims, dtype)
+    little = kind.newbyteorder("<") if kind.kind in "iuf" else kind
+    return np.frombuffer(buffer.read(offset, size), little, size // kind.itemsize, offset).reshape(dims)
+
+
+def _aligned(array: np.ndarray) -> np.ndarray:
+    return array if array.flags.aligned else array.copy()
+
+
+def _tensor(view: Callable[[], np.ndarray], dtype: ir.DataType, name: str) -> ir.Tensor:
+    return ir.Tensor(_aligned(view()), dtype=dtype, name=name)
+
+
+def to_copy(tensor: ir.TensorProtocol) -> np.ndarray:
+    """Return a tensor's entries for somebody who copies them at once: `MappedTensor.view` where there is one.
+
+    The array may be read-only and lie at any byte.
+    """
+    return tensor.view() if isinstance(tensor, MappedTensor) else tensor.numpy()
 
 
 class External:

@@ -16,7 +16,7 @@ import torch
 
 from portnet.errors import ModelError
 
-__all__ = ["CARRIERS", "MASKS", "numpy_dtype", "to_array", "to_tensor", "torch_dtype"]
+__all__ = ["CARRIERS", "MASKS", "numpy_dtype", "own_tensor", "to_array", "to_tensor", "torch_dtype"]
 
 _D = ir.DataType
 
@@ -62,6 +62,14 @@ _SAME_BITS: dict[np.dtype, tuple[type, torch.dtype]] = {
     np.dtype(ml_dtypes.float8_e5m2): (np.uint8, torch.float8_e5m2),
     np.dtype(ml_dtypes.float8_e5m2fnuz): (np.uint8, torch.float8_e5m2fnuz),
     np.dtype(ml_dtypes.float8_e8m0fnu): (np.uint8, torch.float8_e8m0fnu),
+}
+
+# numpy dtypes that torch has too
+_CARRIED_AS_IS: dict[np.dtype, torch.dtype] = {
+    np.dtype(np.float32): torch.float32,
+    np.dtype(np.float64): torch.float64,
+    np.dtype(np.float16): torch.float16,
+    np.dtype(np.int64): torch.int64,
 }
 
 # numpy dtypes carried in a wider one
@@ -116,6 +124,15 @@ def to_tensor(array: Any) -> Any:
     array = _usable(array if bits is None else array.view(bits))
     tensor = torch.from_numpy(array)
     return tensor if dtype is None else tensor.view(dtype)
+
+
+def own_tensor(array: np.ndarray, memory_format: torch.memory_format = torch.contiguous_format) -> torch.Tensor:
+    """Return a tensor of its own memory, into which the array is copied once, even where it cannot be written to."""
+    if array.dtype not in _CARRIED_AS_IS:
+        return to_tensor(array).clone(memory_format=memory_format)
+    tensor = torch.empty(array.shape, dtype=_CARRIED_AS_IS[array.dtype], memory_format=memory_format)
+    np.copyto(tensor.numpy(), array)
+    return tensor
 
 
 def _usable(array: np.ndarray) -> np.ndarray:

@@ -22,8 +22,9 @@ from portnet.graph.host import HostValue, evaluate_size
 from portnet.graph.lowering import Builder, HostValueNeededError, Lowering, NodeView
 from portnet.graph.model import Model
 from portnet.graph.parameters import Role
+from portnet.graph.storage import to_copy
 from portnet_torch.binding import PLAIN, Binding, Layout
-from portnet_torch.dtypes import to_tensor, torch_dtype
+from portnet_torch.dtypes import own_tensor, to_tensor, torch_dtype
 from portnet_torch.naming import RESERVED, LayerPaths, free, identifier, layer_name, weight_owner
 from portnet_torch.network import TorchLowered
 from portnet_torch.ops import TABLE
@@ -192,7 +193,7 @@ class TorchLowering(Lowering[fx.Proxy]):
         """Add a native layer that takes over initializers, and record a call of it.
 
         Args:
-            module: the layer, made on the meta device.
+            module: the layer, as `bare` makes it.
             node: the ONNX node that it stands for.
             weights: tensor names of the layer, joined by a space where one initializer fills several -> the
                 initializer and its layout.
@@ -217,7 +218,7 @@ class TorchLowering(Lowering[fx.Proxy]):
         apply at every scale: these become several calls of one layer.
         """
         present = [value for value in values if value is not None]
-        return all(self.weight(value) is not None and self._is_of_one_layer(value) for value in present)
+        return all(self.is_weight(value) and self._is_of_one_layer(value) for value in present)
 
     def _is_of_one_layer(self, value: ir.Value) -> bool:
         uses = value.uses()
@@ -328,9 +329,10 @@ class TorchLowering(Lowering[fx.Proxy]):
             setattr(owner, leaf, item)
 
     def _own(self, array: np.ndarray) -> Tensor:
-        tensor = to_tensor(array)
-        wanted = self.shared.memory_format if tensor.ndim == 4 else torch.contiguous_format
-        return tensor.clone(memory_format=wanted)
+        return own_tensor(array, self._memory_format(array))
+
+    def _memory_format(self, array: np.ndarray | Tensor) -> torch.memory_format:
+        return self.shared.memory_format if array.ndim == 4 else torch.contiguous_format
 
     def _tensor_for(self, value: ir.Value, tensor: Tensor) -> Tensor:
         role = self.roles.get(value.name or "", Role.CONSTANT)
@@ -339,11 +341,16 @@ class TorchLowering(Lowering[fx.Proxy]):
         return nn.Parameter(tensor, requires_grad=role.trainable)
 
     def _fill(self, module: nn.Module, path: str, names: list[str], value: ir.Value, layout: Layout) -> None:
-        array = to_tensor(value.const_value.numpy())  # type: ignore[union-attr]
-        for name, part in zip(names, layout.split(array), strict=True):
-            own = part.clone(memory_format=self.shared.memory_format if part.ndim == 4 else torch.contiguous_format)
+        array = to_copy(value.const_value)  # type: ignore[arg-type]
+        for name, own in zip(names, self._parts(array, layout), strict=True):
             setattr(module, name, own if name in module._buffers else self._tensor_for(value, own))
         self._bind_initializer(value, tuple(f"{path}.{name}" for name in names), layout)
+
+    def _parts(self, array: np.ndarray, layout: Layout) -> list[Tensor]:
+        """Return the native tensors of an array, each of its own memory."""
+        if layout is PLAIN:
+            return [self._own(array)]
+        return [part.clone(memory_format=self._memory_format(part)) for part in layout.split(to_tensor(array))]
 
     def _bind_initializer(self, value: ir.Value, paths: tuple[str, ...], layout: Layout) -> None:
         role = self.roles.get(value.name or "", Role.CONSTANT)

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from portnet.errors import ModelError
-from portnet.graph.passes.rewrite import Editor, Site, every_node, subgraphs
+from portnet.graph.passes.rewrite import Editor, Site, every_graph, every_node, subgraphs
 
 __all__ = ["lift_constants", "lift_initializers", "remove_initializers_from_inputs"]
 
@@ -24,7 +24,7 @@ def remove_initializers_from_inputs(model: ir.Model) -> None:
     Requires: nothing.
     Ensures: what is an input has no value of its own.
     """
-    for graph in model.graphs():
+    for graph in every_graph(model):
         free = [value for value in graph.inputs if not value.is_initializer()]
         if len(free) != len(graph.inputs):
             graph.inputs.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,7 +17,9 @@ __all__ = [
     "Site",
     "constant_array",
     "drop",
+    "every_graph",
     "every_node",
+    "held_graphs",
     "item_bytes",
     "python_attribute",
     "rank",
@@ -27,6 +30,8 @@ __all__ = [
 
 # version of a node that is written in the newest semantics and needs no upgrade
 NEWEST = 1 << 30
+
+_GRAPH, _GRAPHS = ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS
 
 
 def every_node(graph: ir.Graph) -> Iterator[ir.Node]:
@@ -42,17 +47,29 @@ def subgraphs(node: ir.Node) -> list[ir.Graph]:
 
     Graphs that ops of other domains hold may not read outer values, and are left as they are.
     """
+    return held_graphs(node) if node.domain == "" else []
+
+
+def held_graphs(node: ir.Node) -> list[ir.Graph]:
+    """Return the graphs among a node's attributes, whatever its op and domain."""
     found: list[ir.Graph] = []
-    if node.domain != "":
-        return found
-    for attribute in node.attributes.values():
-        if attribute.is_ref():
-            continue
-        if attribute.type == ir.AttributeType.GRAPH:
+    # every pass asks this of every node: a dictionary's own iterator and one look at each type are what it may cost
+    for attribute in node.attributes.data.values():
+        kind = attribute.type
+        if kind is _GRAPH and not attribute.is_ref():
             found.append(attribute.as_graph())
-        elif attribute.type == ir.AttributeType.GRAPHS:
+        elif kind is _GRAPHS and not attribute.is_ref():
             found.extend(attribute.as_graphs())
     return found
+
+
+def every_graph(model: ir.Model) -> Iterator[ir.Graph]:
+    """Yield the main graph and the graphs that its nodes hold, at any depth; functions are not looked into."""
+    waiting = [model.graph]
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        waiting.extend(inner for node in graph for inner in held_graphs(node))
 
 
 def drop(node: ir.Node) -> None:
@@ -119,11 +136,16 @@ class Editor:
 
     def __init__(self, model: ir.Model) -> None:
         self.model = model
-        self._taken: set[str] = set()
-        for graph in model.graphs():
-            self._taken.update(value.name or "" for value in graph.inputs)
-            self._taken.update(graph.initializers)
-            self._taken.update(output.name or "" for node in graph for output in node.outputs)
+
+    @functools.cached_property
+    def _taken(self) -> set[str]:
+        """Names that are taken, gathered when the first fresh one is asked for: most passes ask for none."""
+        taken: set[str] = set()
+        for graph in every_graph(self.model):
+            taken.update(value.name or "" for value in graph.inputs)
+            taken.update(graph.initializers)
+            taken.update(output.name or "" for node in graph for output in node.outputs)
+        return taken
 
     def fresh(self, base: str) -> str:
         """Return ``base``, or ``base_2``, ``base_3``, ... where it is taken, and take it."""

@@ -10,7 +10,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from portnet.graph.passes.reshapes import is_invented, solve_reshapes
-from portnet.graph.passes.rewrite import subgraphs
+from portnet.graph.passes.rewrite import every_graph, subgraphs
 
 __all__ = ["infer_node", "infer_shapes"]
 
@@ -40,7 +40,7 @@ def infer_shapes(model: ir.Model) -> None:
     symbols = {size.value for size in sizes if not isinstance(size, int)} - {None}
     recorded = {
         output: _recorded(output, symbols, is_static or node.domain != "")
-        for graph in model.graphs()
+        for graph in every_graph(model)
         for node in graph
         for output in node.outputs
     }

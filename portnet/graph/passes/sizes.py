@@ -14,7 +14,7 @@ from portnet.errors import PortNetError
 from portnet.graph.host import SIZES, HostValue, axis_size, evaluate, named_size, register_sizes, shape_of
 from portnet.graph.lowering import NodeView
 from portnet.graph.passes.reshapes import is_invented
-from portnet.graph.passes.rewrite import subgraphs
+from portnet.graph.passes.rewrite import every_graph, subgraphs
 from portnet.graph.passes.shapes import infer_node
 from portnet.graph.passes.size_rules import RULES, UnknownSizeError, constant
 
@@ -36,7 +36,7 @@ def name_sizes(model: ir.Model) -> None:
     """
     for value in model.graph.inputs:
         _forget_fillers(value)
-    if all(_is_settled(output) for graph in model.graphs() for node in graph for output in node.outputs):
+    if all(_is_settled(output) for graph in every_graph(model) for node in graph for output in node.outputs):
         return
     given = {value: value.shape for value in model.graph.inputs}
     SizeWalk(model).graph(model.graph)

@@ -12,6 +12,7 @@ from portnet.graph.passes.rewrite import (
     Editor,
     constant_array,
     drop,
+    every_graph,
     every_node,
     python_attribute,
     rank,
@@ -151,7 +152,7 @@ def remove_unused(model: ir.Model) -> None:
     """
     opset = model.opset_imports.get("", 1)
     _prune(model.graph, opset)
-    for graph in model.graphs():
+    for graph in every_graph(model):
         for name, value in tuple(graph.initializers.items()):
             if not _is_read(value) and not value.is_graph_input():
                 graph.initializers.pop(name)

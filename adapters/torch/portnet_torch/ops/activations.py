@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from portnet.graph.lowering import NodeView
+from portnet_torch.bare import bare
 from portnet_torch.binding import Layout
 from portnet_torch.functional import activations, arithmetic
 from portnet_torch.naming import shortest
@@ -108,7 +109,7 @@ def _prelu(walk: Walk, node: NodeView) -> Any:
     shape, rank = walk.static_shape(slope), walk.rank(node.required(0))
     per_channel = shape is not None and rank >= 2 and len(shape) == rank - 1 and set(shape[1:]) <= {1}
     if per_channel and walk.adoptable(slope):
-        layer = nn.PReLU(shape[0], device="meta")
+        layer = bare(nn.PReLU, shape[0])
         return walk.adopt(layer, node, {"weight": (slope, _channels(shape))}, walk.value(node.required(0)))
     return walk.call(activations.prelu, walk.value(node.required(0)), walk.value(slope))
 

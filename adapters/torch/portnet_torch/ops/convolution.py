@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from portnet.graph.lowering import NodeView
+from portnet_torch.bare import bare
 from portnet_torch.binding import PLAIN
 from portnet_torch.functional import convolution, padding
 from portnet_torch.ops.registry import Walk, op
@@ -74,9 +75,9 @@ def _conv(walk: Walk, node: NodeView) -> Any:
             _CONV_FUNCTION[dims], x, *weights, simplify(strides), simplify(pads), simplify(dilations), groups
         )
     outs, ins = walk.static_shape(weight)[:2]
-    layer = _CONV[dims](
-        ins * groups, outs, simplify(kernel), simplify(strides), simplify(pads), simplify(dilations), groups,
-        bias=bias is not None, device="meta",
+    layer = bare(
+        _CONV[dims], ins * groups, outs, simplify(kernel), simplify(strides), simplify(pads), simplify(dilations),
+        groups, bias=bias is not None,
     )  # fmt: skip
     return walk.adopt(layer, node, {"weight": (weight, PLAIN), "bias": (bias, PLAIN)}, x)
 
@@ -95,9 +96,9 @@ def _conv_transpose(walk: Walk, node: NodeView) -> Any:
     fits = symmetric and all(e < max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True))
     if fits and walk.adoptable(weight, bias):
         ins, outs = walk.static_shape(weight)[:2]
-        layer = _TRANSPOSE[dims](
-            ins, outs * groups, simplify(kernel), simplify(strides), simplify(crop[:dims]), simplify(extra), groups,
-            bias is not None, simplify(dilations), device="meta",
+        layer = bare(
+            _TRANSPOSE[dims], ins, outs * groups, simplify(kernel), simplify(strides), simplify(crop[:dims]),
+            simplify(extra), groups, bias is not None, simplify(dilations),
         )  # fmt: skip
         return walk.adopt(layer, node, {"weight": (weight, PLAIN), "bias": (bias, PLAIN)}, x)
     weights = walk.value(weight), walk.optional(bias)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from portnet.graph.lowering import NodeView
+from portnet_torch.bare import bare
 from portnet_torch.binding import PLAIN
 from portnet_torch.functional import indexing
 from portnet_torch.ops.registry import Walk, op
@@ -18,7 +19,7 @@ def _gather(walk: Walk, node: NodeView) -> Any:
     data, indices, axis = node.required(0), node.required(1), node["axis"]
     shape = walk.static_shape(data)
     if axis == 0 and shape is not None and len(shape) == 2 and walk.try_host(data) is None and walk.adoptable(data):
-        layer = nn.Embedding(*shape, device="meta")
+        layer = bare(nn.Embedding, *shape)
         places = walk.call(indexing.from_end, walk.value(indices), shape[0])
         return walk.adopt(layer, node, {"weight": (data, PLAIN)}, places)
     known = walk.try_host(indices)

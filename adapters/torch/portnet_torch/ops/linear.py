@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from portnet.graph.lowering import NodeView
+from portnet_torch.bare import bare
 from portnet_torch.binding import PLAIN, TRANSPOSED, Layout
 from portnet_torch.functional import linear
 from portnet_torch.naming import shortest
@@ -24,7 +25,7 @@ def _gemm(walk: Walk, node: NodeView) -> Any:
     shape = walk.static_shape(weight)
     if (alpha, beta) == (1.0, 1.0) and walk.adoptable(weight, bias) and _is_row(walk, bias, shape, node["transB"]):
         outs, ins = shape if node["transB"] else reversed(shape)
-        layer = nn.Linear(ins, outs, bias=bias is not None, device="meta")
+        layer = bare(nn.Linear, ins, outs, bias=bias is not None)
         weights = {"weight": (weight, PLAIN if node["transB"] else TRANSPOSED), "bias": (bias, _rows(walk, bias))}
         return walk.adopt(layer, node, weights, x)
     matrix, addend = walk.value(weight), walk.optional(bias)
@@ -46,7 +47,7 @@ def _matmul(walk: Walk, node: NodeView) -> Any:
     if shape is None or len(shape) != 2 or not a.shape or not walk.adoptable(b):
         return walk.call(torch.matmul, walk.value(a), walk.value(b))
     bias = _bias_after(walk, node, len(a.shape), shape)
-    layer = nn.Linear(shape[0], shape[1], bias=bias is not None, device="meta")
+    layer = bare(nn.Linear, shape[0], shape[1], bias=bias is not None)
     return walk.adopt(layer, node, {"weight": (b, TRANSPOSED), "bias": (bias, _rows(walk, bias))}, walk.value(a))
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from portnet.graph.lowering import NodeView
+from portnet_torch.bare import bare
 from portnet_torch.binding import PLAIN
 from portnet_torch.functional import normalization
 from portnet_torch.naming import shortest
@@ -29,7 +30,7 @@ def _batch_normalization(walk: Walk, node: NodeView) -> Any:
         return [results[0], results[1], results[2]]
     rank, shape = walk.rank(x), walk.static_shape(state[0])
     if rank in _BATCH_NORM and walk.adoptable(*state) and walk.is_exclusive(state[2]) and shape:
-        layer = _BATCH_NORM[rank](shape[0], eps, momentum, device="meta")
+        layer = bare(_BATCH_NORM[rank], shape[0], eps, momentum)
         layer.num_batches_tracked = layer.num_batches_tracked.new_zeros((), device="cpu")
         names = ("weight", "bias", "running_mean", "running_var")
         weights = {name: (value, PLAIN) for name, value in zip(names, state, strict=True)}
@@ -42,7 +43,7 @@ def _instance_normalization(walk: Walk, node: NodeView) -> Any:
     source, scale, bias = (node.required(index) for index in range(3))
     eps, rank, shape = shortest(node["epsilon"]), walk.rank(source), walk.static_shape(scale)
     if rank in _INSTANCE_NORM and shape and shape[0] and walk.adoptable(scale, bias):
-        layer = _INSTANCE_NORM[rank](shape[0], eps, affine=True, device="meta")
+        layer = bare(_INSTANCE_NORM[rank], shape[0], eps, affine=True)
         return walk.adopt(layer, node, {"weight": (scale, PLAIN), "bias": (bias, PLAIN)}, walk.value(source))
     return walk.call(F.instance_norm, walk.value(source), weight=walk.value(scale), bias=walk.value(bias), eps=eps)
 
@@ -53,7 +54,7 @@ def _layer_normalization(walk: Walk, node: NodeView) -> Any:
     eps, shape, dims = shortest(node["epsilon"]), walk.static_shape(scale), _normal_dims(walk, node)
     single = len(node.outputs) == 1 and node["stash_type"] == 1
     if single and shape and None not in shape and len(shape) == dims and walk.adoptable(scale, bias):
-        layer = nn.LayerNorm(shape, eps, bias=bias is not None, device="meta")
+        layer = bare(nn.LayerNorm, shape, eps, bias=bias is not None)
         return walk.adopt(layer, node, {"weight": (scale, PLAIN), "bias": (bias, PLAIN)}, walk.value(source))
     arrays = walk.value(source), walk.value(scale), walk.optional(bias)
     result = walk.call(normalization.layer_norm, *arrays, dims, eps)
@@ -66,7 +67,7 @@ def _rms_normalization(walk: Walk, node: NodeView) -> Any:
     eps, shape, dims = shortest(node["epsilon"]), walk.static_shape(scale), _normal_dims(walk, node)
     same = source.dtype == scale.dtype and walk.dtype(source) == torch.float32
     if same and shape and None not in shape and len(shape) == dims and walk.adoptable(scale):
-        layer = nn.RMSNorm(shape, eps, device="meta")
+        layer = bare(nn.RMSNorm, shape, eps)
         return walk.adopt(layer, node, {"weight": (scale, PLAIN)}, walk.value(source))
     return walk.call(normalization.rms_norm, walk.value(source), walk.value(scale), dims, eps)
 
@@ -84,7 +85,7 @@ def _group_normalization(walk: Walk, node: NodeView) -> Any:
     # torch's backward for channels last dies on the CPU where the input needs no gradient
     x = walk.method("contiguous", walk.value(source)) if walk.rank(source) > 3 else walk.value(source)
     if shape and shape[0] and walk.adoptable(scale, bias) and node["stash_type"] == 1:
-        layer = nn.GroupNorm(groups, shape[0], eps, device="meta")
+        layer = bare(nn.GroupNorm, groups, shape[0], eps)
         return walk.adopt(layer, node, {"weight": (scale, PLAIN), "bias": (bias, PLAIN)}, x)
     return walk.call(F.group_norm, x, groups, walk.value(scale), walk.value(bias), eps)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from portnet.graph.lowering import NodeView
+from portnet_torch.bare import bare
 from portnet_torch.binding import Layout
 from portnet_torch.functional import recurrent
 from portnet_torch.naming import shortest
@@ -103,7 +104,7 @@ def _native(walk: Walk, node: NodeView, kind: _Kind, x: Any, states: list[Any], 
     hidden = walk.static_shape(r)[2]
     backwards = reverse == [True]
     options = {"nonlinearity": node["activations"][0].lower()} if node.op == "RNN" and node.get("activations") else {}
-    layer = kind.layer(inputs, hidden, bias=b is not None, bidirectional=directions == 2, device="meta", **options)
+    layer = bare(kind.layer, inputs, hidden, bias=b is not None, bidirectional=directions == 2, **options)
     x = walk.call(torch.flip, x, [0]) if backwards else x
     result = walk.adopt(layer, node, _weights(kind, directions, w, r, b), x, *_initial(walk, kind, states))
     y = walk.method("unflatten", result[0], 2, (directions, hidden))
