@@ -13,6 +13,7 @@ from importlib import metadata
 
 import pytest
 
+from portnet import zoo
 from portnet.errors import OutputError, UnknownNameError, WeightsError
 from portnet.graph.metadata import Preprocessing
 from portnet.weights import store
@@ -336,6 +337,10 @@ def test_every_network_has_imagenet_weights():
     assert {entry.network for entry in CATALOGUE} == networks
     for network in networks:
         assert entries(network)[0].name == "imagenet"
+    # of Darknet's no digest is published: they are had by path
+    assert set(zoo.names()) - networks == {"darknet19", "darknet53"}
+    with pytest.raises(UnknownNameError, match=r"fetch https://pjreddie\.com/media/files/darknet53\.weights yourself"):
+        zoo.load("darknet53")
 
 
 def test_offers_known_names():

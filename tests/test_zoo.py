@@ -16,7 +16,16 @@ from portnet.graph.metadata import Preprocessing
 from portnet.graph.model import Model
 from portnet.graph.parameters import Role
 
-NAMES = ["mobilenet_v2", "resnet18", "resnet18_v2", "resnet50", "squeezenet1_0", "squeezenet1_1"]
+NAMES = [
+    "darknet19",
+    "darknet53",
+    "mobilenet_v2",
+    "resnet18",
+    "resnet18_v2",
+    "resnet50",
+    "squeezenet1_0",
+    "squeezenet1_1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +37,7 @@ def test_names() -> None:
     assert zoo.names() == NAMES
 
 
-# torchvision's documentation, and for resnet18_v2 gluon.model_zoo's, which counts statistics too
+# torchvision's documentation, Darknet's .cfg files, and for resnet18_v2 gluon.model_zoo's, which counts statistics too
 @pytest.mark.parametrize(
     ("name", "published"),
     [
@@ -37,6 +46,8 @@ def test_names() -> None:
         ("mobilenet_v2", 3_504_872),
         ("resnet18", 11_689_512),
         ("resnet50", 25_557_032),
+        ("darknet19", 20_842_376),
+        ("darknet53", 41_609_928),
         ("resnet18_v2", 11_695_796),
     ],
 )
@@ -108,7 +119,7 @@ def test_feature_is_the_last_map_before_the_head(networks: dict[str, Model], nam
     model, entry = networks[name], zoo.info(name)
     assert model.backbone is not None
     assert (model.backbone.feature, model.backbone.head) == (entry.feature, entry.head)
-    channels = {"squeezenet": 512, "mobilenet": 1280, "resnet18": 512, "resnet50": 2048}
+    channels = {"squeezenet": 512, "mobilenet": 1280, "resnet18": 512, "resnet50": 2048, "darknet": 1024}
     (feature,) = [n.outputs[0] for n in model.ir.graph if n.outputs[0].name == entry.feature]
     assert feature.shape[1] == next(value for key, value in channels.items() if name.startswith(key))
     assert len(feature.shape) == 4
@@ -117,19 +128,20 @@ def test_feature_is_the_last_map_before_the_head(networks: dict[str, Model], nam
 
 @pytest.mark.parametrize("name", NAMES)
 def test_random_networks_compute_sane_numbers(networks: dict[str, Model], name: str) -> None:
-    images = np.random.default_rng(0).standard_normal((2, 3, 224, 224), np.float32)
+    images = np.random.default_rng(0).standard_normal((2, 3, *zoo.info(name).size), np.float32)
     session = onnxruntime.InferenceSession(networks[name].to_bytes(), providers=["CPUExecutionProvider"])
     (logits,) = session.run(None, {"input": images})
     assert logits.shape == (2, 1000)
     assert 0.01 < logits.std() < 5
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50", "resnet18_v2"])
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50", "resnet18_v2", "darknet53"])
 def test_running_variances_start_near_what_is_normalised(networks: dict[str, Model], name: str) -> None:
     model = networks[name].copy()
+    size = zoo.info(name).size
     norms = [node for node in model.ir.graph if node.op_type == "BatchNormalization"][1:]
     model.ir.graph.outputs[:] = list(dict.fromkeys(node.inputs[0] for node in norms))
-    images = np.random.default_rng(0).standard_normal((1, 3, 224, 224), np.float32)
+    images = np.random.default_rng(0).standard_normal((1, 3, *size), np.float32)
     session = onnxruntime.InferenceSession(model.to_bytes(), providers=["CPUExecutionProvider"])
     tensors = dict(zip([port.name for port in model.outputs], session.run(None, {"input": images}), strict=True))
     for node in norms:

@@ -140,7 +140,10 @@ def _looks_like_path(text: str) -> bool:
 
 def _unknown_weights(entry: ZooEntry, name: str) -> UnknownNameError:
     known = [known.name for known in CATALOGUE if known.network == entry.name]
-    return UnknownNameError("weights", name, known, f"Of {entry.name}; the path of a weights file will do as well.")
+    hint = f"Of {entry.name}; the path of a weights file will do as well."
+    if entry.published:
+        hint += f" Nobody publishes a digest of its official ones: fetch {entry.published} yourself."
+    return UnknownNameError("weights", name, known, hint)
 
 
 def _published(known: WeightsEntry, path: Path) -> _Weights:

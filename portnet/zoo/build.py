@@ -153,6 +153,12 @@ class NetworkBuilder:
         """max(x, 0)."""
         return self._node("Relu", name, [x], _shape(x), self._expected[x].rectified())
 
+    def leaky_relu(self, name: str, x: ir.Value, slope: float) -> ir.Value:
+        """Where x is negative slope · x, else x."""
+        expected = self._expected[x]
+        passed = Expected(positive=expected.positive + expected.symmetric * (1 + slope**2) / 2)
+        return self._node("LeakyRelu", name, [x], _shape(x), passed, alpha=slope)
+
     def relu6(self, name: str, x: ir.Value) -> ir.Value:
         """min(max(x, 0), 6)."""
         bounds = [self._constant("relu6.min", 0), self._constant("relu6.max", 6)]

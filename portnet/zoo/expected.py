@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 __all__ = ["Expected"]
@@ -41,4 +42,6 @@ class Expected:
         return Expected(positive=2.56 * (self.symmetric + 2 * self.positive))
 
     def __add__(self, other: Expected) -> Expected:
-        return Expected(self.symmetric + other.symmetric, self.positive + other.positive)
+        """Of a sum: means do not cancel, and a rectified normal number has a squared mean of 1/π of its mean square."""
+        together = 2 / math.pi * math.sqrt(self.positive * other.positive)
+        return Expected(self.symmetric + other.symmetric, self.positive + other.positive + together)

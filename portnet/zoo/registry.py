@@ -35,6 +35,7 @@ class ZooEntry:
         head: kind of head that the architecture has by nature.
         source: paper and reference implementation.
         size: height and width of the reference's input, in pixels.
+        published: address of official weights that no digest is published of; "" where the catalogue has them.
         define: appends the network to a builder: (builder, image, count of classes) → logits.
     """
 
@@ -46,6 +47,7 @@ class ZooEntry:
     source: str
     size: tuple[int, int]
     define: Definition = field(repr=False, compare=False)
+    published: str = ""
 
     @property
     def megabytes(self) -> float:
@@ -82,11 +84,12 @@ def architecture(
     source: str,
     head: Literal["linear", "conv"] = "linear",
     size: tuple[int, int] = (224, 224),
+    published: str = "",
 ) -> Callable[[Definition], Definition]:
     """Register the decorated function as the definition of an architecture; see `ZooEntry` for the facts."""
 
     def register(define: Definition) -> Definition:
-        _ENTRIES[name] = ZooEntry(name, depth, parameters, feature, head, source, size, define)
+        _ENTRIES[name] = ZooEntry(name, depth, parameters, feature, head, source, size, define, published)
         return define
 
     return register
