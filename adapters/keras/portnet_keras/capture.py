@@ -1,13 +1,14 @@
 """Capture of a living Keras network: its configuration and arrays, handed to the core's translator.
 
-What the walk over layers does not know (a subclassed network, a custom layer, a Lambda that the caller wrote) is traced
-by TensorFlow and converted by tf2onnx where that is installed; `Captured.way` says which it was.
+What the walk over layers does not know (a subclassed network, a custom layer, a Lambda that the caller wrote) is called
+once on symbolic tensors, which shows the layers and operators that it is made of (`portnet_keras.opened`). What
+those cannot follow is traced by TensorFlow and converted by tf2onnx where that is installed; `Captured.way` says which.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,12 +17,14 @@ import numpy as np
 from portnet.adapter import CaptureOptions, Source
 from portnet.errors import InputError, UnsupportedError
 from portnet.formats.captured import Captured
-from portnet.formats.keras import ByLayer, Translation, translate
+from portnet.formats.keras import ByLayer, Place, Translation, translate
 from portnet_keras.collection import preprocessing_of
+from portnet_keras.document import document
 from portnet_keras.framework import keras
 from portnet_keras.layout import identity
 from portnet_keras.network import compiled, fed, read
-from portnet_keras.tracing import SavedModel, TFLiteModel, trace
+from portnet_keras.opened import Opened, open_calls
+from portnet_keras.tracing import SavedModel, TFLiteModel, called, input_specs, trace
 
 __all__ = ["KerasSource", "capture", "layer_arrays"]
 
@@ -34,15 +37,45 @@ def capture(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
     if isinstance(native, (SavedModel, TFLiteModel)):
         return trace(native, options, "it is a graph of TensorFlow's")
     _build(native, options.examples)
-    if not isinstance(native, (keras.Sequential, keras.src.models.Functional)):
-        return _traced(native, options, "it is a subclass of keras.Model, whose layers do not say how they are joined")
+    reason = "it is a subclass of keras.Model, whose layers do not say how they are joined"
+    if isinstance(native, (keras.Sequential, keras.src.models.Functional)):
+        try:
+            return _told(native, *_walked(native, options))
+        except UnsupportedError as error:
+            reason = str(error)
     try:
-        translation = translation_of(native, options)
+        return _told(native, *_opened(native, options))
     except UnsupportedError as error:
-        return _traced(native, options, str(error))
-    captured = translation.captured
+        reason = f"{reason}; {error}"
+    return _traced(native, options, reason)
+
+
+def _told(native: Any, captured: Captured, source: Source) -> tuple[Captured, Source]:
     captured.model.preprocessing = preprocessing_of(native)
-    return captured, KerasSource(native, translation)
+    return captured, source
+
+
+def _walked(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
+    translation = translation_of(native, options)
+    return translation.captured, KerasSource(native, translation)
+
+
+def _opened(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
+    """Follow a network's own code by Keras's symbolic tensors.
+
+    Raises:
+        UnsupportedError: it uses what these cannot follow, or layers without a translation.
+    """
+    opened = open_calls(native, input_specs(native, options))
+    translation = translate(
+        document(opened),
+        make_supply=lambda network: ByLayer(opened.arrays()),
+        way=f"{_WAY} and the calls of {', '.join(opened.kinds)}",
+        source=native.name,
+        keep_layout=options.keep_layout,
+        dynamic_batch=options.dynamic_batch,
+    )
+    return translation.captured, OpenedSource(native, translation, opened)
 
 
 def translation_of(native: Any, options: CaptureOptions) -> Translation:
@@ -104,10 +137,13 @@ class KerasSource(Source):
         if self._call is None:
             # what `compiled` takes are ONNX's arrays and, for each, the order of Keras's axes in them
             orders = [tuple(int(axis) for axis in np.argsort(order)) for order in self._translation.inputs]
-            self._call = compiled(self._native, orders)
+            self._call = self._compiled(orders)
         results = self._call(*(fed(inputs, port) for port in ports))
         found = zip(self._outputs.items(), results, strict=True)
         return {name: _laid(read(result, identity(len(order))), order) for (name, order), result in found}
+
+    def _compiled(self, orders: Sequence[tuple[int, ...]]) -> Callable[..., Sequence[Any]]:
+        return compiled(self._native, orders, self._native.inputs)
 
     def at(self, tensor: str) -> KerasSource:
         """Return the network up to a layer; see `Source.at`."""
@@ -117,6 +153,39 @@ class KerasSource(Source):
         found = _tensor(self._native, place.path, place.call, place.output)
         part = keras.Model(self._native.inputs, found)
         return KerasSource(part, self._translation, {tensor: place.order})
+
+
+class OpenedSource(KerasSource):
+    """A Keras network whose own code was followed: as a whole it is run by Keras itself, in part step by step.
+
+    Args:
+        native: the network.
+        translation: as in `KerasSource`.
+        opened: its steps.
+        place: of the one tensor that comes out; None for the outputs.
+    """
+
+    def __init__(self, native: Any, translation: Translation, opened: Opened, place: tuple[str, Place] | None = None):
+        tensors = None if place is None else {place[0]: place[1].order}
+        super().__init__(native, translation, tensors)
+        self._opened, self._place = opened, None if place is None else place[1]
+
+    def _compiled(self, orders: Sequence[tuple[int, ...]]) -> Callable[..., Sequence[Any]]:
+        place = self._place
+        if place is None:
+            return compiled(called(self._native), orders, list(self._opened.inputs.values()))
+        return lambda *arrays: [self._opened.compute(_ordered(arrays, orders), *place.path, place.call, place.output)]
+
+    def at(self, tensor: str) -> OpenedSource:
+        """Return the network up to a step; see `Source.at`."""
+        place = self._translation.places.get(tensor)
+        if place is None:
+            raise UnsupportedError(f"{self.label} cannot be cut at {tensor!r}, which is inside a layer")
+        return OpenedSource(self._native, self._translation, self._opened, (tensor, place))
+
+
+def _ordered(arrays: Sequence[Any], orders: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    return [np.asarray(array).transpose(order) for array, order in zip(arrays, orders, strict=True)]
 
 
 def _laid(array: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
@@ -158,7 +227,7 @@ def _build(native: Any, examples: tuple[Any, ...] | None) -> None:
     if isinstance(native, keras.Sequential) and len(arrays) == 1:
         native.build((None, *arrays[0].shape[1:]))  # a call would fix the batch at that of the example
         return
-    native(arrays[0] if len(arrays) == 1 else arrays, training=False)
+    called(native)(arrays[0] if len(arrays) == 1 else arrays)
 
 
 def _traced(native: Any, options: CaptureOptions, reason: str) -> tuple[Captured, Source]:

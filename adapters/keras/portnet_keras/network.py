@@ -57,7 +57,7 @@ class KerasLowered(Lowered):
         """Run in inference mode; see `Lowered.run`. The first call compiles, for every batch size."""
         arrays = [fed(inputs, port) for port in self.model.inputs] or [np.zeros((), np.float32)]
         if self._forward is None:
-            self._forward = compiled(self.native, self.input_orders)
+            self._forward = compiled(self.native, self.input_orders, self.native.inputs)
         with keras.device(self.device.replace("cuda", "gpu")):
             results = self._forward(*arrays)
         return {
@@ -144,8 +144,16 @@ def read(result: Any, order: tuple[int, ...], dtype: str = "unknown") -> np.ndar
     return array.transpose(np.argsort(order)) if order != identity(len(order)) else array
 
 
-def compiled(network: Any, orders: Sequence[tuple[int, ...]]) -> Callable[..., list[Any]]:
-    """Return ``network`` in inference mode as one compiled function of ONNX arrays that serves every batch size."""
+def compiled(
+    network: Callable[..., Any], orders: Sequence[tuple[int, ...]], inputs: Sequence[Any]
+) -> Callable[..., list[Any]]:
+    """Return ``network`` in inference mode as one compiled function of ONNX arrays that serves every batch size.
+
+    Args:
+        network: takes the native tensors, several as a list, and ``training``.
+        orders: of each input's axes in the network.
+        inputs: tell the native shapes and element types.
+    """
 
     def infer(*tensors: Any) -> list[Any]:
         native = [laid(tensor, order) for tensor, order in zip(tensors, orders, strict=True)]
@@ -155,7 +163,7 @@ def compiled(network: Any, orders: Sequence[tuple[int, ...]]) -> Callable[..., l
         return lambda *arrays: infer(*(ops.convert_to_tensor(array) for array in arrays))
     import tensorflow as tf
 
-    shapes = zip(network.inputs, orders, strict=True)
+    shapes = zip(inputs, orders, strict=True)
     signature = [tf.TensorSpec(_onnx_shape(x.shape, o), x.dtype) for x, o in shapes]
     concrete = tf.function(infer, input_signature=signature, autograph=False).get_concrete_function()
     return lambda *arrays: concrete(*map(tf.convert_to_tensor, arrays))

@@ -17,7 +17,7 @@ from portnet.graph.model import Model
 from portnet_keras.framework import BACKEND, keras
 from portnet_keras.save import check_flatbuffer
 
-__all__ = ["SavedModel", "TFLiteModel", "TracedSource", "trace"]
+__all__ = ["SavedModel", "TFLiteModel", "TracedSource", "called", "input_specs", "trace"]
 
 _OPSET = 18
 # folds BatchNormalization into the convolution before it, which ends its training
@@ -134,17 +134,25 @@ def _tf2onnx(reason: str) -> Any:
     return tf2onnx
 
 
+def input_specs(native: Any, options: CaptureOptions) -> list[tuple[list[int | None], str]]:
+    """Return shape and element type of every input.
+
+    Raises:
+        InputError: neither the network nor an example tells them.
+    """
+    inputs = getattr(native, "inputs", None)
+    if inputs and options.examples is None:
+        return [(list(x.shape), keras.backend.standardize_dtype(x.dtype)) for x in inputs]
+    if not options.examples:
+        raise InputError(f"capture: {native.name!r} does not say what it takes: got no examples, expected some")
+    arrays = [np.asarray(example) for example in options.examples]
+    return [([None, *array.shape[1:]], keras.backend.standardize_dtype(array.dtype)) for array in arrays]
+
+
 def _signature(native: Any, options: CaptureOptions) -> list[Any]:
     import tensorflow as tf
 
-    inputs = getattr(native, "inputs", None)
-    if inputs and options.examples is None:
-        specs = [(list(x.shape), x.dtype) for x in inputs]
-    elif options.examples:
-        arrays = [np.asarray(example) for example in options.examples]
-        specs = [([None, *array.shape[1:]], array.dtype) for array in arrays]
-    else:
-        raise InputError(f"capture: {native.name!r} does not say what it takes: got no examples, expected some")
+    inputs, specs = getattr(native, "inputs", None), input_specs(native, options)
     if not options.dynamic_batch:
         specs = [([1 if shape[0] is None else shape[0], *shape[1:]], dtype) for shape, dtype in specs]
     names = [getattr(x, "name", None) for x in inputs or []]
@@ -152,18 +160,27 @@ def _signature(native: Any, options: CaptureOptions) -> list[Any]:
     return [tf.TensorSpec(shape, dtype, name) for (shape, dtype), name in zip(specs, names, strict=True)]
 
 
+def called(native: Any) -> Callable[..., Any]:
+    """Return a network's call on one tensor or a list of them, which it may take one by one instead."""
+
+    def call(given: Any, training: bool = False) -> Any:
+        try:
+            return native(given, training=training)
+        except TypeError:
+            if not isinstance(given, list):
+                raise
+            return native(*given, training=training)
+
+    return call
+
+
 def _function(native: Any, signature: list[Any]) -> Any:
     import tensorflow as tf
 
+    call = called(native)
+
     def infer(*tensors: Any) -> Any:
-        given = tensors[0] if len(tensors) == 1 else list(tensors)
-        try:
-            result = native(given, training=False)
-        except TypeError:
-            if len(tensors) == 1:
-                raise
-            result = native(*tensors, training=False)
-        return keras.tree.flatten(result)
+        return keras.tree.flatten(call(tensors[0] if len(tensors) == 1 else list(tensors)))
 
     return tf.function(infer, input_signature=signature)
 

@@ -20,7 +20,7 @@ from portnet.formats.writer import GraphWriter
 from portnet.graph.metadata import Metadata
 from portnet.graph.passes.tidy import remove_unused
 
-__all__ = ["Translation", "translate", "unknown_kinds"]
+__all__ = ["Translation", "is_translated", "translate", "unknown_kinds"]
 
 _DTYPES = ("float32", "float64", "float16", "int32", "int64", "uint8", "int8", "bool")
 # 2D layers: an image is channels first in ONNX
@@ -86,6 +86,11 @@ def translate(
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError) as error:
         text = " ".join(str(error).split())
         raise ModelError(f"{source or 'configuration'} is broken: {type(error).__name__}: {text}") from error
+
+
+def is_translated(kind: str) -> bool:
+    """Whether layers of a kind, or at least some of them, have a translation."""
+    return kind in TABLE
 
 
 def unknown_kinds(network: NetworkConfig, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:

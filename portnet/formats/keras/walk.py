@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from portnet.formats.captured import Missing
 from portnet.formats.keras.config import Call, LayerConfig, NetworkConfig, Ref
 from portnet.formats.keras.held import Held, channels_first, identity
 from portnet.formats.keras.options import Options
+from portnet.formats.keras.order import ordered_calls
 from portnet.formats.keras.registry import TABLE
 from portnet.formats.keras.supply import Path, Slot, Supply
 from portnet.formats.writer import GraphWriter
@@ -111,6 +110,7 @@ class Walk:
         keras2: whether the network was Keras 2's, in which some activations are others.
         notes: what the user must know.
         places: where in Keras each named tensor is.
+        loose: learned arrays that one op alone reads, so that they may be laid out as it needs them.
     """
 
     writer: GraphWriter
@@ -120,6 +120,7 @@ class Walk:
     notes: list[str] = field(default_factory=list)
     places: dict[str, Place] = field(default_factory=dict)
     here: str = ""
+    loose: set[ir.Value] = field(default_factory=set)
     _moved: dict[tuple[ir.Value, tuple[int, ...]], Held] = field(default_factory=dict)
     _left_out: dict[str, list[str]] = field(default_factory=dict)
 
@@ -134,7 +135,7 @@ class Walk:
             raise ModelError(f"network {config.name!r}: got {len(inputs)} inputs, expected {len(config.inputs)}")
         known.update(zip(config.inputs, inputs, strict=True))
         layers = {layer.name: layer for layer in config.layers}
-        for name, index in _ordered(config, layers):
+        for name, index in ordered_calls(config):
             layer = layers[name]
             if Ref(name, index, 0) in known:
                 continue
@@ -264,6 +265,17 @@ class Walk:
         """Add an array that the network learned as ``layer/name``, laid out as ONNX has it."""
         return self.writer.weight(f"{node.name}/{name}", np.ascontiguousarray(array))
 
+    def lay(self, value: ir.Value, order: Sequence[int]) -> None:
+        """Lay out a loose array, whose axes are the last ones of a tensor, as it broadcasts against that tensor."""
+        self.loose.remove(value)
+        assert value.const_value is not None
+        array = value.const_value.numpy()
+        array = array.reshape([1] * (len(order) - array.ndim) + list(array.shape)).transpose(order)
+        while array.ndim > 1 and array.shape[0] == 1:
+            array = array[0]
+        value.const_value = ir.Tensor(np.ascontiguousarray(array), name=value.name)
+        value.shape = ir.Shape(array.shape)
+
     # ---- order of axes
 
     def arranged(self, x: Held, order: Sequence[int]) -> Held:
@@ -343,38 +355,6 @@ class Walk:
 
 def _below(slot: Slot, group: str) -> Slot:
     return replace(slot, group="/".join(filter(None, (group, slot.group))))
-
-
-def _ordered(config: NetworkConfig, layers: Mapping[str, LayerConfig]) -> list[tuple[str, int]]:
-    """Return the calls that the outputs depend on, each after those that it reads."""
-    before: dict[tuple[str, int], list[tuple[str, int]]] = {}
-    pending = [(ref.layer, ref.node) for ref in config.outputs]
-    ends = {(ref.layer, ref.node) for ref in config.inputs}
-    while pending:
-        key = pending.pop()
-        if key in before:
-            continue
-        name, index = key
-        layer = layers.get(name)
-        if layer is None or index >= max(len(layer.calls), 1):
-            raise ModelError(f"network {config.name!r}: nothing gives the tensor of call {index} of layer {name!r}")
-        calls = layer.calls if key not in ends else []
-        before[key] = [(ref.layer, ref.node) for ref in calls[index].refs()] if calls else []
-        pending += before[key]
-    sorter, places = TopologicalSorter(before), {layer.name: i for i, layer in enumerate(config.layers)}
-    try:
-        sorter.prepare()
-    except CycleError as error:
-        raise ModelError(f"network {config.name!r}: its layers go in a circle") from error
-    ready: list[tuple[int, int, str]] = []
-    found = []
-    while sorter.is_active():
-        for name, index in sorter.get_ready():
-            heapq.heappush(ready, (places[name], index, name))
-        _, index, name = heapq.heappop(ready)
-        found.append((name, index))
-        sorter.done((name, index))
-    return found
 
 
 def _known(known: Mapping[Ref, Held | None], ref: Ref) -> Held | None:

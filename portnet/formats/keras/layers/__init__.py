@@ -2,6 +2,7 @@
 
 from portnet.formats.keras.layers import (  # noqa: F401
     activation,
+    arithmetic,
     attention,
     convolution,
     dense,
@@ -13,4 +14,5 @@ from portnet.formats.keras.layers import (  # noqa: F401
     preprocessing,
     recurrent,
     shape,
+    variable,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -154,7 +155,7 @@ def _windows(
 
 def padding_of(
     node: LayerNode, x: Held, window: list[int], strides: list[int], dilations: list[int] | None = None
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Return ONNX's attributes for Keras's padding: explicit numbers unless a free size decides."""
     rank = len(window)
     kind = node.options.choice("padding", "valid", ("valid", "same", "causal"))

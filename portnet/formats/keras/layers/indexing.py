@@ -8,7 +8,7 @@ from typing import Any
 
 from portnet.errors import UnsupportedError
 from portnet.formats.keras.held import Held, identity
-from portnet.formats.keras.layers.operators import added, dropped, operator
+from portnet.formats.keras.layers.operators import added, dropped, operator, reordered
 from portnet.formats.keras.layers.shape import cut, reshaped
 from portnet.formats.keras.walk import LayerNode, Walk
 
@@ -41,7 +41,7 @@ def get_item(walk: Walk, node: LayerNode) -> Held:
         else:
             raise UnsupportedError("an index that is no number and no slice")
         axis += 1
-    if 0 in parts or 0 in new:
+    if x.order[0] in parts or 0 in new:
         raise UnsupportedError("an index into the batch")
     x = cut(walk, x, parts)
     x = dropped(walk, x, gone) if gone else x
@@ -75,23 +75,35 @@ def _bounds(item: slice) -> tuple[int, int, int]:
 
 @operator("Reshape", "reshape")
 def reshape(walk: Walk, node: LayerNode) -> Held:
-    """Another shape, the batch left as it is."""
+    """Another shape; the batch is left as it is, or becomes a part of the first axis."""
     x, shape = node.inputs[0], node.argument(1, "newshape", "shape")
     if not isinstance(shape, (list, tuple)) or not shape or not all(n is None or type(n) is int for n in shape):
         raise UnsupportedError("a shape that is computed")
     target = [-1 if n is None else n for n in shape[1:]]
     sizes = x.shape[1:]
-    keeps = None not in sizes and -1 not in target and math.prod(target) == math.prod(n or 0 for n in sizes)
-    if not keeps and (shape[0] in (-1, None) or -1 not in target):
+    known = x.order[0] == 0 and None not in sizes
+    if known and -1 not in target and math.prod(target) == math.prod(n or 0 for n in sizes):
+        return reshaped(walk, x, target)
+    if known and -1 in target and shape[0] in (-1, None, x.shape[0]) and target.count(-1) == 1:
+        return reshaped(walk, x, target)
+    return _merged(walk, x, shape)
+
+
+def _merged(walk: Walk, x: Held, shape: Sequence[int | None]) -> Held:
+    """Return a shape in which the batch is one factor of the axis that is left to be found."""
+    x = walk.plain(x)
+    sizes = [0 if n is None and i < x.rank and x.shape[i] is None else n for i, n in enumerate(shape)]
+    numbers = [-1 if n is None else n for n in sizes]
+    if numbers.count(-1) > 1 or (-1 not in numbers and 0 not in numbers and None in x.shape):
         raise UnsupportedError(f"shape {list(shape)}, which changes the batch")
-    return reshaped(walk, x, target)
+    return walk.emit("Reshape", [x.value, walk.ints(numbers, "shape")], identity(len(numbers)))
 
 
 @operator("Transpose", "transpose", "compat.v1.transpose")
 def transpose(walk: Walk, node: LayerNode) -> Held:
     """Another order of axes: nothing is moved until somebody needs it so."""
     x = node.inputs[0] if node.inputs[0].packing is None else walk.plain(node.inputs[0])
-    return _reordered(x, node.argument(1, "axes", "perm"))
+    return reordered(x, node.argument(1, "axes", "perm"))
 
 
 @operator("Swapaxes")
@@ -101,11 +113,4 @@ def swap_axes(walk: Walk, node: LayerNode) -> Held:
     a, b = x.positive(node.argument(1, "axis1")), x.positive(node.argument(2, "axis2"))
     perm = list(identity(x.rank))
     perm[a], perm[b] = b, a
-    return _reordered(x, perm)
-
-
-def _reordered(x: Held, perm: Sequence[int] | None) -> Held:
-    perm = list(range(x.rank))[::-1] if perm is None else [x.positive(axis) for axis in perm]
-    if sorted(perm) != list(range(x.rank)) or perm[0] != 0:
-        raise UnsupportedError(f"axes {perm}, which move the batch")
-    return Held(x.value, tuple(perm.index(axis) for axis in x.order))
+    return reordered(x, perm)

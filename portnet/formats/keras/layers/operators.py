@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from portnet.formats.keras.layers.shape import joined
 from portnet.formats.keras.registry import layer
 from portnet.formats.keras.walk import LayerNode, Walk
 
-__all__ = ["added", "dropped", "operator"]
+__all__ = ["added", "dropped", "operator", "reordered"]
 
 
 def operator(keras3: str, *tensorflow: str) -> Callable[[Callable], Callable]:
@@ -60,8 +60,7 @@ def _binary(op: str) -> Callable[[Walk, LayerNode], Held]:
     def build(walk: Walk, node: LayerNode) -> Held:
         first, second = node.argument(0, "x1", "x"), node.argument(1, "x2", "y")
         if isinstance(first, Held) and isinstance(second, Held):
-            a, b = _one_rank(walk, first, second)
-            return walk.same(op, a, b.value)
+            return _of_tensors(walk, op, first, second)
         x = first if isinstance(first, Held) else second
         if isinstance(x, Held) and x.packing is not None and _array(second if x is first else first).ndim:
             x = walk.plain(x)
@@ -75,8 +74,31 @@ def _binary(op: str) -> Callable[[Walk, LayerNode], Held]:
     return build
 
 
-for _keras, (_op, *_names) in _BINARY.items():
+_COMPARED = {
+    "Greater": ("Greater", "math.greater"),
+    "GreaterEqual": ("GreaterOrEqual", "math.greater_equal"),
+    "Less": ("Less", "math.less"),
+    "LessEqual": ("LessOrEqual", "math.less_equal"),
+    "Equal": ("Equal", "math.equal"),
+    "LogicalAnd": ("And", "math.logical_and"),
+    "LogicalOr": ("Or", "math.logical_or"),
+}
+
+
+for _keras, (_op, *_names) in (_BINARY | _COMPARED).items():
     operator(_keras, *_names)(_binary(_op))
+
+
+def _of_tensors(walk: Walk, op: str, first: Held, second: Held) -> Held:
+    """Return the op of two tensors; a learned array that nothing else reads is laid out for the other one."""
+    for x, other, is_first in ((first, second, True), (second, first, False)):
+        if x.value in walk.loose and other.value not in walk.loose and x.rank <= other.rank:
+            other = other if other.packing is None else walk.plain(other)
+            walk.lay(x.value, other.order)
+            inputs = [x.value, other.value] if is_first else [other.value, x.value]
+            return Held(walk.emit(op, inputs, other.order).value, other.order)
+    a, b = _one_rank(walk, first, second)
+    return walk.same(op, a, b.value)
 
 
 def _laid(walk: Walk, x: Held, value: Any) -> ir.Value:
@@ -255,7 +277,7 @@ def _axes(node: LayerNode, x: Held) -> list[int]:
     if given is None:
         raise UnsupportedError("axis=None, which runs over the batch")
     axes = sorted({x.positive(axis) for axis in (given if isinstance(given, (list, tuple)) else [given])})
-    if 0 in axes:
+    if 0 in axes and x.shape[0] is None:
         raise UnsupportedError("axis 0, the batch")
     return axes
 
@@ -272,6 +294,14 @@ def _less(order: tuple[int, ...], axes: Iterable[int]) -> tuple[int, ...]:
     gone = set(axes)
     kept = [axis for axis in order if axis not in gone]
     return tuple(sorted(kept).index(axis) for axis in kept)
+
+
+def reordered(x: Held, perm: Sequence[int] | None) -> Held:
+    """Return a tensor whose axis i is ``perm[i]`` of another: it says so, and nothing is moved."""
+    perm = list(range(x.rank))[::-1] if perm is None else [x.positive(axis) for axis in perm]
+    if sorted(perm) != list(range(x.rank)):
+        raise UnsupportedError(f"axes {perm}")
+    return Held(x.value, tuple(perm.index(axis) for axis in x.order))
 
 
 def dropped(walk: Walk, x: Held, axes: Iterable[int]) -> Held:
