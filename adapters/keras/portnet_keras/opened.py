@@ -361,4 +361,4 @@ def _weight_names(native: Any, layers: Mapping[int, str]) -> Iterator[tuple[str,
 
 def numpy_of(value: Any) -> np.ndarray:
     """Return a variable or tensor as an array."""
-    return np.asarray(keras.ops.convert_tonumpy_of(value))
+    return np.asarray(keras.ops.convert_to_numpy(value))
