@@ -49,7 +49,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from portnet.errors import ModelError, UnsupportedError
+from portnet.errors import ModelError, PortNetError, UnsupportedError
 from portnet.formats.captured import Captured, Source
 from portnet.graph.model import Model
 
@@ -398,7 +398,9 @@ class Adapter(abc.ABC):
         canonical = model.canonical(self.ops, fixed_ranks=self.fixed_ranks)
         try:
             lowered = self.lower_canonical(canonical, device)
-        except MemoryError as error:
+        except Exception as error:
+            if isinstance(error, PortNetError) or not self.is_out_of_memory(error):
+                raise
             raise UnsupportedError(
                 f"engine {self.name}: network {model.name!r} does not fit into memory: {error}", engine=self.name
             ) from error
@@ -496,6 +498,10 @@ class Adapter(abc.ABC):
             InputError: examples that are missing or do not fit.
         """
         raise UnsupportedError(f"engine {self.name}: it captures no networks", engine=self.name)
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Whether what the framework raised says that the memory of a device, or of the machine, ran out."""
+        return isinstance(error, MemoryError)
 
     def limit_threads(self, count: int) -> int | None:
         """Use at most ``count`` threads for arithmetic from now on.

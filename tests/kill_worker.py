@@ -2,7 +2,8 @@
 
 The framework is imported once, here; each attempt is a fork of this process, which has not computed anything yet.
 Prints one JSON object: the weights' digest and the losses of the run that was left alone and of those that were not,
-and where kills happened.
+and where kills happened. With "ends" in place of a count, a short run is killed before each of the calls that make
+something of it last, and then resumed.
 """
 
 import json
@@ -18,10 +19,12 @@ from pathlib import Path
 from small_runs import small_images, small_settings
 
 from portnet.engines import engine
+from portnet.errors import InputError
 from portnet.finetuning import checkpoint
 from portnet.finetuning.api import finetune, resume
 from portnet.finetuning.callbacks import Callback
 from portnet.finetuning.folder import RunFolder
+from portnet.finetuning.run import Run
 from portnet.graph.model import Model
 
 IMAGES = small_images()
@@ -70,7 +73,7 @@ def half_written(call):
     checkpoint._write_arrays = exploding
 
 
-def attempt(name, folder, stage=None, call=1):
+def attempt(name, folder, stage=None, call=1, **changes):
     """Start a run, or resume it if there is one, in a child; return (its process id, pipe that tells of its start)."""
     read, write = os.pipe()
     child = os.fork()
@@ -87,6 +90,7 @@ def attempt(name, folder, stage=None, call=1):
         if name == "keras":
             # it builds a function for predictions, for a second each time
             settings |= {"val": 0.0, "early_stop": None}
+        settings |= changes
         if RunFolder(folder).record.exists():
             resume(folder, data=IMAGES, progress=False, callbacks=[Told(write)], backbone=settings["backbone"])
         else:
@@ -113,7 +117,8 @@ def is_over(folder):
 
 def result(folder):
     run = RunFolder(folder)
-    left = sorted(path.name for path in Path(folder).iterdir())
+    # a claim that its process did not live to give back is nobody's: the next run takes it over
+    left = sorted(path.name for path in Path(folder).iterdir() if path.name != ".lock")
     assert left == ["model.onnx", "run.json"], left
     return [Model.load(run.model).digest(), run.read_record()["history"]["losses"]]
 
@@ -151,5 +156,58 @@ def main(name, folder, kills, seed):
     print(json.dumps({"whole": result(folder / "whole"), "killed": results, "places": places, "seconds": seconds}))
 
 
+def loaded(folder):
+    """Return what `Run.load` says of a run, or that it takes it for whole, which it then has to be."""
+    try:
+        run = Run.load(folder)
+    except InputError as error:
+        return next(words for words in ("not finished", "was killed") if words in str(error))
+    assert run.record["ended"] == "finished"
+    return "loaded"
+
+
+def state_of(folder):
+    """Return the names of what a run has left, but for files that it was writing, and how far its record is."""
+    record = RunFolder(folder).read_record()
+    names = sorted(path.name for path in Path(folder).iterdir() if path.suffix != ".tmp")
+    return names, record["ended"], "test" in record
+
+
+def kill_at_the_end(name, folder):
+    """Kill a run before each call that makes a file appear or vanish, and resume it from each state that this leaves.
+
+    Before the first two, there is nothing but a record.
+    """
+    engine(name)
+    short = {"epochs": 1, "checkpoint_every": "1 epochs", "test": 0.25}
+    said, calls, results, states = [], {}, [], []
+    for function in ("replace", "unlink"):
+        for call in range(2, 40):
+            target = Path(folder) / f"{function}-{call}"
+            child, pipe = attempt(name, target, (function, True), call, **short)
+            came_to_its_end = ended(child)
+            os.close(pipe)
+            if came_to_its_end:
+                break
+            calls[function] = call
+            state = state_of(target)
+            if state in states:
+                continue
+            states.append(state)
+            said.append(loaded(target))
+            if is_over(target):
+                said.append("is finished")
+            else:
+                child, pipe = attempt(name, target)
+                assert ended(child)
+                os.close(pipe)
+                said.append("resumed")
+            results.append([*result(target), Run.load(target).test])
+    print(json.dumps({"calls": calls, "said": said, "results": results}))
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    if sys.argv[3] == "ends":
+        kill_at_the_end(*sys.argv[1:3])
+    else:
+        main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

@@ -5,8 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,6 +99,33 @@ def test_a_last_batch_of_one_image_is_the_same_on_every_engine():
     assert np.ptp(np.array(losses), axis=0).max() < 1e-4
 
 
+# the command line, whose process stops itself once there is a checkpoint, so that no signal comes too late
+STOPPING = """
+import os, signal
+from portnet.cli import main
+from portnet.finetuning.folder import RunFolder
+
+save = RunFolder.save
+
+def stopping(self, checkpoint):
+    save(self, checkpoint)
+    RunFolder.save = save
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+RunFolder.save = stopping
+main()
+"""
+
+
+def _stopped(digits, out):
+    """Start a run that has stopped itself after its first checkpoint."""
+    command = _command(digits, out, "torch")
+    process = subprocess.Popen([command[0], "-c", STOPPING, *command[3:]], stdout=subprocess.PIPE, text=True)
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status), "the run ended before it was to be stopped"
+    return process
+
+
 def _command(digits, out, backend):
     options = {"size": 48, "epochs": 6, "batch-size": 8, "freeze": "until:fire2", "cache": "off", "lr": 1e-4}
     flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
@@ -108,22 +133,12 @@ def _command(digits, out, backend):
     return [sys.executable, "-m", "portnet", "finetune", str(digits), *where, *flags]
 
 
-def _wait_for(path: Path, process, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not path.exists():
-        assert process.poll() is None, "the run ended before it was to be stopped"
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_killed_and_resumed_from_the_command_line_is_bit_identical(digits, tmp_path):
-    backend = "torch"
-    process = subprocess.Popen(_command(digits, tmp_path / "killed", backend), stdout=subprocess.DEVNULL)
-    _wait_for(tmp_path / "killed" / "checkpoint.npz", process)
+    process = _stopped(digits, tmp_path / "killed")
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     again = [sys.executable, "-m", "portnet", "finetune", "--resume", str(tmp_path / "killed")]
-    for command in (again, _command(digits, tmp_path / "whole", backend)):
+    for command in (again, _command(digits, tmp_path / "whole", "torch")):
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     resumed, whole = Run.load(tmp_path / "killed"), Run.load(tmp_path / "whole")
     assert resumed.history.losses == whole.history.losses
@@ -131,10 +146,10 @@ def test_killed_and_resumed_from_the_command_line_is_bit_identical(digits, tmp_p
 
 
 def test_ctrl_c_saves_what_there_is(digits, tmp_path):
-    process = subprocess.Popen(_command(digits, tmp_path / "run", "torch"), stdout=subprocess.PIPE, text=True)
-    _wait_for(tmp_path / "run" / "checkpoint.npz", process)
+    process = _stopped(digits, tmp_path / "run")
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    process.send_signal(signal.SIGCONT)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 130
     assert "interrupted in epoch" in output
     run = Run.load(tmp_path / "run")

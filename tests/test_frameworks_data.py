@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from small_runs import small_settings
 from zoo_references import torchvision_models
 
 import portnet
 from portnet.data import Loader, load_dataset
 from portnet.data.frameworks import labelled
 from portnet.data.images import open_image
-from portnet.errors import DataError, InputError, UnknownNameError
+from portnet.errors import DataError, InputError, TrainingError, UnknownNameError
+from portnet.finetuning.api import resume
+from portnet.finetuning.callbacks import Callback
 from portnet.finetuning.sets import prepare_data
 from portnet.finetuning.settings import Settings
 from portnet.graph.metadata import Preprocessing
@@ -354,6 +357,26 @@ def test_a_run_from_a_dataset_is_the_run_from_its_files(torch, digits, tmp_path)
     assert "from memory" in str(result.ambiguity(3))
     runs[1].report(tmp_path / "report.html", hub)
     assert open_image(own.items[0]).size == open_image(result.images[0]).size
+
+
+def test_a_run_from_a_torch_dataset_knows_it_again(torch, tmp_path):
+    """Items that another library decodes are known by their pixels: a run is not gone on with on others."""
+
+    class Fails(Callback):
+        def on_step(self, step):
+            raise ValueError("for a reason")
+
+    settings = small_settings(backend="torch", epochs=1, batch_size=3, val=0)
+    images = list(np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), np.uint8))
+    source = pairs(torch, images, [0, 1, 2] * 4, classes=["a", "b", "c"])
+    with pytest.raises(TrainingError):
+        portnet.finetune(source, out=tmp_path / "run", callbacks=[Fails()], **settings)
+    changed = pairs(torch, [255 - image for image in images], [0, 1, 2] * 4, classes=["a", "b", "c"])
+    again = {"progress": False, "backbone": settings["backbone"]}
+    with pytest.raises(InputError, match="not those the run began with"):
+        resume(tmp_path / "run", data=changed, **again)
+    record = resume(tmp_path / "run", data=source, **again).record
+    assert record["data"]["digest"] == [load_dataset(source).digest()]
 
 
 def test_other_things_are_left_alone():

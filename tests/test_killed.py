@@ -35,27 +35,43 @@ class At(Callback):
             self.action()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("backend", ["torch", "keras", "gluon"])
-def test_killed_at_any_moment_and_resumed_is_bit_identical(tmp_path, backend):
-    pytest.importorskip(f"portnet_{backend}")
+def kill(*arguments):
+    """Run the worker, which forks: the order of imports and what they start is its own affair."""
     tests = Path(__file__).parent
-    # the worker forks: the order of imports and what they start is its own affair
     done = subprocess.run(
-        [sys.executable, str(tests / "kill_worker.py"), backend, str(tmp_path), str(KILLS), "1"],
+        [sys.executable, str(tests / "kill_worker.py"), *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
         timeout=1200,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("backend", ["torch", "keras", "gluon"])
+def test_killed_at_any_moment_and_resumed_is_bit_identical(tmp_path, backend):
+    pytest.importorskip(f"portnet_{backend}")
+    found = kill(backend, tmp_path, str(KILLS), "1")
     assert len(found["places"]) == KILLS
     assert any(had_checkpoint for _, had_checkpoint in found["places"])
     assert found["killed"]
     for digest, losses in found["killed"]:
         assert losses == found["whole"][1]
         assert digest == found["whole"][0]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_killed_at_each_moment_of_its_end_a_run_is_whole_or_resumes(tmp_path):
+    """Before each call that makes something of it last: network, record, result of the test, checkpoint, claim."""
+    pytest.importorskip("portnet_torch")
+    found = kill("torch", tmp_path, "ends")
+    # the record at first, a checkpoint, the network, the record, once more with the result of the test
+    assert found["calls"]["replace"] == 5
+    assert {"not finished", "was killed", "loaded", "resumed", "is finished"} == set(found["said"])
+    assert len(found["results"]) >= 6
+    assert all(each == found["results"][0] for each in found["results"])
 
 
 @pytest.fixture

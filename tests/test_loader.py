@@ -1,7 +1,7 @@
 """Batches in a seeded order that can be entered anywhere, and augmentation that is the same everywhere."""
 
 import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -149,14 +149,22 @@ def test_in_threads_keeps_order_and_looks_ahead_only_so_far():
     assert list(results) == [i * i for i in range(1, 50)]
 
 
-def test_in_threads_drops_what_has_not_begun_when_closed():
-    begun = []
+def test_in_threads_drops_what_has_not_begun_when_closed(monkeypatch):
+    begun, closing = [], threading.Event()
 
-    def slow(i):
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait=True, *, cancel_futures=False):
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            closing.set()
+            super().shutdown(wait=wait)
+
+    def second_waits(i):
         begun.append(i)
-        time.sleep(0.1)
+        if i:
+            closing.wait()
 
-    results = in_threads(slow, range(50), workers=1)
+    monkeypatch.setattr("portnet.data.threads.ThreadPoolExecutor", Pool)
+    results = in_threads(second_waits, range(50), workers=1)
     next(results)
     results.close()
     assert begun in ([0], [0, 1])

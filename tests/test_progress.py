@@ -13,6 +13,7 @@ from portnet.finetuning.callbacks import Callback
 from portnet.finetuning.history import History, Validation
 from portnet.finetuning.interval import Interval
 from portnet.finetuning.run import Run
+from portnet.graph.model import Model
 from portnet.loggers import logger
 
 # 48 images to train on: 3 steps an epoch
@@ -173,6 +174,21 @@ def test_a_callback_may_end_the_run(digits, tmp_path):
     assert len(run.history.losses) == 2
     assert not run.interrupted
     assert run.history[-1].val_accuracy is not None
+
+
+def test_an_end_that_a_callback_asked_for_is_remembered(digits, tmp_path, monkeypatch):
+    """The process dies between the last checkpoint and the network: to resume is to end, not to train on."""
+
+    def dies(self, path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Model, "save", dies)
+    with pytest.raises(KeyboardInterrupt):
+        portnet.finetune(digits, epochs=5, callbacks=[Told(stop_at=2)], out=tmp_path / "run", **QUIET)
+    monkeypatch.undo()
+    run = resume(tmp_path / "run", progress=False)
+    assert len(run.history.losses) == 2
+    assert run.record["ended"] == "finished"
 
 
 def test_an_object_that_hears_nothing_is_refused(digits):

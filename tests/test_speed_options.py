@@ -1,5 +1,6 @@
 """The engine chosen by time, batches in pieces, mixed precision, torch.compile."""
 
+import importlib
 import json
 
 import numpy as np
@@ -15,6 +16,7 @@ from portnet.finetuning.api import resume
 from portnet.finetuning.callbacks import Callback
 from portnet.finetuning.choosing import Timing, choose
 from portnet.finetuning.progress import SilentReporter
+from portnet.finetuning.run import Run
 from portnet.finetuning.settings import Settings
 from portnet.testing.conformance.base import batch, plan_for
 from portnet.testing.networks import convnet, mlp
@@ -150,3 +152,62 @@ def test_a_compiled_step_is_the_step_and_without_a_compiler_one_line(monkeypatch
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UnsupportedError, match=r"torch.compile failed.*Install a C\+\+ compiler"):
         engine.lower(convnet()).trainer(plan_for(convnet(), compile=True)).step(*batch(convnet(), 4))
+
+
+OUT_OF_MEMORY = {
+    "torch": [
+        ("torch", "OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB."),
+        ("builtins", "RuntimeError", "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+    ],
+    "keras": [("tensorflow.errors", "ResourceExhaustedError", "OOM when allocating tensor with shape[8,8]")],
+    "gluon": [
+        ("mxnet.base", "MXNetError", "Traceback\nMXNetError: Failed to allocate CPU Memory"),
+        ("mxnet.base", "MXNetError", "cudaMalloc retry failed: out of memory"),
+    ],
+}
+
+
+def _raised(backend, module, name, message):
+    engines.engine(backend)
+    kind = getattr(importlib.import_module(module), name)
+    return kind(None, None, message) if backend == "keras" else kind(message)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_memory_that_runs_out_is_told_with_what_to_do(tmp_path, monkeypatch, backend, number):
+    """And the network of the last checkpoint is there."""
+    error = _raised(backend, *OUT_OF_MEMORY[backend][number % len(OUT_OF_MEMORY[backend])])
+    lower = type(engines.engine(backend)).lower
+
+    def lowered(self, model, **options):
+        result = lower(self, model, **options)
+        make = result.trainer
+
+        def trainer(plan):
+            made = make(plan)
+            step, left = made.step, iter(range(2))
+            made.step = lambda *batch: step(*batch) if next(left, None) is not None else _raise(error)
+            return made
+
+        result.trainer = trainer
+        return result
+
+    monkeypatch.setattr(type(engines.engine(backend)), "lower", lowered)
+    settings = small_settings(backend=backend, epochs=2, checkpoint_every=1, val=0)
+    with pytest.raises(TrainingError) as caught:
+        portnet.finetune(IMAGES, out=tmp_path / "run", **settings)
+    message = str(caught.value)
+    assert message.startswith("out of memory on cpu: got batches of 6, expected what fits beside the network (")
+    assert "Take batch_size=3 and accumulate=2, which makes the same steps; or freeze more" in message
+    assert "\n" not in message
+    assert len(Run.load(tmp_path / "run").history.losses) == 2
+
+
+def test_other_errors_of_a_framework_stay_what_they_are(backend):
+    adapter = engines.engine(backend)
+    assert not adapter.is_out_of_memory(RuntimeError("shapes do not match"))
+    assert adapter.is_out_of_memory(MemoryError())
+
+
+def _raise(error):
+    raise error

@@ -19,7 +19,7 @@ from PIL import Image
 
 from portnet.data.folders import class_folders, find_images, stray_images
 from portnet.data.frameworks import Labelled, labelled
-from portnet.data.images import ImageSource, check_header, open_image
+from portnet.data.images import ImageSource, check_header, naming, open_image
 from portnet.data.labels import Names
 from portnet.data.lazy import LazyImage
 from portnet.data.rng import Purpose, generator
@@ -266,7 +266,8 @@ def _path(item: ImageSource) -> str:
 
 def _item_digest(item: ImageSource) -> bytes:
     if isinstance(item, LazyImage):
-        fetched = item.fetch()
+        with naming(item):
+            fetched = item.fetch()
         return hashlib.sha256(fetched).digest() if isinstance(fetched, bytes) else _item_digest(fetched)
     if isinstance(item, np.ndarray):
         content = repr(item.shape).encode() + item.tobytes()

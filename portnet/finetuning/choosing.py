@@ -16,6 +16,7 @@ import numpy as np
 from portnet.adapter import Inputs, TrainPlan
 from portnet.engines import engine, installed
 from portnet.errors import PortNetError, UnsupportedError
+from portnet.finetuning.memory import enough_memory
 from portnet.finetuning.prefix.threads import few_threads
 from portnet.finetuning.settings import Settings
 from portnet.graph.model import Model
@@ -104,7 +105,8 @@ def _time(
     adapter.check_training(device, plan.precision, plan.compile)
     trainer = adapter.lower(network, device=device).trainer(plan)
     seconds: list[float] = []
-    with few_threads(adapter, network, settings.batch_size) if is_cut else nullcontext():
+    few = few_threads(adapter, network, settings.batch_size) if is_cut else nullcontext()
+    with few, enough_memory(adapter, settings):
         for _ in range(WARM_UP):
             trainer.step(*batch)
         while len(seconds) < MOST and sum(seconds) < SECONDS:

@@ -82,6 +82,9 @@ class Run:
             raise InputError(
                 f"{folder.path} holds a run that is not finished: {folder.model.name} is missing. Resume it."
             )
+        if record.get("ended") == "":
+            # the network may be of another moment than what the record tells
+            raise InputError(f"{folder.path} holds a run that trains, or was killed. Wait for it, or resume it.")
         return cls(
             Model.load(folder.model),
             History.from_dict(record["history"]),

@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from portnet.data.dataset import Dataset, DatasetSource, Skipped, load_dataset, split
 from portnet.data.decoders import Decoder, choose_again, describe
 from portnet.data.folders import find_splits, split_name
+from portnet.data.images import naming
 from portnet.data.lazy import LazyImage
 from portnet.data.rng import Purpose
 from portnet.errors import DataError, InputError
@@ -144,15 +147,17 @@ def source_of(data: DatasetSource) -> str | dict[str, str] | None:
 
 
 def data_digest(dataset: Dataset) -> str | None:
-    """SHA-256 of the images and labels, or None for more than `DIGEST_LIMIT` bytes of files, or images that another
-    library has to decode.
+    """SHA-256 of the images and labels, or None for more than `DIGEST_LIMIT` bytes of files or decoded pixels.
+
+    What another library has to decode is counted as large as the first such image is.
     """
-    if any(isinstance(item, LazyImage) and not item.is_encoded for item in dataset.items):
-        return None
     paths = [Path(item) for item in dataset.items if isinstance(item, (str, os.PathLike))]
-    if sum(path.stat().st_size for path in paths) > DIGEST_LIMIT:
-        return None
-    return dataset.digest()
+    decoded = [item for item in dataset.items if isinstance(item, LazyImage) and not item.is_encoded]
+    size = sum(path.stat().st_size for path in paths)
+    if decoded:
+        with naming(decoded[0]):
+            size += len(decoded) * np.asarray(decoded[0].fetch()).nbytes
+    return None if size > DIGEST_LIMIT else dataset.digest()
 
 
 def _explicit(data: DatasetSource) -> dict[str, Any]:

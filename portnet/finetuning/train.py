@@ -25,6 +25,7 @@ from portnet.finetuning.history import History, Position
 from portnet.finetuning.interrupt import Interrupt, deferred_interrupt
 from portnet.finetuning.interval import Interval
 from portnet.finetuning.loop import Batches, Fit, fit
+from portnet.finetuning.memory import enough_memory
 from portnet.finetuning.plan import build_network, loaders, train_plan
 from portnet.finetuning.prefix.keep import Kept, keep
 from portnet.finetuning.progress import ConsoleReporter, SilentReporter
@@ -192,7 +193,8 @@ class _Session:
 
     def _train_phase(self, job: Fit) -> None:
         assert self.adapter is not None
-        with nullcontext() if self.kept is None else self.kept.few_threads(self.adapter, self.settings.batch_size):
+        few = nullcontext() if self.kept is None else self.kept.few_threads(self.adapter, self.settings.batch_size)
+        with few, enough_memory(self.adapter, self.settings):
             fit(job)
 
     def _say_end(self, run: Run | None) -> None:
@@ -260,6 +262,7 @@ class _Session:
             position=position,
             best_weights=None if checkpoint is None else checkpoint.best or None,
             interrupt=interrupt,
+            asked_to_stop=checkpoint is not None and checkpoint.progress.get("asked_to_stop", False),
         )
 
     def _enter_next_phase(self, job: Fit) -> None:
@@ -316,6 +319,7 @@ class _Session:
             "position": asdict(position),
             "proofs": self.proofs.to_dict(),
             "cut": [] if self.kept is None else self.kept.record["tensors"],
+            "asked_to_stop": job.asked_to_stop,
         }
         weights, state = job.weights(), job.trainer.state()
         self.folder.save(
@@ -359,8 +363,10 @@ class _Session:
 
     def _test(self, run: Run, images: Dataset) -> None:
         """Evaluate on the held-out images and add the result to the record; if that fails, the error brings the run."""
+        assert self.adapter is not None
         try:
-            result = run.evaluate(images, batch_size=self.settings.batch_size)
+            with enough_memory(self.adapter, self.settings):
+                result = run.evaluate(images, batch_size=self.settings.batch_size)
         except PortNetError as error:
             error.run = run
             raise

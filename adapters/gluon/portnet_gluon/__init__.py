@@ -92,6 +92,13 @@ class Engine(Adapter):
 
         return capture(native, options)
 
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Whether it is MXNet's error, which has one type for everything, and says so."""
+        from portnet_gluon.compat import mx
+
+        says_so = any(words in str(error) for words in ("out of memory", "Failed to allocate"))
+        return (isinstance(error, mx.base.MXNetError) and says_so) or super().is_out_of_memory(error)
+
     def limit_threads(self, count: int) -> int | None:
         """Use at most ``count`` OpenMP threads in MXNet's operators; return the count before."""
         import ctypes

@@ -84,3 +84,8 @@ class Engine(Adapter):
         from portnet_keras.capture import capture
 
         return capture(native, options)
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Whether it is TensorFlow's ResourceExhaustedError, told by its name: Keras may run on another backend."""
+        names = [kind.__name__ for kind in type(error).__mro__]
+        return "ResourceExhaustedError" in names or super().is_out_of_memory(error)

@@ -101,6 +101,13 @@ class Engine(Adapter):
 
         return capture(native, options)
 
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Whether it is CUDA's error of that name, or that of the allocator of the CPU, which has none."""
+        import torch
+
+        is_torchs = isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate" in str(error)
+        return is_torchs or super().is_out_of_memory(error)
+
     def limit_threads(self, count: int) -> int | None:
         """Use at most ``count`` threads within one operation; return the count before."""
         import torch
