@@ -1,18 +1,19 @@
 """Fixing what a graph leaves free: sizes of its inputs become numbers, wherever the graph names them.
 
-An engine may have to know a size while it builds the network, or a network may only make sense at one size. Nothing
-else of the graph changes; canonical form then folds what follows from the sizes.
+An engine may have to know a size while it builds the network, or a network may only make sense at one size. What
+computes stays as it is; canonical form then folds what follows from the sizes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
 from portnet.errors import InputError, UnknownNameError
 from portnet.graph.passes.rewrite import every_node
+from portnet.graph.passes.shapes import infer_shapes
 
 if TYPE_CHECKING:
     from portnet.graph.model import Model
@@ -55,7 +56,12 @@ def fix_shapes(model: Model, shapes: Mapping[str, Sizes]) -> Model:
             _agree(fixed, name, _size(f"size {name!r}", sizes))
         else:
             raise UnknownNameError("input or free size", name, [*inputs, *sorted(map(str, names))])
-    _write(copy.ir, fixed)
+    for node in every_node(copy.ir.graph):
+        for value in node.outputs:
+            value.shape = _still_true(value, fixed, forget=node.domain == "")
+    for value in inputs.values():
+        value.shape = _still_true(value, fixed, forget=False)
+    infer_shapes(copy.ir)
     return copy
 
 
@@ -98,19 +104,14 @@ def _written(shape: ir.Shape) -> str:
     return ", ".join(str(dim) if isinstance(dim, int) else dim.value or "?" for dim in shape)
 
 
-def _write(model: ir.Model, fixed: Mapping[str, int]) -> None:
-    """Write the numbers wherever their names stand."""
-    for value in _values(model.graph):
-        if value.shape is not None and any(isinstance(dim, ir.SymbolicDim) for dim in value.shape):
-            value.shape = ir.Shape([_number(dim, fixed) for dim in value.shape])
-
-
-def _number(dim: int | ir.SymbolicDim, fixed: Mapping[str, int]) -> int | ir.SymbolicDim:
-    return dim if isinstance(dim, int) or dim.value is None else fixed.get(dim.value, dim)
-
-
-def _values(graph: ir.Graph) -> Iterable[ir.Value]:
-    yield from graph.inputs
-    yield from graph.outputs
-    for node in every_node(graph):
-        yield from node.outputs
+def _still_true(value: ir.Value, fixed: Mapping[str, int], forget: bool) -> ir.Shape | None:
+    """Return a recorded shape with the fixed sizes in it; numbers that were recorded may be of other sizes."""
+    if value.shape is None:
+        return None
+    sizes: list[int | str | None] = []
+    for dim in value.shape:
+        if isinstance(dim, int):
+            sizes.append(None if forget else dim)
+        else:
+            sizes.append(fixed.get(dim.value or "", dim.value))
+    return ir.Shape(sizes)

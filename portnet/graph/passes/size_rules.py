@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
@@ -267,6 +267,36 @@ def _if(node: NodeView, walk: SizeWalk) -> list[list[Size]]:
             raise UnknownSizeError
         shapes.append([m if m == n else None for m, n in zip(first, second, strict=True)])
     return shapes
+
+
+@_rule("Scan")
+def _scan(node: NodeView, walk: SizeWalk) -> list[list[Size]]:
+    body, count = node["body"], node["num_scan_inputs"]
+    first, states = node.inputs[-count], [walk.sizes(state) for state in node.inputs[:-count]]
+    steps = walk.sizes(first)[(node.get("scan_input_axes") or [0])[0]]
+    shapes = [*states]  # a state keeps its shape from step to step
+    axes = node.get("scan_output_axes") or [0] * len(body.outputs)
+    for output, axis in zip(body.outputs[len(states) :], axes, strict=False):
+        shape = _entry_sizes(output, body.outputs[: len(states)], states)
+        axis += (len(shape) + 1) * (axis < 0)
+        shapes.append([*shape[:axis], steps, *shape[axis:]])
+    return shapes
+
+
+def _entry_sizes(output: ir.Value, states: Sequence[ir.Value], shapes: list[list[Size]]) -> list[Size]:
+    """Return the sizes of what one step puts out: those of a state that it is, or else its numbers."""
+    for state, shape in zip(states, shapes, strict=True):
+        if _origin(state) is _origin(output):
+            return shape
+    if output.shape is None:
+        raise UnknownSizeError
+    return [size if isinstance(size, int) else None for size in output.shape]
+
+
+def _origin(value: ir.Value) -> ir.Value:
+    while (node := value.producer()) is not None and node.op_type == "Identity" and node.inputs[0] is not None:
+        value = node.inputs[0]
+    return value
 
 
 @_rule("Range")
