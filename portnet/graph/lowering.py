@@ -183,6 +183,8 @@ class Lowering(abc.ABC, Generic[T]):
                 raise UnsupportedError("the engine has no lowering for this op")
             produced = builder(self, view)
         except HostValueNeededError as error:
+            if error.node:
+                raise
             needed = HostValueNeededError(error.value)
             needed.args = (f"{self.engine}: {view.describe()}: {error}",)
             needed.engine, needed.op, needed.node = self.engine, view.op, view.name

@@ -31,7 +31,7 @@ class Engine(Adapter):
 
     @property
     def ops(self) -> frozenset[str]:
-        """Names of the ops it lowers itself. Loop is left to canonical form, which writes it out where it can."""
+        """Names of the ops it lowers itself. Canonical form first writes out the Loops that it can."""
         from portnet_keras.ops import TABLE
 
         return frozenset(TABLE) - {"Loop"}

@@ -14,7 +14,7 @@ from portnet_keras.layout import KValue, identity
 from portnet_keras.lower import KerasLowering
 from portnet_keras.naming import distinct_names
 
-__all__ = ["Branches", "either"]
+__all__ = ["Branch", "Branches", "either", "network_of"]
 
 
 @keras.saving.register_keras_serializable("portnet")
@@ -67,7 +67,7 @@ class Branches(keras.layers.Layer):
         return cls(**{**config, **networks})
 
 
-class _Branch(KerasLowering):
+class Branch(KerasLowering):
     """Lowers a subgraph as a model of its own; what it reads from outside become its inputs.
 
     Attributes:
@@ -115,7 +115,7 @@ def either(walk: KerasLowering, source: ir.Value, graphs: Sequence[ir.Graph], na
         UnsupportedError: they give results of different types.
     """
     condition = walk.symbolic(walk.plain(source))
-    branches = [_Branch(walk, graph) for graph in graphs]
+    branches = [Branch(walk, graph) for graph in graphs]
     results = [branch.walk() for branch in branches]
     orders = []
     for a, b in zip(*results, strict=True):
@@ -134,11 +134,16 @@ def either(walk: KerasLowering, source: ir.Value, graphs: Sequence[ir.Graph], na
     return [KValue(data, order) for data, order in zip(layer(condition, *read), orders, strict=True)]
 
 
-def _network(branch: _Branch, values: Sequence[KValue], orders: Sequence[tuple[int, ...]]) -> Any:
+def _network(branch: Branch, values: Sequence[KValue], orders: Sequence[tuple[int, ...]]) -> Any:
     tensors = [branch.symbolic(branch.ordered(value, order)) for value, order in zip(values, orders, strict=True)]
-    own = [ops.copy(x) if any(x is made.data for made in branch.inputs_made) else x for x in tensors]
     assert branch.anchor is not None
-    distinct_names(branch, [KValue(data, order) for data, order in zip(own, orders, strict=True)])
     inputs = [made.data for made in branch.inputs_made]
+    own = [ops.copy(x) if any(x is other for other in inputs) else x for x in tensors]
+    return network_of(branch, inputs, own)
+
+
+def network_of(branch: Branch, inputs: Sequence[Any], outputs: Sequence[Any]) -> Any:
+    """Return the model that a subgraph was lowered to."""
+    distinct_names(branch, [KValue(data, identity(len(data.shape))) for data in outputs])
     name = branch.name(branch.graph.name or "branch")
-    return keras.Model(inputs if len(inputs) > 1 else inputs[0], own, name=name)
+    return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name=name)

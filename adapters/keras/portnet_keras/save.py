@@ -73,7 +73,7 @@ def _write_keras(lowered: KerasLowered, path: Path) -> None:
 def _read_keras(lowered: KerasLowered, path: Path) -> KerasReloaded:
     network = keras.saving.load_model(path, compile=False)
     own = sorted(set(_own_classes(path)))
-    notes = [f"holds PortNet's own {', '.join(own)}: import portnet_keras.ops before it is loaded"] if own else []
+    notes = [f"holds PortNet's own {', '.join(own)}: import portnet_keras.layers before it is loaded"] if own else []
     return KerasReloaded(lowered, lambda *arrays: _flat(network(_packed(arrays), training=False)), *notes)
 
 

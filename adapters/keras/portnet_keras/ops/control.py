@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from portnet.errors import UnsupportedError
 from portnet.graph.lowering import Lowering, NodeView
 from portnet_keras.framework import ops
 from portnet_keras.layout import KValue, identity
@@ -16,6 +17,8 @@ from portnet_keras.ops.registry import op
 __all__: list[str] = []
 
 MAX_STEPS = 256
+# more nodes than this are not written out where a step can be a network of its own
+MAX_NODES = 256
 MAX_CHEAP = 4
 
 
@@ -62,25 +65,65 @@ def _kept(walk: Any, condition: Any, a: KValue, b: KValue) -> KValue:
 
 @op("Loop")
 def loop(walk: Any, node: NodeView) -> list[KValue]:
-    """Steps of a known count, as long as a known condition holds."""
+    """A few steps of a known count are written out; others are counted while the network runs."""
+    known = [None if value is None else walk.try_host(value) for value in (node.input(0), node.input(1))]
+    is_known = all(
+        v is None or (k is not None and not k.is_symbolic) for v, k in zip(node.inputs[:2], known, strict=True)
+    )
+    trips = int(known[0].array.item()) if is_known and known[0] is not None else MAX_STEPS + 1
+    goes_on = bool(known[1].array.item()) if is_known and known[1] is not None else True
+    holds_sequences = any(isinstance(walk.value(value).data, list) for value in node.inputs[2:])
+    if is_known and (holds_sequences or trips * len(node["body"]) <= MAX_NODES or node.input(0) is None):
+        try:
+            return _written_out(walk, node, trips, goes_on)
+        except _CountedError as error:
+            if holds_sequences:
+                raise walk.unsupported(str(error)) from error
+    try:
+        return _counted(walk, node)
+    except UnsupportedError:
+        if not is_known or trips > MAX_STEPS:
+            raise
+        return _written_out(walk, node, trips, goes_on)
+
+
+class _CountedError(Exception):
+    """Steps that cannot be counted while the network is built."""
+
+
+def _written_out(walk: Any, node: NodeView, trips: int, goes_on: bool) -> list[KValue]:
     body = node["body"]
-    trips = MAX_STEPS + 1 if node.input(0) is None else int(walk.host(node.input(0)).item())
-    goes_on = True if node.input(1) is None else bool(walk.host(node.input(1)).item())
     carried = [walk.value(value) for value in node.inputs[2:]]
     scanned: list[list[KValue]] = [[] for _ in body.outputs[1 + len(carried) :]]
     step = 0
     while goes_on and step < trips:
         if step == MAX_STEPS:
-            raise walk.unsupported(f"more than {MAX_STEPS} steps")
+            raise _CountedError(f"more than {MAX_STEPS} steps")
         index, condition = (KValue(np.array(n), ()) for n in (np.int64(step), np.bool_(True)))
         condition, *results = walk.branch(body, [index, condition, *carried])
         if not condition.is_constant:
-            raise walk.unsupported("a condition that is computed from the inputs")
+            raise _CountedError("a condition that is computed from the inputs")
         goes_on, step = bool(condition.data.item()), step + 1
         carried = results[: len(carried)]
         for entries, result in zip(scanned, results[len(carried) :], strict=True):
             entries.append(result)
     return [*carried, *(_stacked(walk, entries, 0) for entries in scanned)]
+
+
+def _counted(walk: Any, node: NodeView) -> list[KValue]:
+    from portnet_keras.repeating import repeat  # it lowers with this table
+
+    limit, goes_on = node.inputs[:2]
+    results = repeat(
+        walk,
+        node["body"],
+        walk.symbolic(np.array(np.iinfo(np.int64).max) if limit is None else walk.plain(limit)),
+        walk.symbolic(np.array(True) if goes_on is None else walk.plain(goes_on)),
+        [walk.plain(value) for value in node.inputs[2:]],
+        [],
+        node.name,
+    )
+    return [KValue(result, identity(len(result.shape))) for result in results]
 
 
 def _stacked(walk: Any, entries: Sequence[KValue], axis: int) -> KValue:
@@ -99,8 +142,8 @@ def scan(walk: Any, node: NodeView) -> list[KValue]:
     axes = node.get("scan_input_axes") or [0] * count
     backwards = node.get("scan_input_directions") or [0] * count
     length = sources[0].shape[axes[0]]
-    if length is None or length > MAX_STEPS:
-        raise walk.unsupported(f"{length} steps; expected a known count of at most {MAX_STEPS}")
+    if length is None or length * len(body) > MAX_NODES:
+        return _counted_scan(walk, node, sources)
     outputs = len(body.outputs) - len(states)
     scanned: list[list[KValue]] = [[] for _ in range(outputs)]
     for step in range(length):
@@ -114,6 +157,30 @@ def scan(walk: Any, node: NodeView) -> list[KValue]:
     out_axes = node.get("scan_output_axes") or [0] * outputs
     ordered = [list(reversed(entries)) if back else entries for entries, back in zip(scanned, turned, strict=True)]
     return [*states, *(_stacked(walk, e, axis) for e, axis in zip(ordered, out_axes, strict=True))]
+
+
+def _counted_scan(walk: Any, node: NodeView, sources: list[Any]) -> list[KValue]:
+    from portnet_keras.lower import size
+    from portnet_keras.repeating import repeat
+
+    count, body = len(sources), node["body"]
+    states, outputs = len(node.inputs) - count, len(body.outputs) - len(node.inputs) + count
+    axes, backwards = (node.get(f"scan_input_{name}") or [0] * count for name in ("axes", "directions"))
+    out_axes, turned = (node.get(f"scan_output_{name}") or [0] * outputs for name in ("axes", "directions"))
+    length = sources[0].shape[axes[0]]
+    limit = walk.symbolic(np.array(length)) if length is not None else size(axis=axes[0])(sources[0])
+    given = [_turned(walk.symbolic(x), axis, 0, back) for x, axis, back in zip(sources, axes, backwards, strict=True)]
+    always = walk.symbolic(np.array(True))
+    initial = [walk.plain(value) for value in node.inputs[:states]]
+    found = repeat(walk, body, limit, always, initial, given, node.name, length)
+    collected = [_turned(x, 0, axis, back) for x, axis, back in zip(found[states:], out_axes, turned, strict=True)]
+    return [KValue(x, identity(len(x.shape))) for x in [*found[:states], *collected]]
+
+
+def _turned(x: Any, source: int, target: int, backwards: int) -> Any:
+    """Return a tensor with one axis moved, and in the other direction if it runs backwards."""
+    x = ops.flip(x, axis=source) if backwards else x
+    return x if source % len(x.shape) == target % len(x.shape) else ops.moveaxis(x, source, target)
 
 
 def _entry(walk: Any, x: Any, place: int, axis: int) -> KValue:

@@ -234,24 +234,17 @@ def eye_like(walk: Any, node: NodeView) -> Any:
 def reverse_sequence(walk: Any, node: NodeView) -> Any:
     """Turn round the first entries of each sequence."""
     x, lengths = walk.plain(node.required(0)), ops.cast(walk.plain(node.required(1)), "int64")
-    time, batch = node["time_axis"], node["batch_axis"]
-    steps = x.shape[time]
-    if steps is None:
-        raise walk.unsupported("a free number of steps")
-    shape = [1] * len(x.shape)
-    shape[batch] = -1
-    lengths, times = (
-        ops.reshape(lengths, shape),
-        np.arange(steps).reshape([steps if a == time else 1 for a in range(len(x.shape))]),
-    )
-    places = ops.where(ops.less(times, lengths), ops.subtract(ops.subtract(lengths, 1), times), times)
-    return walk.apply(take_each, node, x, places, axis=time)
+    return walk.apply(reverse_starts, node, x, lengths, time=node["time_axis"], batch=node["batch_axis"])
 
 
 @operation
-def take_each(x: Any, places: Any, *, axis: int) -> Any:
-    """Take along an axis by places that broadcast against the data."""
-    return ops.take_along_axis(x, ops.broadcast_to(places, ops.shape(x)), axis=axis)
+def reverse_starts(x: Any, lengths: Any, *, time: int, batch: int) -> Any:
+    """Turn round the first entries along ``time``, as many as ``lengths`` says for each entry along ``batch``."""
+    rank, steps = len(x.shape), ops.shape(x)[time]
+    lengths = ops.reshape(lengths, [-1 if axis == batch else 1 for axis in range(rank)])
+    times = ops.reshape(ops.arange(steps, dtype="int64"), [-1 if axis == time else 1 for axis in range(rank)])
+    places = ops.where(times < lengths, lengths - 1 - times, times)
+    return ops.take_along_axis(x, ops.broadcast_to(places, ops.shape(x)), axis=time)
 
 
 @op("Unique")
