@@ -74,6 +74,7 @@ def _opened(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
         source=native.name,
         keep_layout=options.keep_layout,
         dynamic_batch=options.dynamic_batch,
+        trusted=True,
     )
     return translation.captured, OpenedSource(native, translation, opened)
 
@@ -96,6 +97,7 @@ def translation_of(native: Any, options: CaptureOptions) -> Translation:
         source=native.name,
         keep_layout=options.keep_layout,
         dynamic_batch=options.dynamic_batch,
+        trusted=True,
     )
 
 

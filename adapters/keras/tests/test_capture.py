@@ -13,6 +13,7 @@ import portnet.engines
 from portnet.adapter import CaptureOptions
 from portnet.capturing import capture_original
 from portnet.errors import InputError, ParityError, PortNetError, UnknownNameError, UnsupportedError
+from portnet.formats.keras.registry import TABLE
 from portnet.originals import Request, open_original
 from portnet.parity.check import check
 from portnet.parity.sides import OnnxruntimeSide, SourceSide
@@ -181,3 +182,17 @@ def test_what_was_keras_runs_and_trains_elsewhere(engine):
     x = np.random.default_rng(2).standard_normal((2, 3, 16, 16)).astype(np.float32)
     expected = network(x.transpose(0, 2, 3, 1), training=False)
     np.testing.assert_allclose(lowered.predict(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mistake", [AttributeError, AssertionError, NameError])
+def test_a_mistake_of_ours_is_not_told_as_a_broken_file(mistake, monkeypatch, tmp_path):
+    def builder(walk, node):
+        raise mistake("ours")
+
+    network = small()
+    network.save(tmp_path / "net.keras")
+    monkeypatch.setitem(TABLE, "DepthwiseConv2D", builder)
+    with pytest.raises(mistake, match="ours"):
+        open_original(str(tmp_path / "net.keras"))
+    with pytest.raises(mistake, match="ours"):
+        Engine().capture(network, CaptureOptions())

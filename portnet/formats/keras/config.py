@@ -138,7 +138,10 @@ def _operator(entry: Mapping[str, Any], label: str, options: Mapping[str, Any]) 
 
 def _call(node: Any, name: str) -> Call:
     if isinstance(node, Mapping):
-        return Call(_tensors3(node.get("args", [])), _tensors3(node.get("kwargs", {})))
+        args, kwargs = _tensors3(node.get("args", [])), _tensors3(node.get("kwargs", {}))
+        if not isinstance(args, list) or not isinstance(kwargs, Mapping):
+            raise ModelError(f"configuration: layer {name!r} is called with what are no arguments")
+        return Call(args, dict(kwargs))
     if not isinstance(node, list):
         raise ModelError(f"configuration: layer {name!r} is called in a way that is not known")
     return _call2(node)

@@ -32,7 +32,7 @@ __all__ = ["is_keras", "read", "read_translation"]
 _CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
 _MAX_CONFIG = 32 << 20
 _MAX_MEMBERS = 10_000
-_BROKEN = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError, struct.error, zlib.error)
+_BROKEN = (ValueError, TypeError, LookupError, ArithmeticError, OSError, struct.error, zlib.error)
 _ZIP = b"PK\x03\x04"
 
 SupplyMaker = Callable[[NetworkConfig], Supply]
@@ -85,7 +85,7 @@ def read_translation(
         raise
     except RecursionError as error:
         raise ModelError(f"{path}: its configuration is nested too deep. Refused.") from error
-    except (*_BROKEN, MemoryError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+    except (*_BROKEN, MemoryError, EOFError, zipfile.BadZipFile) as error:
         text = " ".join(str(error).split())
         raise ModelError(f"{path} is broken: {text or type(error).__name__}. Fetch it again.") from error
 

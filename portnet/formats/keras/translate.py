@@ -15,7 +15,7 @@ from portnet.formats.keras.held import Held, channels_first, identity
 from portnet.formats.keras.layers.activation import ACTIVATIONS, activation_name
 from portnet.formats.keras.registry import TABLE
 from portnet.formats.keras.supply import Supply
-from portnet.formats.keras.walk import Place, Walk
+from portnet.formats.keras.walk import BROKEN, Place, Walk
 from portnet.formats.writer import GraphWriter
 from portnet.graph.metadata import Metadata
 from portnet.graph.passes.tidy import remove_unused
@@ -55,6 +55,7 @@ def translate(
     keras2: bool = False,
     keep_layout: bool = False,
     dynamic_batch: bool = True,
+    trusted: bool = False,
 ) -> Translation:
     """Translate ``{"class_name": ..., "config": ...}``.
 
@@ -66,6 +67,9 @@ def translate(
         keras2: whether it was Keras 2's.
         keep_layout: whether images stay channels last at the border.
         dynamic_batch: whether the batch stays free.
+        trusted: whether the configuration is a living network's, which cannot be broken: then what goes wrong is a bug
+            of ours, and is raised as it is. A file's configuration may be anything, so that an operation on what it
+            holds may fail.
 
     Raises:
         ModelError: the configuration is broken.
@@ -78,12 +82,14 @@ def translate(
         for kind, place in unknown_kinds(network):
             missing.add(kind, place)
         missing.raise_if_any()
-        return _translated(network, make_supply(network), missing, way, keras2, keep_layout, dynamic_batch)
+        return _translated(network, make_supply(network), missing, way, keras2, keep_layout, dynamic_batch, trusted)
     except PortNetError:
         raise
     except RecursionError as error:
         raise ModelError(f"{source or 'configuration'}: nested too deep. Refused.") from error
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError) as error:
+    except BROKEN as error:
+        if trusted:
+            raise
         text = " ".join(str(error).split())
         raise ModelError(f"{source or 'configuration'} is broken: {type(error).__name__}: {text}") from error
 
@@ -131,8 +137,9 @@ def _translated(
     keras2: bool,
     keep_layout: bool,
     dynamic_batch: bool,
+    trusted: bool,
 ) -> Translation:
-    walk = Walk(GraphWriter(network.name), supply, missing, keras2)
+    walk = Walk(GraphWriter(network.name), supply, missing, keras2, trusted)
     inputs = [_input(walk, network, ref, keep_layout, dynamic_batch) for ref in network.inputs]
     results = walk.network(network, inputs)
     missing.raise_if_any()
@@ -178,8 +185,9 @@ def _is_size(value: Any) -> bool:
 
 def _dtype(value: Any, name: str) -> np.dtype:
     if isinstance(value, Mapping):
-        value = (value.get("config") or {}).get("name", "float32")
-    if value not in _DTYPES:
+        inner = value.get("config") or {}
+        value = inner.get("name", "float32") if isinstance(inner, Mapping) else inner
+    if not isinstance(value, str) or value not in _DTYPES:
         raise ModelError(f"input {name!r}: got element type {str(value)[:60]!r}, expected one of {', '.join(_DTYPES)}")
     return np.dtype(value)
 

@@ -19,8 +19,10 @@ from portnet.formats.keras.registry import TABLE
 from portnet.formats.keras.supply import Path, Slot, Supply
 from portnet.formats.writer import GraphWriter
 
-__all__ = ["LayerNode", "Place", "Walk"]
+__all__ = ["BROKEN", "LayerNode", "Place", "Walk"]
 
+# what operations on a file's configuration may raise that is not of the types it should be of
+BROKEN = (ValueError, TypeError, LookupError, ArithmeticError, MemoryError)
 # numbers of an architecture, such as a scale of ones, that a layer may need
 _MAX_CONSTANT = 1 << 26
 
@@ -108,6 +110,7 @@ class Walk:
         supply: arrays of the layers.
         missing: what has no translation.
         keras2: whether the network was Keras 2's, in which some activations are others.
+        trusted: whether the configuration is a living network's, so that what goes wrong is a bug.
         notes: what the user must know.
         places: where in Keras each named tensor is.
         loose: learned arrays that one op alone reads, so that they may be laid out as it needs them.
@@ -117,6 +120,7 @@ class Walk:
     supply: Supply
     missing: Missing
     keras2: bool = False
+    trusted: bool = False
     notes: list[str] = field(default_factory=list)
     places: dict[str, Place] = field(default_factory=dict)
     here: str = ""
@@ -174,7 +178,9 @@ class Walk:
             return [None] * 8
         except PortNetError:
             raise
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError) as error:
+        except BROKEN as error:
+            if self.trusted:
+                raise
             text = " ".join(str(error).split())
             raise ModelError(f"layer {node.name!r} ({node.kind}): its configuration is broken: {text}") from error
         finally:

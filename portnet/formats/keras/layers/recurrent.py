@@ -72,6 +72,8 @@ class _Way:
 
 
 def _way(node: LayerNode, kind: str, values: Mapping[str, Any], group: str, name: str) -> _Way:
+    if not isinstance(values, Mapping):
+        raise node.options.wrong("layer", "a recurrent layer with its configuration")
     options = Options(values, node.name)
     for key in ("stateful", "time_major"):
         options.refuse(key)
@@ -83,7 +85,10 @@ def _way(node: LayerNode, kind: str, values: Mapping[str, Any], group: str, name
     cell = options.get("cell")
     if not isinstance(cell, Mapping) or cell.get("class_name") not in _CELLS:
         raise UnsupportedError(f"cell {cell.get('class_name') if isinstance(cell, Mapping) else cell!r}")
-    return _Way(_CELLS[cell["class_name"]], options, Options(cell.get("config") or {}, node.name), group, name)
+    inner = cell.get("config") or {}
+    if not isinstance(inner, Mapping):
+        raise options.wrong("cell", "a cell with its configuration")
+    return _Way(_CELLS[cell["class_name"]], options, Options(inner, node.name), group, name)
 
 
 @layer("LSTM", "GRU", "SimpleRNN", "RNN")
