@@ -49,9 +49,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from portnet.errors import ModelError, PortNetError, UnsupportedError
+from portnet.errors import InputError, ModelError, PortNetError, UnsupportedError
 from portnet.formats.captured import Captured, Source
-from portnet.graph.model import Model
+from portnet.graph.model import Model, Signature
 
 __all__ = [
     "Adapter",
@@ -259,6 +259,9 @@ class Lowered(abc.ABC):
     def trainer(self, plan: TrainPlan) -> Trainer:
         """Return a trainer of this network. One at a time: an earlier one is no longer valid."""
 
+    def __repr__(self) -> str:
+        return f"<{self.model.name or 'network'} on {self.engine} ({self.device}): {self.trainable_count:,} trainable>"
+
     def predict(self, *inputs: Any) -> Any:
         """Run in inference mode on arrays in the order of the model's inputs (images: float32 NCHW).
 
@@ -268,6 +271,8 @@ class Lowered(abc.ABC):
         names = [port.name for port in self.model.inputs]
         if len(inputs) != len(names):
             raise ModelError(f"predict: got {len(inputs)} inputs, expected {len(names)}: {', '.join(names)}")
+        for port, array in zip(self.model.inputs, inputs, strict=True):
+            _check_shape(port, array)
         results = self.run(dict(zip(names, inputs, strict=True)))
         values = [results[port.name] for port in self.model.outputs]
         return values[0] if len(values) == 1 else values
@@ -284,6 +289,18 @@ class Lowered(abc.ABC):
                 f"lowering {self.model.name!r} onto {self.engine}: got {self.trainable_count:,} trainable scalars, "
                 f"expected {expected:,}. This is a bug in the adapter."
             )
+
+
+def _check_shape(port: Signature, array: Any) -> None:
+    """Raise ModelError where an array has another rank, or another size than a fixed one."""
+    got, expected = getattr(array, "shape", None), port.shape
+    if got is None or expected is None:
+        return
+    fits = len(got) == len(expected) and all(
+        not isinstance(size, int) or size == n for n, size in zip(got, expected, strict=True)
+    )
+    if not fits:
+        raise ModelError(f"predict: got shape {tuple(got)}, expected {port}")
 
 
 # the way back from a native network to what it was lowered from, as long as that is alive
@@ -365,6 +382,9 @@ class Adapter(abc.ABC):
     fixed_ranks: ClassVar[bool] = True
     sources: ClassVar[Mapping[str, str]] = {}
 
+    def __repr__(self) -> str:
+        return f"<engine {self.name}: {self.framework}>"
+
     @property
     @abc.abstractmethod
     def ops(self) -> frozenset[str]:
@@ -392,7 +412,13 @@ class Adapter(abc.ABC):
         Raises:
             UnsupportedError: an op, attribute or type that the engine cannot express, named with its node.
             ModelError: a graph that is broken.
+            InputError: no `Model`.
         """
+        if not isinstance(model, Model):
+            raise InputError(
+                f"engine {self.name}: got a {type(model).__name__} to lower, expected a portnet.Model. Open files with "
+                "portnet.Model.load, or ask portnet.convert."
+            )
         device = device or "cpu"
         self.check_device(device)
         canonical = model.canonical(self.ops, fixed_ranks=self.fixed_ranks)

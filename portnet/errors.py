@@ -66,7 +66,7 @@ class UnknownNameError(InputError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         options = list(known)
-        near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(str(name), options, n=3, cutoff=0.5)
         parts = [f"unknown {kind} {name!r}."]
         if near:
             parts.append(f"Did you mean {' or '.join(map(repr, near))}?")

@@ -348,7 +348,9 @@ def _name(source: ImageSource) -> str:
     if isinstance(source, Image.Image):
         filename = getattr(source, "filename", "")
         return f"image {filename!r}" if filename else "image from memory"
-    return f"image {str(source)!r}"
+    if not isinstance(source, (str, bytes, os.PathLike)):
+        return f"image of type {type(source).__module__}.{type(source).__qualname__}"
+    return "image in bytes" if isinstance(source, bytes) else f"image {os.fspath(source)!r}"
 
 
 def _reason(error: Exception) -> str:
@@ -357,7 +359,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return f"got more pixels than the {MAX_PIXELS:,} accepted. Make it smaller"
     if isinstance(error, TypeError) and "PathLike" in str(error):
-        return "expected a path, a PIL image or a uint8 array"
+        return "expected a path, a PIL image or a uint8 array; of a tensor, its numpy array"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__

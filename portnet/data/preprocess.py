@@ -6,7 +6,8 @@ turns a batch of bytes into floats, and is fast. Between them an image is small 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from io import IOBase
 from typing import Protocol, cast
 
 import numpy as np
@@ -20,7 +21,7 @@ from portnet.data.threads import in_threads
 from portnet.errors import InputError
 from portnet.graph.metadata import Preprocessing
 
-__all__ = ["normalise", "preprocess", "to_bytes"]
+__all__ = ["as_list", "normalise", "preprocess", "to_bytes"]
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -41,21 +42,23 @@ class HasPreprocessing(Protocol):
 
 
 def preprocess(
-    model: HasPreprocessing | Preprocessing, image: ImageSource | Sequence[ImageSource]
+    model: HasPreprocessing | Preprocessing, image: ImageSource | Iterable[ImageSource]
 ) -> NDArray[np.float32]:
     """Return ``image`` as the float32 array of shape (N, C, H, W) that ``model`` wants.
 
     Args:
         model: a `portnet.Model`, or a `Preprocessing` itself.
         image: a path, a PIL image or a uint8 array of (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), which
-            gives N = 1; or a list of these, or one uint8 array of (N, H, W, C).
+            gives N = 1; or several of these in a list or generator, or one uint8 array of (N, H, W, C).
 
     Raises:
         InputError: the model does not know its preprocessing, or there is no image.
         DataError: an image that cannot be read; the message names it.
     """
     preprocessing = _preprocessing_of(model)
-    images = _as_list(image)
+    images = as_list(image)
+    if not images:
+        raise InputError("preprocess: got no image, expected one or more.")
     pixels = in_threads(lambda one: to_bytes(one, preprocessing), images)
     return normalise(np.stack(list(pixels)), preprocessing)
 
@@ -132,19 +135,18 @@ def _preprocessing_of(model: HasPreprocessing | Preprocessing) -> Preprocessing:
     if found is None and hasattr(model, "preprocessing"):
         raise InputError(
             "the model does not know its preprocessing: got None. "
-            "Set model.preprocessing = Preprocessing(size=(224, 224), ...) to what it was trained with."
+            "Set model.preprocessing = portnet.graph.metadata.Preprocessing(size=(224, 224), ...) to what it was "
+            "trained with, and save the model."
         )
     raise InputError(f"preprocess: got {type(model).__name__}, expected a portnet.Model or a Preprocessing.")
 
 
-def _as_list(image: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:
-    if isinstance(image, (list, tuple)) or (isinstance(image, np.ndarray) and image.ndim == 4):
-        images: list[ImageSource] = list(image)
-    else:
-        images = [cast(ImageSource, image)]
-    if not images:
-        raise InputError("preprocess: got no image, expected one or more.")
-    return images
+def as_list(image: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
+    """Return one image as a list of it, and several (a list, a generator, an array of (N, H, W, C)) as a list."""
+    is_stream = isinstance(image, Iterator) and not isinstance(image, IOBase)  # an open file yields lines
+    if is_stream or isinstance(image, (list, tuple)) or (isinstance(image, np.ndarray) and image.ndim == 4):
+        return list(cast("Iterable[ImageSource]", image))
+    return [cast(ImageSource, image)]
 
 
 def _resized(decoded: Decoded, size: tuple[int, int], interpolation: str, decoder: Decoder) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -162,7 +162,7 @@ def finetune(
     )
     settings = Settings(
         backbone=_name_of(backbone),
-        weights=None if weights is None else os.fspath(weights),
+        weights=_path_of("weights", weights),
         backend=backend,
         device=device,
         head=Head.parse(head),
@@ -175,15 +175,13 @@ def finetune(
         seed=seed,
         val=val,
         test=test,
-        rename=None if rename is None else dict(rename),
+        rename=_renamed(rename),
         balance=balance,
         size=size,
         crop=crop,
         augment=Augment.of(augment),
         label_smoothing=label_smoothing,
-        class_weights=class_weights
-        if isinstance(class_weights, str) or class_weights is None
-        else tuple(class_weights),
+        class_weights=_class_weights(class_weights),
         clip_norm=clip_norm,
         precision=precision,
         compile=compile,
@@ -198,7 +196,7 @@ def finetune(
         on_error=on_error,
     )
     source = None if isinstance(backbone, (str, os.PathLike)) else backbone
-    folder = None if out is None else Path(out)
+    folder = None if out is None else Path(_path_of("out", out) or "")
     return start_run(
         data,
         settings,
@@ -245,8 +243,35 @@ def _optimizer(name: str, lr: float, momentum: float, nesterov: bool, weight_dec
     )
 
 
+def _path_of(name: str, given: Any) -> str | None:
+    if given is not None and not isinstance(given, (str, os.PathLike)):
+        raise InputError(f"{name}: got {given!r}, expected a path, or None")
+    return None if given is None else os.fspath(given)
+
+
+def _renamed(given: Mapping[str, str] | None) -> dict[str, str] | None:
+    if given is not None and not isinstance(given, Mapping):
+        raise InputError(f"rename: got a {type(given).__name__}, expected a mapping, as in {{'n01514668': 'chicken'}}")
+    return None if given is None else dict(given)
+
+
+def _class_weights(given: Any) -> Any:
+    if given is None or isinstance(given, str):
+        return given
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+        raise InputError(
+            f"class weights: got {given!r}, expected 'balanced' or a number for each class, in their order"
+        )
+    return tuple(given)
+
+
 def _name_of(backbone: str | os.PathLike[str] | Model | Backbone) -> str:
     if isinstance(backbone, (str, os.PathLike)):
         return os.fspath(backbone)
+    if not isinstance(backbone, (Model, Backbone)):
+        raise InputError(
+            f"backbone: got a {type(backbone).__name__}, expected a name in the zoo, a path of an .onnx file, a Model "
+            "or a Backbone. Another framework's network comes from portnet.capture."
+        )
     model = backbone if isinstance(backbone, Model) else backbone.model
     return model.name or "custom"

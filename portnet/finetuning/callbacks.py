@@ -6,7 +6,7 @@ learned so far is kept, and the run can be resumed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +91,8 @@ class Callbacks:
 
     def __init__(self, callbacks: Sequence[Any] = ()) -> None:
         self._methods: dict[str, list[Callable[[Any], Any]]] = {hook: [] for hook in _HOOKS}
+        if not isinstance(callbacks, Iterable):
+            raise InputError(f"callbacks: got {callbacks!r}, expected a list of callbacks")
         for callback in callbacks:
             own = {hook: getattr(callback, hook, None) for hook in _HOOKS}
             if not any(map(callable, own.values())):

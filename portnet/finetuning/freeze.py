@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Literal
 
 from portnet.adapter import ParameterPlan
@@ -24,6 +25,7 @@ __all__ = ["FreezePolicy", "FreezeTable", "Row"]
 
 BatchNorm = Literal["auto", "frozen", "train"]
 HEAD_STAGE = "head"
+_EXAMPLES = {"unfreeze": '{3: "until:fire5"}', "lr_mult": '{"head": 10}'}
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,10 @@ class FreezePolicy:
     stage_decay: float = 1.0
 
     def __post_init__(self) -> None:
+        for name, value in (("unfreeze", self.later), ("lr_mult", self.lr_mult)):
+            if not isinstance(value, Mapping):
+                raise InputError(f"{name}: got a {type(value).__name__}, expected a mapping, as in {_EXAMPLES[name]}")
+        object.__setattr__(self, "lr_mult", dict(self.lr_mult))
         # keys of JSON are text
         object.__setattr__(self, "later", {int(epoch): text for epoch, text in sorted(self.later.items())})
         for epoch, text in self.later.items():
@@ -169,8 +175,8 @@ class FreezePolicy:
         cls, n: int, *, lr_mult: Mapping[str, float] | None = None, batch_norm: BatchNorm = "auto"
     ) -> FreezePolicy:
         """Freeze layers 1 to n. The input is layer 1 and every node counts, as MATLAB numbers ``layers(1:16)``."""
-        if n < 0:
-            raise InputError(f"freeze: first got {n}, expected a count of layers of at least 0")
+        if not isinstance(n, Integral) or n < 0:
+            raise InputError(f"freeze: first got {n!r}, expected a count of layers of at least 0")
         return cls("first", str(int(n)), dict(lr_mult or {}), batch_norm)
 
     @classmethod
@@ -219,6 +225,10 @@ class FreezePolicy:
         """
         if isinstance(text, FreezePolicy):
             return text
+        if not isinstance(text, str):
+            raise InputError(
+                f"freeze: got a {type(text).__name__}, expected a FreezePolicy, or text as in 'until:fire5'"
+            )
         kind, _, argument = text.partition(":")
         if kind not in ("none", "backbone", "first", "until", "match"):
             raise UnknownNameError("freeze policy", kind, ["none", "backbone", "first:N", "until:NAME", "match:REGEX"])
@@ -243,7 +253,7 @@ class FreezePolicy:
         """Return a copy with other options; None leaves one as it is."""
         return replace(
             self,
-            lr_mult=dict(self.lr_mult if lr_mult is None else lr_mult),
+            lr_mult=self.lr_mult if lr_mult is None else lr_mult,
             batch_norm=batch_norm or self.batch_norm,
             later=self.later if later is None else later,
             stage_decay=self.stage_decay if stage_decay is None else stage_decay,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -50,7 +51,7 @@ class Head:
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
             raise InputError(f"head: dropout got {self.dropout}, expected 0 ≤ dropout < 1")
-        if not all(1 <= width <= LARGEST_WIDTH for width in self.hidden):
+        if not all(isinstance(width, Integral) and 1 <= width <= LARGEST_WIDTH for width in self.hidden):
             raise InputError(f"head: hidden got {self.hidden}, expected widths of 1 to {LARGEST_WIDTH:,}")
 
     @classmethod
@@ -59,11 +60,12 @@ class Head:
         return cls("linear", dropout=dropout)
 
     @classmethod
-    def mlp(cls, hidden: Sequence[int] = (512,), *, dropout: float = 0.5, batch_norm: bool = True) -> Head:
+    def mlp(cls, hidden: Sequence[int] | int = (512,), *, dropout: float = 0.5, batch_norm: bool = True) -> Head:
         """Global average pooling, then for each width: batch norm, dropout, dense, ReLU; at last batch norm, dropout,
         dense.
         """
-        return cls("mlp", tuple(hidden), dropout, batch_norm)
+        widths = (hidden,) if isinstance(hidden, int) else tuple(hidden)
+        return cls("mlp", widths, dropout, batch_norm)
 
     @classmethod
     def conv(cls, *, dropout: float = 0.5, relu: bool = True) -> Head:
@@ -87,6 +89,8 @@ class Head:
             return cls.natural()
         if isinstance(text, Head):
             return text
+        if not isinstance(text, str):
+            raise InputError(f"head: got a {type(text).__name__}, expected a Head, or text as in 'linear' or 'mlp:512'")
         kind, _, argument = text.partition(":")
         if kind == "mlp":
             widths = argument.split(",") if argument else ["512"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from numbers import Integral, Real
 from typing import Any, Literal
 
 from portnet.adapter import OptimizerSpec
@@ -26,6 +27,9 @@ LARGEST_SEED = 2**32 - 1
 BALANCES = (None, "oversample")
 CACHES = ("auto", "memory", "disk", "off")
 CACHE_DTYPES = ("float32", "float16")
+# numbers that may be None, and what messages call a number that is known by another name
+_OPTIONAL = frozenset(["early_stop", "cache_limit", "clip_norm"])
+_LABELS = {"lr": "learning rate"}
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,8 @@ class Settings:
     on_error: Literal["fail", "skip"] = "fail"
 
     def __post_init__(self) -> None:
+        _settle(self, ("epochs", "batch_size", "accumulate", "seed", "early_stop", "cache_limit", "augment_views"), int)
+        _settle(self, ("val", "test", "label_smoothing", "clip_norm"), float)
         if self.epochs < 1:
             raise InputError(f"epochs: got {self.epochs}, expected at least 1")
         if self.batch_size < 1:
@@ -175,7 +181,7 @@ class Settings:
             return
         if len(weights) != len(classes):
             raise InputError(f"class weights: got {len(weights)}, expected {len(classes)}, one for each class")
-        if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+        if not all(isinstance(weight, Real) and 0 <= weight < math.inf for weight in weights) or not any(weights):
             raise InputError(f"class weights: got {weights}, expected numbers from 0 on, not all 0")
 
     def loss_weights(self, counts: Mapping[str, int]) -> tuple[float, ...] | None:
@@ -212,7 +218,22 @@ class Settings:
         return replace(self, **changes)
 
 
+def _settle(holder: Any, names: Iterable[str], kind: Callable[[Any], Any]) -> None:
+    """Make Python's own numbers of numpy's, which JSON does not know; what is no number at all is refused."""
+    accepted, expected = (Integral, "an integer") if kind is int else (Real, "a number")
+    for name in names:
+        value = getattr(holder, name)
+        if value is None and name in _OPTIONAL:
+            continue
+        if isinstance(value, bool) or not isinstance(value, accepted):
+            label = _LABELS.get(name, name.replace("_", " "))
+            raise InputError(f"{label}: got {value!r} ({type(value).__name__}), expected {expected}")
+        if type(value) not in (int, float):
+            object.__setattr__(holder, name, kind(value))
+
+
 def _check_numbers(rule: OptimizerSpec) -> None:
+    _settle(rule, ("lr", "momentum", "weight_decay"), float)
     if not 0 < rule.lr < math.inf:
         raise InputError(f"learning rate: got {rule.lr}, expected a positive number")
     if not 0 <= rule.momentum < 1:

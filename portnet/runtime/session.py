@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from portnet.data.preprocess import preprocess
+from portnet.data.preprocess import as_list, preprocess
 from portnet.errors import InputError, ModelError
 from portnet.graph.metadata import Preprocessing
 from portnet.graph.model import Model, Signature
 from portnet.runtime.providers import open_session
+from portnet.sources import find_model
 
 __all__ = ["Prediction", "Predictions", "Session", "ends_in_softmax", "load", "softmax"]
 
@@ -91,11 +91,16 @@ class Session:
         self, model: Model, *, provider: str | None = None, threads: int | None = None, optimise: bool = True
     ) -> None:
         self.model = model
+        self._options = (provider, threads, optimise)
         self._session = _open(model, provider, threads, optimise)
         self.provider: str = self._session.get_providers()[0]
 
     def __repr__(self) -> str:
         return f"<Session {self.model.name!r} on {self.provider}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # onnxruntime's session cannot be copied; another process opens its own
+        return _reopen, (self.model, *self._options)
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -157,7 +162,8 @@ class Session:
         """Classify images.
 
         Args:
-            images: one or a list of paths, PIL images, or uint8 arrays (H, W), (H, W, 3) or (H, W, 4).
+            images: one, or several of, paths, PIL images, or uint8 arrays (H, W), (H, W, 3) or (H, W, 4); or one uint8
+                array (N, H, W, C).
             top: how many classes each `Prediction` lists.
             batch_size: images at a time.
 
@@ -169,7 +175,7 @@ class Session:
         """
         if top < 1 or batch_size < 1:
             raise InputError(f"predict: got top {top} and batch size {batch_size}, expected at least 1 of each")
-        items = list(images) if isinstance(images, (list, tuple)) else [images]
+        items = as_list(images)
         classes = self._classes()
         if not items:
             return Predictions(np.zeros((0, len(classes)), np.float32), classes, top)
@@ -199,14 +205,15 @@ class Session:
         return tuple(f"class {i}" for i in range(shape[-1]))
 
 
-def load(source: str | os.PathLike[str] | Model, *, provider: str | None = None, threads: int | None = None) -> Session:
+def load(source: Any, *, provider: str | None = None, threads: int | None = None) -> Session:
     """Open a network in onnxruntime, ready to predict.
 
     >>> portnet.load("pets.onnx").predict(["cat.jpg"])[0].label  # doctest: +SKIP
     'tiger cat'
 
     Args:
-        source: path of an .onnx file, or a `Model`.
+        source: path of an .onnx file or of a run's folder, name in the zoo, a `Model`, a run, or anything else that
+            `portnet.sources.find_model` takes.
         provider: "cpu", "cuda", ...; None for the best that really loads (`Session.provider` says which).
         threads: threads of one operator; None for one a core.
 
@@ -214,7 +221,11 @@ def load(source: str | os.PathLike[str] | Model, *, provider: str | None = None,
         ModelError: the file is not ONNX, broken or hostile.
         ProviderError: the provider was asked for and does not load; there is no silent fallback.
     """
-    return Session(source if isinstance(source, Model) else Model.load(source), provider=provider, threads=threads)
+    return Session(find_model(source), provider=provider, threads=threads)
+
+
+def _reopen(model: Model, provider: str | None, threads: int | None, optimise: bool) -> Session:
+    return Session(model, provider=provider, threads=threads, optimise=optimise)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
