@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Any
 
 __all__ = ["main"]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def main() -> None:
@@ -14,6 +17,7 @@ def main() -> None:
     from portnet.cli.app import app
     from portnet.errors import PortNetError
 
+    _prepare_output()
     try:
         code = app(prog_name="portnet", standalone_mode=False)
     except PortNetError as error:
@@ -23,10 +27,13 @@ def main() -> None:
         print("portnet: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:
-        # whoever read the output has gone; without this, Python complains once more as it exits
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         raise SystemExit(141) from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            print(f"portnet: cannot write what it has to say: {error.strerror}", file=sys.stderr)
+            _drop_output()
+            raise SystemExit(2) from None
         if hasattr(error, "format_message"):  # the parser's own
             print(_usage(error), file=sys.stderr)
             raise SystemExit(2) from None
@@ -40,6 +47,22 @@ def main() -> None:
         )
         raise SystemExit(70) from None
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _prepare_output() -> None:
+    """Make sure that anything can be printed: to a closed output, and to one that knows few characters."""
+    from portnet.terminal import HANDLER
+
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - until the process ends
+        if hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors=HANDLER)
+
+
+def _drop_output() -> None:
+    """Forget what is still to be written: whoever read it has gone, and Python would complain once more as it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage(error: Any) -> str:

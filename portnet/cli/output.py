@@ -50,7 +50,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: st
     for row in cells:
         table.add_row(*row)
     # a pipe or a file has no width to fit into: nothing is folded there
-    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 200).print(table)
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 200)
+    with console.capture() as captured:
+        console.print(table)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def _printable(text: str) -> str:

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from portnet.finetuning.history import Epoch, Position, Validation
+from portnet.terminal import legible
 
 __all__ = ["ConsoleReporter", "SilentReporter", "epoch_line"]
 
@@ -60,7 +61,7 @@ class ConsoleReporter(SilentReporter):
 
     def note(self, text: str) -> None:
         """Print a line."""
-        self.console.print(text, soft_wrap=True, markup=False)
+        self.console.print(legible(text, self.console.file), soft_wrap=True, markup=False)
 
     def task(self, text: str, total: int) -> Any:
         """Show a bar; the result is called with how much is done."""
