@@ -109,7 +109,7 @@ class FileKind:
 
 _KERAS_WHOLE = (".keras", ".h5", ".hdf5")
 FILES = (
-    FileKind("Caffe", "caffe", (".prototxt",), (".caffemodel",), "opencv"),
+    FileKind("Caffe", "caffe", (".prototxt",), (".caffemodel", ".caffemodel.h5"), "opencv"),
     FileKind("Darknet", "darknet", (".cfg",), (".weights",), "opencv"),
     FileKind(
         "MXNet", "mxnet", ("-symbol.json",), ("-0000.params", ".params"), "gluon", (), (*_COMMON, "dynamic_batch")

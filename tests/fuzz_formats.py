@@ -20,7 +20,9 @@ from pathlib import Path
 import caffe_files
 import mxnet_files
 import test_formats_darknet as darknet_files
+import test_formats_darknet_sections as sections_files
 from caffe_networks import NETWORKS
+from test_formats_caffe_wild import EXCITED, SSD
 from fuzz_models import MEMORY, SECONDS, _too_slow, mutate_bytes
 
 from portnet.errors import PortNetError
@@ -29,6 +31,7 @@ from portnet.formats.mxnet.layer import TABLE
 from portnet.formats.mxnet.ops import load as load_ops
 
 NUMBERS = ("0", "1", "-1", "3", "100", "65537", str(2**31), str(2**40), str(2**63 - 1), "-5", "1e30", "0.5", "nan", "x")
+OTHERS = {"ssd": SSD, "excited": EXCITED}
 KEYS = ("axis", "kernel", "pad", "shape", "num_filter", "num_outputs", "num_hidden", "mode", "target_shape", "dtype")
 
 
@@ -123,6 +126,9 @@ def main(form: str, seed: int, count: int) -> int:
 def _seeds(form: str, folder: Path):
     pairs = []
     if form in ("prototxt", "caffemodel"):
+        for name, network in OTHERS.items():
+            (folder / name).mkdir()
+            pairs.append(caffe_files.write(folder / name, *network))
         for name, edition in (*((n, "layer") for n in NETWORKS), ("lenet", "double"), ("resnet", "V0")):
             (folder / f"{name}{edition}").mkdir()
             pairs.append(caffe_files.write(folder / f"{name}{edition}", *NETWORKS[name], edition))
@@ -140,6 +146,12 @@ def _seeds(form: str, folder: Path):
     for name in ("tiny", "connected", "reorg", "yolo"):
         (folder / name).mkdir()
         pairs.append(darknet_files.write(folder / name, darknet_files.NETWORKS[name]))
+    if form == "cfg":
+        for name, sections in sections_files.TRAINED.items():
+            (folder / name).mkdir()
+            text = f"[net]\ninputs=6\n{sections[0]}" if name in ("lstm", "gru") else darknet_files.net(8, *sections)
+            (folder / name / "net.cfg").write_text(text)
+            pairs.append((folder / name / "net.cfg", folder / "tiny" / "net.weights"))
     return darknet, f".{form}", pairs
 
 

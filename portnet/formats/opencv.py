@@ -72,7 +72,10 @@ def _silence(cv2: Any) -> Iterator[None]:
 def _caffe(cv2: Any, path: Path, weights: Path, input_shape: Sequence[int] | None) -> OpenCV:
     from portnet.formats.caffe.dump import deployed
     from portnet.formats.caffe.read import read
+    from portnet.formats.caffe.weights import is_hdf5
 
+    if is_hdf5(weights):
+        raise UnsupportedError(f"OpenCV does not read HDF5: {weights}")
     model = read(path, weights, input_shape=input_shape).model
     text = np.frombuffer(deployed(path, model).encode(), np.uint8)
     return OpenCV(cv2, cv2.dnn.readNetFromCaffe(text, np.fromfile(weights, np.uint8)), model, lambda name: name)

@@ -2,9 +2,10 @@
 
 read.py     read(prototxt, caffemodel) → Captured: the walk over the layers
 text.py     protobuf's text format
-weights.py  protobuf's wire format, as far as arrays go
+weights.py  arrays, out of protobuf's wire format or HDF5
 net.py      which layers run in inference, and what each reads
 inputs.py   sizes and preprocessing, from the layers that read data
+mean.py     a mean image beside the prototxt
 arrays.py   a layer's arrays, checked or drawn
 layers/     one function a layer, in a table
 """

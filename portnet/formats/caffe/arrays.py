@@ -101,8 +101,11 @@ class Arrays:
 
 
 def _fits(got: tuple[int, ...], expected: tuple[int, ...], is_legacy: bool) -> bool:
-    """Caffe's Blob::ShapeEquals: an old shape of four sizes may have ones before the expected."""
-    if got == expected:
+    """Caffe's Blob::ShapeEquals: an old shape of four sizes may have ones before the expected.
+
+    A vector may also be stored as (1, n, 1, 1), as some forks do.
+    """
+    if got == expected or (len(got) == 4 and len(expected) == 1 and got == (1, *expected, 1, 1)):
         return True
     ones = (1,) * (len(got) - len(expected))
     return (is_legacy or not expected) and got == ones + expected

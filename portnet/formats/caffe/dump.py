@@ -32,6 +32,10 @@ def deployed(prototxt: Path, model: Model) -> str:
         if specs[index].kind == "Axpy":
             lines += _axpy(specs[index])
         elif specs[index].kind not in DATA_KINDS:
+            if specs[index].kind == "PriorBox":
+                # OpenCV clips unless it is told not to
+                options = specs[index].message.message("prior_box_param")
+                options.fields.setdefault("clip", [Scalar("false", False, 0)])
             lines.append(f"{'layers' if is_v1 else 'layer'} {{")
             lines += _lines(specs[index].message, _LEFT_OUT)
             lines.append("}")

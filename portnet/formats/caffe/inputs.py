@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from portnet.errors import InputError, ModelError
-from portnet.formats.caffe.net import Spec
+from portnet.formats.caffe.net import OTHER_SOURCE, Spec
 from portnet.formats.caffe.text import Message
 from portnet.graph.metadata import Preprocessing
 
-__all__ = ["InputShape", "input_sizes", "preprocessing_of"]
+__all__ = ["USUAL_CROPS", "USUAL_RESIZE", "InputShape", "input_sizes", "mean_file_of", "preprocessing_of"]
 
 # sizes, the batch first, of the only input or by an input's name
 InputShape = Sequence[int] | Mapping[str, Sequence[int]] | None
@@ -22,7 +22,7 @@ _OPTIONS = {
     **{"WindowData": "window_data_param", "MemoryData": "memory_data_param", "AnnotatedData": "data_param"},
 }
 # what images were resized to before a crop of about 224 pixels was taken, when networks were trained on ImageNet
-_USUAL_RESIZE, _USUAL_CROPS = 256, range(217, 232)
+USUAL_RESIZE, USUAL_CROPS = 256, range(217, 232)
 
 
 def input_sizes(spec: Spec, top: int, given: InputShape) -> tuple[list[int], int | None]:
@@ -46,8 +46,8 @@ def input_sizes(spec: Spec, top: int, given: InputShape) -> tuple[list[int], int
         sizes = declared[1:] if given is None else list(given)[1:]
     if not sizes:
         raise InputError(
-            f"{spec.message.source}: layer {spec.name!r} ({spec.kind}) does not say how large its images are. "
-            "Give input_shape: 1, channels, height, width."
+            f"{spec.message.source}: layer {spec.name!r} ({spec.message.string('type') or spec.kind}) does not say how "
+            "large its images are. Give input_shape: 1, channels, height, width."
         )
     if len(sizes) >= MAX_RANK or not all(type(n) is int and 0 < n <= MAX_SIZE for n in sizes):
         raise ModelError(f"{spec.message.source}: input {name!r} got sizes {sizes[:MAX_RANK]}, expected positive ones")
@@ -56,6 +56,8 @@ def input_sizes(spec: Spec, top: int, given: InputShape) -> tuple[list[int], int
 
 def _declared(spec: Spec, top: int) -> list[int]:
     """Return all sizes that the file tells, the batch among them, or none."""
+    if spec.kind == OTHER_SOURCE:
+        return []
     if spec.kind == "Input":
         return _repeated(
             [shape.integers("dim") for shape in spec.message.message("input_param").messages("shape")], top
@@ -89,7 +91,15 @@ def _is_gray(spec: Spec, options: Message) -> bool:
     return spec.message.message("transform_param").flag("force_gray", False) or not options.flag("is_color", True)
 
 
-def preprocessing_of(spec: Spec, sizes: Sequence[int]) -> tuple[Preprocessing | None, list[str]]:
+def mean_file_of(spec: Spec) -> str:
+    """Return the name of the mean image that a layer subtracts, or ""."""
+    options = spec.message.message(_OPTIONS.get(spec.kind, "data_param"))
+    return spec.message.message("transform_param").string("mean_file", options.string("mean_file"))
+
+
+def preprocessing_of(
+    spec: Spec, sizes: Sequence[int], mean: Sequence[float] | None = None
+) -> tuple[Preprocessing | None, list[str]]:
     """Return how Caffe's DataTransformer makes a layer's images into numbers, and notes; None where it is not told.
 
     Caffe keeps images as BGR of 0..255, subtracts ``mean_value`` and then multiplies by ``scale``. A file to deploy
@@ -98,15 +108,16 @@ def preprocessing_of(spec: Spec, sizes: Sequence[int]) -> tuple[Preprocessing | 
     Args:
         spec: the layer.
         sizes: what it yields: channels, height, width.
+        mean: of each channel of the mean image that it names, where that was found.
     """
     if spec.kind not in ("Data", "ImageData", "AnnotatedData") or len(sizes) != 3 or sizes[0] not in (1, 3):
         return None, []
     transform, options = spec.message.message("transform_param"), spec.message.message(_OPTIONS[spec.kind])
-    mean_file = transform.string("mean_file", options.string("mean_file"))
-    if mean_file:
-        return None, [f"The mean image {mean_file!r} of layer {spec.name!r} was not read: set the preprocessing."]
+    mean_file = mean_file_of(spec)
+    if mean_file and mean is None:
+        return None, [f"The mean image {mean_file!r} of layer {spec.name!r} was not read: put it beside the prototxt."]
     scale = transform.number("scale", options.number("scale", 1))
-    means = transform.numbers("mean_value") or [0.0]
+    means = list(mean) if mean else transform.numbers("mean_value") or [0.0]
     if len(means) not in (1, sizes[0]) or not scale:
         raise ModelError(f"{spec.message.source}: layer {spec.name!r} got mean_value {means} and scale {scale}")
     resize, notes = _resize(spec, options, sizes)
@@ -127,6 +138,6 @@ def _resize(spec: Spec, options: Message, sizes: Sequence[int]) -> tuple[int | N
     height, width = options.integer("new_height", 0), options.integer("new_width", 0)
     if height > 0 and width > 0:
         return max(min(height, width), *sizes[1:]), []
-    if sizes[1] not in _USUAL_CROPS:
+    if sizes[1] not in USUAL_CROPS:
         return None, []
-    return _USUAL_RESIZE, [f"How large images are before they are cropped is not told: {_USUAL_RESIZE} was taken."]
+    return USUAL_RESIZE, [f"How large images are before they are cropped is not told: {USUAL_RESIZE} was taken."]

@@ -5,10 +5,12 @@ From a prototxt of any edition: files to deploy and files to train from, layers 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from portnet.errors import ModelError
+from portnet.formats.caffe.layers import TABLE
 from portnet.formats.caffe.text import Message
 
 __all__ = ["DATA_KINDS", "Ref", "Spec", "layers_of", "live_layers"]
@@ -31,20 +33,29 @@ _V1 = {
     **{36: ("SILENCE", "Silence"), 37: ("CONTRASTIVE_LOSS", "ContrastiveLoss"), 38: ("EXP", "Exp")},
     39: ("DECONVOLUTION", "Deconvolution"),
 }
+# types of forks in files of the first version: the name in capitals
+_FORKS = {re.sub("[^A-Z0-9]", "", kind.upper()): kind for kind in TABLE}
 _V1_KINDS = {key: kind for number, (name, kind) in _V1.items() for key in (str(number), name)}
 # layers that read images and labels from a disk
-_DISK_KINDS = frozenset({"Data", "ImageData", "HDF5Data", "WindowData", "MemoryData", "AnnotatedData"})
-DATA_KINDS = _DISK_KINDS | {"Input", "DummyData"}
+_DISK_KINDS = frozenset({"Data", "ImageData", "HDF5Data", "WindowData", "MemoryData", "AnnotatedData", "Source"})
+# any other layer that reads nothing: a user's own code in most cases
+OTHER_SOURCE = "Source"
+DATA_KINDS = _DISK_KINDS | {"Input", "DummyData", OTHER_SOURCE}
 # layers that only training and its reports need
 _LOSS_KINDS = frozenset(
     {
         *("SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "EuclideanLoss", "HingeLoss", "InfogainLoss"),
         *("MultinomialLogisticLoss", "ContrastiveLoss", "SmoothL1Loss", "TripletLoss", "CenterLoss"),
+        "MultiBoxLoss",
     }
 )
 # losses that judge all that they read
-_PAIR_KINDS = frozenset({"ContrastiveLoss", "TripletLoss"})
-_REPORT_KINDS = frozenset({"Accuracy", "Silence", "HDF5Output"})
+_PAIR_KINDS = frozenset({"ContrastiveLoss", "TripletLoss", "MultiBoxLoss"})
+# layers that make boxes of what they read, which are outputs of the captured network
+_BOX_KINDS = frozenset({"DetectionOutput"})
+_REPORT_KINDS = frozenset({"Accuracy", "Silence", "HDF5Output", "DetectionEvaluate"}) | _BOX_KINDS
+# layers whose second bottom tells where sequences begin
+_RECURRENT_KINDS = frozenset({"LSTM", "RNN"})
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,9 @@ def layers_of(net: Message) -> list[Spec]:
         raise ModelError(f"{net.source}: got no layers, expected a prototxt of a network")
     newest: dict[str, Ref] = {}
     for index, spec in enumerate(specs):
-        for bottom in spec.message.strings("bottom"):
+        for place, bottom in enumerate(spec.message.strings("bottom")):
+            if place == 1 and spec.kind in _RECURRENT_KINDS:
+                continue
             if bottom not in newest:
                 raise ModelError(f"{net.source}: layer {spec.name!r} reads {bottom!r}, which no layer before it writes")
             spec.bottoms.append(newest[bottom])
@@ -133,7 +146,9 @@ def _matches(rule: Message) -> bool:
 def _spec(layer: Message, version: int) -> Spec:
     kind = layer.string("type")
     if version == 1:
-        kind = _V1_KINDS.get(kind, kind)
+        kind = _V1_KINDS.get(kind) or _FORKS.get(re.sub("[^A-Z0-9]", "", kind.upper()), kind)
+    if kind not in DATA_KINDS and kind not in TABLE and "bottom" not in layer and "top" in layer:
+        kind = OTHER_SOURCE
     return Spec(layer.string("name"), kind, layer.strings("top"), layer)
 
 
@@ -168,7 +183,7 @@ def live_layers(specs: list[Spec]) -> tuple[list[int], list[Ref], list[str]]:
     Losses and reports are left out: what a loss judges is an output. A loss of less weight than another judges an
     auxiliary classifier, which is left out with it. What depends on labels alone is no output.
     """
-    dropped = {index for index, spec in enumerate(specs) if spec.kind in _LOSS_KINDS | _REPORT_KINDS}
+    dropped = _for_training(specs)
     auxiliary = _auxiliary(specs)
     silenced = {ref for spec in specs if spec.kind == "Silence" for ref in spec.bottoms} | _targets(specs)
     read = {ref for index, spec in enumerate(specs) if index not in dropped for ref in spec.bottoms}
@@ -182,6 +197,28 @@ def live_layers(specs: list[Spec]) -> tuple[list[int], list[Ref], list[str]]:
     ]
     live = _ancestors(specs, {ref.layer for ref in outputs})
     return sorted(live), outputs, list(_notes(specs, dropped, auxiliary))
+
+
+def _for_training(specs: list[Spec]) -> set[int]:
+    """Return losses and reports: also those of types not known here, told by what they read and who reads them.
+
+    One that reads labels, is called a loss or has a loss's weight, and whose results only such layers read.
+    """
+    readers: dict[int, list[int]] = {}
+    for index, spec in enumerate(specs):
+        for ref in spec.bottoms:
+            readers.setdefault(ref.layer, []).append(index)
+    dropped: set[int] = set()
+    for index in range(len(specs) - 1, -1, -1):
+        spec = specs[index]
+        if spec.kind in _LOSS_KINDS | _REPORT_KINDS:
+            dropped.add(index)
+        elif spec.kind not in TABLE and spec.kind not in DATA_KINDS:
+            is_told = any(ref.top > 0 and specs[ref.layer].kind in _DISK_KINDS for ref in spec.bottoms)
+            is_told |= "loss_weight" in spec.message or spec.kind.endswith("Loss")
+            if is_told and dropped.issuperset(readers.get(index, [])):
+                dropped.add(index)
+    return dropped
 
 
 def _auxiliary(specs: list[Spec]) -> dict[Ref, str]:
@@ -235,6 +272,15 @@ def _notes(specs: list[Spec], dropped: set[int], auxiliary: dict[Ref, str]) -> I
             yield f"{spec.kind} {spec.name!r} and its auxiliary classifier {judged!r} were left out."
         else:
             yield f"{spec.kind} {spec.name!r} was left out; the network ends in what it judges, {judged!r}."
+    for spec in specs:
+        if spec.kind in _BOX_KINDS:
+            reads = ", ".join(repr(specs[ref.layer].name) for ref in spec.bottoms)
+            yield f"{spec.kind} {spec.name!r} decodes boxes and was left out: what it reads are outputs ({reads})."
+        if spec.kind in _RECURRENT_KINDS:
+            yield f"{spec.kind} {spec.name!r}: axis 0 is time, axis 1 the batch, and each sequence is whole."
+    others = [i for i in sorted(dropped) if specs[i].kind not in _LOSS_KINDS | _REPORT_KINDS]
     reports = [specs[i].name for i in sorted(dropped) if specs[i].kind == "Accuracy"]
+    for index in others:
+        yield f"{specs[index].kind} {specs[index].name!r} is for training and was left out."
     if reports:
         yield f"Reports were left out: {', '.join(reports)}."

@@ -10,8 +10,9 @@ from pathlib import Path
 import onnx_ir as ir
 
 from portnet.errors import InputError, ModelError
+from portnet.formats.caffe import mean
 from portnet.formats.caffe.arrays import Arrays
-from portnet.formats.caffe.inputs import InputShape, input_sizes, preprocessing_of
+from portnet.formats.caffe.inputs import InputShape, input_sizes, mean_file_of, preprocessing_of
 from portnet.formats.caffe.layers import TABLE, Layer, NotExpressible
 from portnet.formats.caffe.net import DATA_KINDS, Ref, Spec, layers_of, live_layers
 from portnet.formats.caffe.text import parse
@@ -42,7 +43,8 @@ def read(
 
     Args:
         prototxt: the architecture.
-        caffemodel: its arrays; None draws them as the file's fillers say, with statistics of mean 0 and variance 1.
+        caffemodel: its arrays, in protobuf or HDF5; None draws them as the file's fillers say, with statistics of mean
+            0 and variance 1.
         input_shape: sizes, batch first, of the only input, or by an input's name; where the file does not tell them,
             or to replace what it tells. The batch stays free.
         keep_layout: without effect: Caffe's channels are first already.
@@ -132,8 +134,16 @@ class _Walk:
             self.batch = batch if self.batch is None else self.batch
             self.values[ref] = self.graph.input(name, ["N", *sizes])
             if place == 0 and self.preprocessing is None:
-                self.preprocessing, notes = preprocessing_of(spec, sizes)
+                self.preprocessing, notes = self._preprocessing(spec, sizes)
                 self.notes += notes
+
+    def _preprocessing(self, spec: Spec, sizes: list[int]) -> tuple[Preprocessing | None, list[str]]:
+        """Return how images become an input; the mean image is read where it lies beside the prototxt."""
+        path = Path(self.source)
+        found = mean.beside(path, mean_file_of(spec))
+        if found is not None and len(sizes) == 3:
+            return preprocessing_of(spec, sizes, mean.means_of(found, sizes[0]))
+        return mean.of_deployed(path, spec, sizes) if spec.kind == "Input" else preprocessing_of(spec, sizes)
 
     def _is_live(self, index: int) -> bool:
         return self.specs[index].kind in TABLE

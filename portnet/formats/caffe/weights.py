@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +18,10 @@ import numpy as np
 from portnet.errors import WeightsError
 from portnet.graph.wire import BYTES, VARINT, Field, fields, varint
 from portnet.weights.arrays import MAX_ARRAYS, contiguous_view, map_file
+from portnet.weights.h5 import read_groups
 from portnet.weights.hdf5 import SIGNATURE
 
-__all__ = ["Blobs", "read_caffemodel"]
+__all__ = ["Blobs", "is_hdf5", "read_blob", "read_caffemodel"]
 
 MAX_FIELDS = 2_000_000
 MAX_NAME = 4096
@@ -131,6 +133,46 @@ class _Reader:
         return view if dtype.itemsize == 4 else view.astype(np.float32)
 
 
+def is_hdf5(path: Path) -> bool:
+    """Whether a file of arrays is one that Caffe wrote with ``snapshot_format: HDF5``."""
+    with path.open("rb") as file:
+        return file.read(len(SIGNATURE)) == SIGNATURE
+
+
+def _read_hdf5(path: Path) -> dict[str, Blobs]:
+    """Read the arrays ``data/LAYER/0``, ``data/LAYER/1``, ... (Net::ToHDF5 of net.cpp)."""
+    try:
+        group = read_groups(map_file(path), str(path)).groups.get("data")
+    except (struct.error, LookupError, ValueError, ArithmeticError, TypeError) as error:
+        raise WeightsError(f"{path} is broken: {error}. Fetch it again.") from error
+    if group is None:
+        raise WeightsError(f"{path}: got HDF5 without a group 'data', expected a .caffemodel.h5 of Caffe")
+    numbered: dict[str, dict[int, np.ndarray]] = {}
+    for name, array in group.flat():
+        layer, _, number = name.rpartition("/")
+        if not layer or not (number.isdecimal() and len(number) < 4):
+            raise WeightsError(f"{path}: got an array 'data/{name[:80]}', expected data/LAYER/NUMBER")
+        numbered.setdefault(layer, {})[int(number)] = array.astype(np.float32, copy=False)
+    for layer, arrays in numbered.items():
+        if sorted(arrays) != list(range(len(arrays))):
+            raise WeightsError(f"{path}: layer {layer!r} got arrays {sorted(arrays)[:8]}, expected 0, 1, ...")
+    return {
+        layer: Blobs([arrays[number] for number in sorted(arrays)], [False] * len(arrays))
+        for layer, arrays in numbered.items()
+    }
+
+
+def read_blob(path: Path) -> np.ndarray:
+    """Return the array of a .binaryproto, which holds a BlobProto: a mean image, (1, channels, height, width).
+
+    Raises:
+        PortNetError: no such file, broken, truncated, or lengths that lie.
+    """
+    reader, blobs = _Reader(path), Blobs()
+    reader.add_blob(blobs, Field(0, BYTES, 0, 0, len(reader.data)))
+    return blobs.arrays[0]
+
+
 def read_caffemodel(path: Path) -> dict[str, Blobs]:
     """Return the arrays of each layer that has any, by the layer's name, in the file's order.
 
@@ -140,8 +182,8 @@ def read_caffemodel(path: Path) -> dict[str, Blobs]:
         PortNetError: no such file, broken, truncated, or lengths that lie.
     """
     reader = _Reader(path)
-    if reader.data[: len(SIGNATURE)] == SIGNATURE:
-        raise WeightsError(f"{path} is HDF5. Save it with snapshot_format: BINARYPROTO.")
+    if is_hdf5(path):
+        return _read_hdf5(path)
     found: dict[str, Blobs] = {}
     count = 0
     for each in reader.fields(0, len(reader.data)):

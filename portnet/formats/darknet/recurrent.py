@@ -8,7 +8,6 @@ statistics become part of the weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -31,10 +30,10 @@ def lstm(layer: Layer) -> ir.Value:
 def gru(layer: Layer) -> ir.Value:
     """GRU. In the file: what multiplies the state for the gates z, r, h, then what multiplies the input."""
     candidate = "Tanh" if layer.section.integer("tanh", 0) else "Sigmoid"
-    return _recurrent(layer, "GRU", "zrh", "zrh", activations=["Sigmoid", candidate])
+    return _recurrent(layer, "GRU", "zrh", "zrh", ["Sigmoid", candidate])
 
 
-def _recurrent(layer: Layer, op: str, stored: str, wanted: str, **attributes: Sequence[str]) -> ir.Value:
+def _recurrent(layer: Layer, op: str, stored: str, wanted: str, activations: list[str] | None = None) -> ir.Value:
     sizes = sizes_of(layer.x)
     if len(sizes) != 2:
         raise NotExpressible("of an image")
@@ -49,7 +48,7 @@ def _recurrent(layer: Layer, op: str, stored: str, wanted: str, **attributes: Se
     values = [layer.graph.weight(f"{name}.{key}", array[None]) for key, array in arrays.items()]
     one = layer.graph.ints([1], f"{name}/one")
     sequence = layer.graph.node("Unsqueeze", [layer.x, one], f"{name}/sequence")
-    y = layer.graph.node(op, [sequence, *values], f"{name}/steps", hidden_size=width, **attributes)
+    y = layer.graph.node(op, [sequence, *values], f"{name}/steps", hidden_size=width, activations=activations)
     return layer.graph.node("Squeeze", [y, layer.graph.ints([1, 2], f"{name}/ones")], name)
 
 

@@ -57,6 +57,14 @@ def elu(layer: Layer) -> ir.Value:
     return layer.node("Elu", [layer.x], alpha=layer.options("elu_param").number("alpha", 1))
 
 
+@caffe("SELU", "SeLu")
+def selu(layer: Layer) -> ir.Value:
+    """Lambda · x above 0, lambda · alpha · (eˣ − 1) below."""
+    options = layer.options("selu_param")
+    alpha, rate = options.number("alpha", 1.6732632423543772), options.number("lambda", 1.0507009873554805)
+    return layer.node("Selu", [layer.x], alpha=alpha, gamma=rate)
+
+
 @caffe("Swish")
 def swish(layer: Layer) -> ir.Value:
     """x · sigmoid(beta · x)."""
@@ -118,6 +126,8 @@ def dropout(layer: Layer) -> ir.Value:
     options = layer.options("dropout_param")
     ratio = options.number("dropout_ratio", 0.5)
     options.flag("scale_train", True)
+    if options.flag("sample_weights_test", False):
+        layer.notes.append(f"Dropout {layer.name!r} says sample_weights_test: here it drops nothing in inference.")
     if not 0 <= ratio < 1:
         raise NotExpressible(f"with probability {ratio}")
     return layer.node("Dropout", [layer.x, layer.number(ratio, "ratio")])

@@ -60,6 +60,34 @@ def _statistics(layer: Layer, channels: int) -> list[np.ndarray]:
     return [mean * factor, variance * factor]
 
 
+@caffe("BN")
+def bn(layer: Layer) -> ir.Value:
+    """BN of forks: scale, shift, mean and variance in one layer (PSPNet's), or scale and shift alone (SegNet's).
+
+    SegNet's files to test with hold scale and shift that the statistics were taken into.
+    """
+    options = layer.options("bn_param")
+    channels = layer.size(1)
+    layer.check_sizes((channels,), "statistics")
+    options.word("bn_mode", "LEARN", ("LEARN", "INFERENCE"))
+    options.flag("frozen", False)
+    names = ("slope_filler", "bias_filler") if "slope_filler" in options else ("scale_filler", "shift_filler")
+    to = (channels,) if layer.arrays.count(layer.name) != 2 else (channels, *[1] * (len(layer.sizes) - 2))
+    pair = [
+        layer.weight(what, index, (channels,), to=to, filler=options.message(name), constant=1 - index)
+        for index, (what, name) in enumerate(zip(("weight", "bias"), names, strict=True))
+    ]
+    if layer.arrays.count(layer.name) == 2:
+        return layer.node("Add", [layer.node("Mul", [layer.x, pair[0]], "product"), pair[1]])
+    statistics = [np.zeros(channels, np.float32), np.ones(channels, np.float32)]
+    if not layer.arrays.is_drawn:
+        statistics = [layer.arrays.get(layer.name, index, (channels,), options.message("filler")) for index in (2, 3)]
+    for what, array in zip(("running_mean", "running_var"), statistics, strict=True):
+        pair.append(layer.graph.weight(f"{layer.name}.{what}", array))
+    epsilon, momentum = options.number("eps", 1e-5), options.number("momentum", 0.9)
+    return layer.node("BatchNormalization", [layer.x, *pair], epsilon=epsilon, momentum=momentum)
+
+
 @caffe("LRN")
 def local_response(layer: Layer) -> ir.Value:
     """x / (k + alpha / n · Σ x²) ^ beta over n channels, or over n × n pixels of one channel with k = 1."""

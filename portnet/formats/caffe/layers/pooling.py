@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -16,20 +17,25 @@ _METHODS = {"MAX": "Max", "AVE": "Average"}
 
 
 @caffe("Pooling")
-def pooling(layer: Layer) -> ir.Value:
-    """MaxPool or AveragePool; globally, GlobalMaxPool or GlobalAveragePool."""
+def pooling(layer: Layer) -> ir.Value | Sequence[ir.Value]:
+    """MaxPool or AveragePool; globally, GlobalMaxPool or GlobalAveragePool.
+
+    A second top of a MAX pooling tells where the largest were; `Upsample` alone reads it, by ONNX's way to count.
+    """
     options = layer.options("pooling_param")
     method = options.word("pool", "MAX", ("MAX", "AVE", "STOCHASTIC"))
-    if method not in _METHODS or layer.tops != 1 or len(layer.sizes) != 4:
+    if method not in _METHODS or layer.tops not in (1, 1 + (method == "MAX")) or len(layer.sizes) != 4:
         raise NotExpressible(f"{method} to {layer.tops} tops over {len(layer.sizes) - 2} axes")
     is_ceil = options.word("round_mode", "CEIL", ("CEIL", "FLOOR")) == "CEIL" and options.flag("ceil_mode", True)
     stride, pad = spatial(options, "stride", 2, 1, least=1), spatial(options, "pad", 2, 0)
-    if options.flag("global_pooling", False):
+    if options.flag("global_pooling", False) and layer.tops == 1:
         return layer.node(f"Global{_METHODS[method]}Pool", [layer.x])
     return _pool(layer, method, spatial(options, "kernel", 2, None, least=1), stride, pad, is_ceil)
 
 
-def _pool(layer: Layer, method: str, kernel: list[int], stride: list[int], pad: list[int], is_ceil: bool) -> ir.Value:
+def _pool(
+    layer: Layer, method: str, kernel: list[int], stride: list[int], pad: list[int], is_ceil: bool
+) -> ir.Value | Sequence[ir.Value]:
     if any(p >= k for p, k in zip(pad, kernel, strict=True)):
         raise NotExpressible(f"pad {pad} of a kernel of {kernel}")
     sizes = [layer.size(2), layer.size(3)]
@@ -38,8 +44,11 @@ def _pool(layer: Layer, method: str, kernel: list[int], stride: list[int], pad: 
     common: dict[str, Any] = {"kernel_shape": kernel, "strides": stride}
     if method == "MAX":
         if any(over) and all(n + 2 * p < k for n, k, p in zip(sizes, kernel, pad, strict=True)):
-            return layer.node("MaxPool", [x], pads=[*pad, *(p + o for p, o in zip(pad, over, strict=True))], **common)
-        return layer.node("MaxPool", [x], pads=pad * 2, ceil_mode=int(any(over)), **common)
+            common["pads"] = [*pad, *(p + o for p, o in zip(pad, over, strict=True))]
+        else:
+            common |= {"pads": pad * 2, "ceil_mode": int(any(over))}
+        found = layer.graph.nodes("MaxPool", [x], layer.name, count=layer.tops, **common)
+        return found if layer.tops > 1 else found[0]
     if any(pad) and any(over):
         # the average counts the padding, and not what a window reaches over beyond it
         ends = layer.ints([0, 0, *pad, 0, 0, *pad], "pads")
