@@ -22,8 +22,8 @@ import mxnet_files
 import test_formats_darknet as darknet_files
 import test_formats_darknet_sections as sections_files
 from caffe_networks import NETWORKS
-from test_formats_caffe_wild import EXCITED, SSD
 from fuzz_models import MEMORY, SECONDS, _too_slow, mutate_bytes
+from test_formats_caffe_wild import EXCITED, SSD
 
 from portnet.errors import PortNetError
 from portnet.formats import caffe, darknet, keras, mxnet
