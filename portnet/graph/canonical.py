@@ -15,7 +15,7 @@ from portnet.errors import ModelError, PortNetError
 from portnet.graph.contrib import expand_contrib
 from portnet.graph.functions import expand_functions
 from portnet.graph.passes.bias import remove_zero_biases
-from portnet.graph.passes.bounds import refuse_huge_tensors
+from portnet.graph.passes.bounds import refuse_endless_loops, refuse_huge_tensors
 from portnet.graph.passes.branches import inline_ifs, settle_squeezes, unroll_loops
 from portnet.graph.passes.casts import cast_like_to_cast
 from portnet.graph.passes.constants import lift_constants, lift_initializers, remove_initializers_from_inputs
@@ -89,6 +89,7 @@ def _rewrite(model: ir.Model, supports: frozenset[str] | None, keep: frozenset[s
         _infer(model)
         _simplify(model, keep, unroll, fixed_ranks)
     refuse_huge_tensors(model)
+    refuse_endless_loops(model)
     explicit_padding(model)
     remove_zero_biases(model)
     remove_unused(model)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from portnet.graph.passes.rewrite import Editor, Site, constant_array, every_node
 from portnet.graph.passes.splice import Copier
 
-__all__ = ["inline_ifs", "settle_squeezes", "unroll_loops"]
+__all__ = ["inline_ifs", "settle_squeezes", "stays_true", "unroll_loops"]
 
 MAX_STEPS = 256
 MAX_NODES = 20_000
@@ -101,16 +101,16 @@ def _steps(node: ir.Node) -> int | None:
     if not condition.item():
         return 0 if len(node.outputs) == len(body.inputs) - 2 else None
     trips = constant_array(node.inputs[0])
-    if trips is None or trips.size != 1 or not _stays_true(body):
+    if trips is None or trips.size != 1 or not stays_true(body):
         return None
     steps = max(int(trips.item()), 0)
     scans = len(body.outputs) - len(body.inputs) + 1
-    if steps > MAX_STEPS or steps * len(body) > MAX_NODES or (steps == 0 and scans):
+    if steps > MAX_STEPS or steps * sum(1 for _ in every_node(body)) > MAX_NODES or (steps == 0 and scans):
         return None
     return steps
 
 
-def _stays_true(body: ir.Graph) -> bool:
+def stays_true(body: ir.Graph) -> bool:
     """Whether a body's condition is the one it was given, or a constant true."""
     condition = body.outputs[0]
     while (producer := condition.producer()) is not None and producer.op_type == "Identity":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import onnx_ir as ir
 
 from portnet.errors import ModelError
@@ -10,8 +13,11 @@ from portnet.graph.passes.splice import Copier
 
 __all__ = ["inline_call", "inline_functions"]
 
-MAX_NODES = 1_000_000
+# a file of a few hundred bytes can unfold to more nodes than there is memory for
+MAX_NODES = 100_000
 MAX_DEPTH = 64
+
+Functions = Mapping[Any, ir.Function]
 
 
 def inline_functions(model: ir.Model) -> None:
@@ -25,18 +31,29 @@ def inline_functions(model: ir.Model) -> None:
     """
     if not model.functions:
         return
+    total = _unfolded(model.graph, model.functions, {}, 0)
+    if total > MAX_NODES:
+        raise ModelError(f"model-local functions unfold to {total:,} nodes, expected at most {MAX_NODES:,}")
     editor = Editor(model)
-    for _ in range(MAX_DEPTH):
-        calls = [node for node in every_node(model.graph) if node.op_identifier() in model.functions]
-        if not calls:
-            model.functions.clear()
-            return
-        total = sum(len(model.functions[node.op_identifier()]) for node in calls)
-        if total > MAX_NODES:
-            raise ModelError(f"model-local functions unfold to {total:,} nodes, expected at most {MAX_NODES:,}")
+    while calls := [node for node in every_node(model.graph) if node.op_identifier() in model.functions]:
         for node in calls:
             inline_call(node, model.functions[node.op_identifier()], editor)
-    raise ModelError(f"model-local function {calls[0].op_type!r} calls itself, or nests deeper than {MAX_DEPTH} levels")
+    model.functions.clear()
+
+
+def _unfolded(graph: ir.Graph | ir.Function, functions: Functions, known: dict[Any, int], depth: int) -> int:
+    """Return how many nodes a graph has once every call in it is unfolded."""
+    total = 0
+    for node in every_node(graph):
+        name = node.op_identifier()
+        if name in functions and name not in known:
+            if depth == MAX_DEPTH:
+                raise ModelError(
+                    f"model-local function {node.op_type!r} calls itself, or nests deeper than {MAX_DEPTH} levels"
+                )
+            known[name] = _unfolded(functions[name], functions, known, depth + 1)
+        total += known.get(name, 1)
+    return total
 
 
 def inline_call(node: ir.Node, function: ir.Function, editor: Editor) -> list[ir.Node]:
