@@ -27,12 +27,13 @@ class GluonReloaded(Reloaded):
         lowered: its border.
         network: the block.
         reads: names of the inputs that the block takes, in order.
+        how: what loads it.
     """
 
-    def __init__(self, lowered: GluonLowered, network: Any, reads: list[str]) -> None:
+    def __init__(self, lowered: GluonLowered, network: Any, reads: list[str], how: str) -> None:
         self._lowered, self._network, self._reads = lowered, network, reads
         self._scalars = has_scalars(lowered)
-        self.notes = tuple(_notes(lowered, reads, self._scalars))
+        self.notes = (how, *_notes(lowered, reads, self._scalars))
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Run in inference mode."""
@@ -67,7 +68,9 @@ def reload(lowered: GluonLowered, path: Path, form: str) -> GluonReloaded:
         names = [port.name for port in lowered.model.inputs]
         reads = sorted(free, key=lambda name: names.index(name) if name in names else len(names))
         network = mx.gluon.SymbolBlock.imports(symbol, reads, params)
-    return GluonReloaded(lowered, network, reads)
+    names = [file.name for file in _files(path)]
+    how = f"load with gluon.SymbolBlock.imports({names[0]!r}, {reads!r}, {names[1]!r})"
+    return GluonReloaded(lowered, network, reads, how)
 
 
 def _files(path: Path) -> list[Path]:
