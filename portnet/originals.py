@@ -24,7 +24,7 @@ from portnet.engines import COLLECTIONS, adapters, engine, installed
 from portnet.errors import InputError, MissingDependencyError, PortNetError, UnknownNameError, UnsupportedError
 from portnet.formats.captured import Captured, Source
 
-__all__ = ["Original", "Request", "is_original", "kinds", "open_original"]
+__all__ = ["FILES", "Original", "Request", "is_original", "kinds", "open_original", "read_file"]
 
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -254,20 +254,36 @@ def _file_kind(text: str) -> FileKind | None:
     return next((kind for kind in FILES if text.endswith(kind.endings)), None)
 
 
+def read_file(path: Path, request: Request | None = None) -> Captured | None:
+    """Return what files say of a network that are read without its framework; None where ``path`` is no such file.
+
+    Nothing is opened that could run the original.
+
+    Raises:
+        PortNetError: see `open_original`.
+    """
+    kind = _file_kind(path.name)
+    return None if kind is None else _captured(kind, path, request or Request())[0]
+
+
 def _read(kind: FileKind, path: Path, request: Request) -> Original:
-    if not path.is_file():
-        raise InputError(f"source: no such file: {path}")
-    weights = request.weights
-    if weights is None and not path.name.endswith(kind.whole):
-        weights = _beside(kind, path)
-    read: Callable[..., Captured] = importlib.import_module(f"portnet.formats.{kind.package}").read
-    captured = read(path, weights, **{option: _given(request)[option] for option in kind.options})
+    captured, weights = _captured(kind, path, request)
     try:
         return Original(captured, _oracle(kind, path, weights, request))
     except (MissingDependencyError, UnsupportedError) as error:
         if isinstance(error, UnsupportedError) and kind.oracle != "opencv":
             raise
         return Original(captured, None, str(error))
+
+
+def _captured(kind: FileKind, path: Path, request: Request) -> tuple[Captured, Path | None]:
+    if not path.is_file():
+        raise InputError(f"source: no such file: {path}")
+    weights = request.weights
+    if weights is None and not path.name.endswith(kind.whole):
+        weights = _beside(kind, path)
+    read: Callable[..., Captured] = importlib.import_module(f"portnet.formats.{kind.package}").read
+    return read(path, weights, **{option: _given(request)[option] for option in kind.options}), weights
 
 
 def _given(request: Request) -> dict[str, Any]:

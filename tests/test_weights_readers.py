@@ -314,6 +314,15 @@ def test_reads_numpy_pickles_of_every_protocol(tmp_path, protocol):
 # ---- safetensors
 
 
+def test_a_length_that_looks_like_a_pickle_s_magic_is_a_length(tmp_path):
+    entries = {"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}
+    bare = len(safetensors(entries, b"", {"note": ""})) - 8
+    data = safetensors(entries, bytes(16), {"note": "x" * (0x0280 - bare)})
+    assert data[:2] == b"\x80\x02"
+    (tmp_path / "w.safetensors").write_bytes(data)
+    assert read_weights(tmp_path / "w.safetensors")["a"].shape == (4,)
+
+
 def safetensors(entries, payload=b"", metadata=None):
     header = {**({"__metadata__": metadata} if metadata else {}), **entries}
     text = header if isinstance(header, bytes) else json.dumps(header).encode()

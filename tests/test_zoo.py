@@ -231,7 +231,8 @@ def test_weights_of_another_shape_name_the_first_mismatch(tmp_path) -> None:
     arrays = zoo.load("squeezenet1_1", None, num_classes=7).weights()
     np.savez(tmp_path / "own.npz", **{key: array for key, array in arrays.items() if array.ndim})
     with pytest.raises(WeightsError, match=r"classifier\.1\.weight.*\(7, 512, 1, 1\).*\(1000, 512, 1, 1\)"):
-        zoo.load("squeezenet1_1", tmp_path / "own.npz")
+        zoo.load("squeezenet1_1", tmp_path / "own.npz", num_classes=1000)
+    assert zoo.load("squeezenet1_1", tmp_path / "own.npz").outputs[0].shape == ("N", 7)
     with pytest.raises(WeightsError, match="does not fit"):
         zoo.load("squeezenet1_0", tmp_path / "own.npz", num_classes=7)
 

@@ -23,6 +23,7 @@ from portnet.cli.predict import predict
 from portnet.cli.recommend import recommend
 from portnet.cli.report import report
 from portnet.cli.summary import summary
+from portnet.cli.weights import weights
 from portnet.cli.zoo import zoo
 
 __all__ = ["app"]
@@ -53,6 +54,7 @@ COMMANDS = (
     summary,
     plot,
     zoo,
+    weights,
     cache,
     doctor,
     demo,

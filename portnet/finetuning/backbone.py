@@ -11,6 +11,7 @@ from portnet.errors import InputError, ModelError
 from portnet.graph.cut import cut
 from portnet.graph.model import Model
 from portnet.sources import find_model, is_zoo_name
+from portnet.weights.catalogue import CATALOGUE
 
 __all__ = ["Backbone"]
 
@@ -47,7 +48,7 @@ class Backbone:
 
         Args:
             source: name in the zoo, path of an .onnx file, or a `Model`.
-            weights: "imagenet", a weights file or None; of zoo networks.
+            weights: "imagenet", a weights file or None; of zoo networks. A file's head may be another or missing.
             size: height and width of the input in pixels; None for the network's own. A network that is not the
                 zoo's takes another size only where its height and width are free.
             feature: tensor to cut at; None for the one that the network names, or else the one before the classifier.
@@ -58,7 +59,7 @@ class Backbone:
             ModelError: no feature tensor can be found, or its channels are not known.
         """
         if is_zoo_name(source):
-            model = zoo.load(str(source), weights, size=size)
+            model = zoo.load(str(source), weights, size=size, backbone_only=_is_file(str(source), weights))
         else:
             model = source if isinstance(source, Model) else find_model(source).canonical()
             model = model if size is None else _with_size(model, size)
@@ -92,6 +93,11 @@ class Backbone:
     def stages(self) -> tuple[str, ...]:
         """Names of the stages in order, e.g. ("conv1", "fire2", ...); empty when the network names none."""
         return tuple(dict.fromkeys(layer.stage for layer in self.model.layers if layer.stage))
+
+
+def _is_file(network: str, weights: str | os.PathLike[str] | None) -> bool:
+    """Whether weights are a file's, whose head may be another or missing."""
+    return weights is not None and not any(known.network == network and known.name == weights for known in CATALOGUE)
 
 
 def _with_size(model: Model, size: int) -> Model:

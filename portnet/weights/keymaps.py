@@ -65,6 +65,9 @@ def key_maps() -> tuple[KeyMap, ...]:
         KeyMap("Keras MobileNetV2", "mobilenet_v2", _keras(_mobilenet()), _KERAS_MOBILENET, _TF),
         KeyMap("Keras ResNet50", "resnet50", _keras(_resnet50()), _KERAS_RESNET, _CAFFE),
         KeyMap("Gluon ResNet-18 v2 by prefix", "resnet18_v2", dict(_gluon_resnet18_v2())),
+        KeyMap("timm MobileNetV2", "mobilenet_v2", _torch(_timm_mobilenet())),
+        KeyMap("Hugging Face ResNet-18", "resnet18", _torch(_hugging_face_resnet((2, 2, 2, 2), 2, False))),
+        KeyMap("Hugging Face ResNet-50", "resnet50", _torch(_hugging_face_resnet((3, 4, 6, 3), 3, True))),
     )
 
 
@@ -123,6 +126,52 @@ def _keras(layers: Iterator[_Layer]) -> dict[str, Target]:
         for index, (keys, name, layout) in enumerate(_KINDS[kind])
         for key in (*keys, str(index))
     }
+
+
+# what torch calls a layer's arrays
+_TORCH = {"conv": ("weight",), "dense": ("weight", "bias"), "norm": ("weight", "bias", "running_mean", "running_var")}
+
+
+def _torch(layers: Iterator[_Layer]) -> dict[str, Target]:
+    """Spell out each array of each layer, which lie alike on both sides."""
+    return {
+        f"{layer}.{name}": Target(f"{prefix}.{name}", _same) for layer, kind, prefix in layers for name in _TORCH[kind]
+    }
+
+
+def _timm_mobilenet() -> Iterator[_Layer]:
+    """timm/models/_efficientnet_blocks.py: DepthwiseSeparableConv and InvertedResidual."""
+    yield "conv_stem", "conv", "features.0.0"
+    yield "bn1", "norm", "features.0.1"
+    place = 1
+    for stage, count in enumerate((1, 2, 3, 4, 3, 3, 1)):
+        for block in range(count):
+            source, prefix = f"blocks.{stage}.{block}", f"features.{place}.conv"
+            steps = ("conv_dw", "conv_pw") if stage == 0 else ("conv_pw", "conv_dw", "conv_pwl")
+            for number, convolution in enumerate(steps, start=1):
+                last = number == len(steps)
+                yield f"{source}.{convolution}", "conv", f"{prefix}.{number - 1}" + ("" if last else ".0")
+                yield f"{source}.bn{number}", "norm", f"{prefix}.{number}" if last else f"{prefix}.{number - 1}.1"
+            place += 1
+    yield "conv_head", "conv", "features.18.0"
+    yield "bn2", "norm", "features.18.1"
+    yield "classifier", "dense", "classifier.1"
+
+
+def _hugging_face_resnet(counts: tuple[int, ...], convolutions: int, projects_first: bool) -> Iterator[_Layer]:
+    """transformers/models/resnet/modeling_resnet.py, where a block's stride is in its 3×3 convolution."""
+    yield "resnet.embedder.embedder.convolution", "conv", "conv1"
+    yield "resnet.embedder.embedder.normalization", "norm", "bn1"
+    for stage, count in enumerate(counts):
+        for block in range(count):
+            source, prefix = f"resnet.encoder.stages.{stage}.layers.{block}", f"layer{stage + 1}.{block}"
+            for number in range(convolutions):
+                yield f"{source}.layer.{number}.convolution", "conv", f"{prefix}.conv{number + 1}"
+                yield f"{source}.layer.{number}.normalization", "norm", f"{prefix}.bn{number + 1}"
+            if block == 0 and (stage or projects_first):
+                yield f"{source}.shortcut.convolution", "conv", f"{prefix}.downsample.0"
+                yield f"{source}.shortcut.normalization", "norm", f"{prefix}.downsample.1"
+    yield "classifier.1", "dense", "fc"
 
 
 def _squeezenet() -> Iterator[_Layer]:

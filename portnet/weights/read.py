@@ -74,14 +74,21 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 def _reader(path: Path) -> Reader:
     head = _head(path)
+    if _is_safetensors(head, path):
+        return read_safetensors
     for magic, reader in _MAGIC:
         if head.startswith(magic):
             return reader
     if head.startswith(_ZIP_MAGIC):
         return _zip_reader(path)
-    if head[8:9] == b"{":
+    if head[8:9] == b"{":  # of a length that lies
         return read_safetensors
     raise WeightsError(f"{path} is no weights file that is known here: expected {_KNOWN}")
+
+
+def _is_safetensors(head: bytes, path: Path) -> bool:
+    """Whether a file begins with the length of a JSON object and the object; the length may look like any magic."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") + 8 <= path.stat().st_size
 
 
 def _head(path: Path) -> bytes:

@@ -5,6 +5,9 @@
     build.py         NetworkBuilder: layers onto an ONNX graph
     init.py          random values that untrained networks start from
     expected.py      how large an untrained network's numbers are, for its running variances
+    define.py        an architecture as a graph, with arrays from anywhere
+    given.py         a weights file of any kind, and the network that it tells
+    fitting.py       such a file onto an architecture: by graph, by name, or by shape and order
     assemble.py      definition + weights + what travels with them → Model
 
 Initializers bear the names of the reference checkpoint (torchvision's state_dict; Gluon's for resnet18_v2), so
@@ -20,8 +23,9 @@ from portnet.zoo.registry import ZooEntry, entry, names
 
 if TYPE_CHECKING:
     from portnet.graph.model import Model
+    from portnet.weights.report import MatchReport
 
-__all__ = ["ZooEntry", "info", "load", "names"]
+__all__ = ["ZooEntry", "info", "load", "load_with_report", "names"]
 
 
 def info(name: str) -> ZooEntry:
@@ -40,9 +44,10 @@ def load(
     name: str,
     weights: str | os.PathLike[str] | None = "imagenet",
     *,
-    num_classes: int = 1000,
+    num_classes: int | None = None,
     size: int | tuple[int, int] | None = None,
     seed: int = 0,
+    backbone_only: bool = False,
 ) -> Model:
     """Return a network: input ``input`` (N, 3, height, width) float32, output ``logits`` (N, num_classes) float32.
 
@@ -52,18 +57,40 @@ def load(
     Args:
         name: one of `names`.
         weights: a name in the catalogue, "imagenet" first of all (from the cache, an installed package, or its
-            publisher's address, and checked by digest); the path of a weights file whose names and shapes fit
-            (.safetensors, .pth, .npz, .h5, .params); or None for random values.
-        num_classes: count of logits; weights must have been trained for as many.
+            publisher's address, and checked by digest); the path of a file; or None for random values. Of a file that
+            tells a network, or lies beside one that does (.onnx, .keras, .h5, .pt2, .caffemodel and .prototxt,
+            .weights and .cfg, .params and -symbol.json), that must compute as this one does, and arrays go where they
+            stand in it. Those of other files (.pth, .safetensors, .npz, .h5, .params, .caffemodel) go by name, else by
+            shape and order. What went where is `load_with_report`'s, and in the model's provenance under "match".
+        num_classes: count of logits; None for what the weights know, or 1,000.
         size: height and width of the input in pixels, or one number for both; None for what the weights were
             trained at.
-        seed: of the random values of ``weights=None``.
+        seed: of the values that are drawn.
+        backbone_only: whether the head is drawn, whatever head the weights have, if they have one.
 
     Raises:
         UnknownNameError: no architecture or weights of that name; the nearest are offered.
-        WeightsError: weights that cannot be had, do not fit, or have the wrong digest.
-        InputError: a class count or size that the network cannot take.
+        WeightsError: weights that cannot be had, do not fit, or have the wrong digest; the first array that does not
+            fit is named, and so is one that may stand in two places.
+        InputError: a class count or size that the network cannot take, or a file that is broken or hostile.
     """
     from portnet.zoo.assemble import assemble
 
-    return assemble(entry(name), weights, num_classes, size, seed)
+    return assemble(entry(name), weights, num_classes, size, seed, backbone_only).model
+
+
+def load_with_report(
+    name: str,
+    weights: str | os.PathLike[str],
+    *,
+    num_classes: int | None = None,
+    size: int | tuple[int, int] | None = None,
+    seed: int = 0,
+    backbone_only: bool = False,
+) -> tuple[Model, MatchReport]:
+    """Return what `load` returns, and which array of the file went onto which initializer by which rule."""
+    from portnet.zoo.assemble import assemble
+
+    built = assemble(entry(name), weights, num_classes, size, seed, backbone_only)
+    assert built.report is not None
+    return built.model, built.report

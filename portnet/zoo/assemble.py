@@ -2,118 +2,128 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import onnx_ir as ir
 
 from portnet.errors import InputError, UnknownNameError
-from portnet.graph.metadata import BackboneInfo, Metadata, Preprocessing
+from portnet.graph.metadata import BackboneInfo, Preprocessing
 from portnet.graph.model import Model
 from portnet.weights.catalogue import CATALOGUE, WeightsEntry
 from portnet.weights.convention import Convention
 from portnet.weights.digest import digest
-from portnet.weights.keymaps import recognise
 from portnet.weights.labels import labels
-from portnet.weights.match import match
 from portnet.weights.read import read_weights
+from portnet.weights.report import MatchReport
 from portnet.weights.store import resolve
-from portnet.zoo.build import NetworkBuilder, ParameterSource
 from portnet.zoo.convention import follow
-from portnet.zoo.init import Init
+from portnet.zoo.define import define, drawn, placeholder, taken
+from portnet.zoo.fitting import Fitted, fit_file, image_size
+from portnet.zoo.given import Given, open_weights
 from portnet.zoo.registry import ZooEntry
 
-__all__ = ["assemble"]
+__all__ = ["Assembled", "assemble"]
 
 LARGEST_CLASS_COUNT = 1_000_000
 LARGEST_SIZE = 16_384
+DEFAULT_CLASSES = 1000
 _REFERENCE = Convention()
 
 
 @dataclass(frozen=True)
-class _Weights:
-    """Arrays of a file, and what is known of them.
+class Assembled:
+    """A network of the zoo.
 
     Attributes:
-        arrays: by the file's own names.
-        preprocessing: what they expect.
-        labels: names of the classes they know, or None.
-        provenance: where they are from.
-        source: what to call them in messages.
-        convention: how the network that they were trained in computes.
+        model: the network.
+        report: what became of the file's arrays; None where there is no file.
+        given: the file; None where there is none.
+        tensor: tensor of the file's network that is our logits, or features of a backbone; "" where it tells none.
     """
 
-    arrays: Mapping[str, np.ndarray]
-    preprocessing: Preprocessing
-    labels: tuple[str, ...] | None
-    provenance: Mapping[str, Any]
-    source: str
-    convention: Convention = _REFERENCE
+    model: Model
+    report: MatchReport | None = None
+    given: Given | None = None
+    tensor: str = ""
 
 
 def assemble(
     entry: ZooEntry,
     weights: str | os.PathLike[str] | None,
-    num_classes: int,
-    size: int | tuple[int, int] | None,
-    seed: int,
-) -> Model:
+    num_classes: int | None = None,
+    size: int | tuple[int, int] | None = None,
+    seed: int = 0,
+    backbone_only: bool = False,
+) -> Assembled:
     """Return the network; see `portnet.zoo.load` for the arguments and for what is raised."""
-    _check_count("num_classes", num_classes, 1, LARGEST_CLASS_COUNT)
+    if num_classes is not None:
+        _check_count("num_classes", num_classes, 1, LARGEST_CLASS_COUNT)
     _check_count("seed", seed, 0, None)
-    chosen_size = None if size is None else _pair(size)
+    chosen = None if size is None else _pair(size)
     if weights is None:
-        model, _ = _define(entry, num_classes, chosen_size or entry.size, functools.partial(_draw, seed))
+        model = define(entry, num_classes or DEFAULT_CLASSES, chosen or entry.size, drawn(seed)).model
         _describe(model, entry, Preprocessing(size=entry.size), {"weights": "random", "seed": seed})
+        built = Assembled(model)
     else:
-        model = _with_weights(entry, _find_weights(entry, weights), num_classes, chosen_size)
-    if chosen_size is not None:
-        model.preprocessing = (model.preprocessing or Preprocessing()).resized(chosen_size)
-    return model
+        built = _with_weights(entry, weights, num_classes, chosen, seed, backbone_only)
+    if chosen is not None:
+        built.model.preprocessing = (built.model.preprocessing or Preprocessing()).resized(chosen)
+    return built
 
 
-def _with_weights(entry: ZooEntry, weights: _Weights, classes: int, size: tuple[int, int] | None) -> Model:
-    if weights.labels is not None and len(weights.labels) != classes:
-        raise InputError(
-            f"num_classes: got {classes}, but {weights.source} know {len(weights.labels)} classes. Load them as they "
-            "are and give the network a new head with portnet.finetune, or use weights=None."
-        )
-    model, net = _define(entry, classes, size or weights.preprocessing.size, _placeholder)
-    convention = weights.convention
-    # what `Model.weights` gave holds the graph's own constants too
-    constants = model.ir.graph.initializers.keys() - net.parameters.keys()
-    given = {name: array for name, array in weights.arrays.items() if name not in constants}
-    arrays = match(given, net.parameters, network=entry.name, source=weights.source, convention=convention)
+def _with_weights(
+    entry: ZooEntry,
+    weights: str | os.PathLike[str],
+    classes: int | None,
+    size: tuple[int, int] | None,
+    seed: int,
+    backbone_only: bool,
+) -> Assembled:
+    known, given = _find_weights(entry, weights)
+    if known is not None and not backbone_only:
+        _check_classes(known, classes)
+    fitted = fit_file(entry, given, classes=classes, size=size, backbone_only=backbone_only)
+    count = classes or (DEFAULT_CLASSES if backbone_only else fitted.classes)
+    preprocessing = fitted.preprocessing if known is None else known.preprocessing
+    model = _define_with(entry, fitted, count, size or _size(given) or preprocessing.size, seed)
+    if known is not None:
+        facts: dict[str, Any] = known.provenance
+    else:
+        facts = _facts(given, fitted)
+    _describe(model, entry, preprocessing, facts)
+    if size is None and preprocessing.size != _image_size(model):
+        model.preprocessing = preprocessing.resized(_image_size(model))
+    if not backbone_only:
+        model.labels = fitted.labels if known is None else labels(known.labels)
+    return Assembled(model, fitted.report, given, fitted.tensor)
+
+
+def _define_with(entry: ZooEntry, fitted: Fitted, classes: int, size: tuple[int, int], seed: int) -> Model:
+    """Return an architecture with the arrays of a file, computing as the file's network does."""
     # what is fixed keeps the graph's value: Gluon too computes with a scale of 1, whatever its file says
-    model = model.with_weights({name: array for name, array in arrays.items() if name not in net.fixed})
-    if convention != _REFERENCE:
-        follow(model.ir.graph, convention)
-    _describe(model, entry, weights.preprocessing, weights.provenance)
-    model.labels = weights.labels
+    fixed = define(entry, classes, size, placeholder).fixed
+    arrays = {name: array for name, array in fitted.arrays.items() if name not in fixed}
+    model = define(entry, classes, size, taken(arrays, drawn(seed))).model
+    if fitted.convention != _REFERENCE:
+        follow(model.ir.graph, fitted.convention)
+    for node in model.ir.graph:
+        epsilon = fitted.epsilons.get(node.name or "")
+        if epsilon is not None:
+            node.attributes["epsilon"] = ir.AttrFloat32("epsilon", epsilon)
     return model
 
 
-def _define(
-    entry: ZooEntry, classes: int, size: tuple[int, int], source: ParameterSource
-) -> tuple[Model, NetworkBuilder]:
-    net = NetworkBuilder(entry.name, size, source)
-    logits = entry.define(net, net.image, classes)
-    return Model(net.finish(logits), Metadata()), net
-
-
-def _draw(seed: int, name: str, shape: tuple[int, ...], init: Init) -> np.ndarray:
-    return init.draw(name, shape, seed)
-
-
-def _placeholder(name: str, shape: tuple[int, ...], init: Init) -> np.ndarray:
-    """Return the value of a constant parameter, and for the others zeros that take no memory."""
-    if init.distribution == "constant":
-        return init.draw(name, shape, 0)
-    return np.broadcast_to(np.float32(0), shape)
+def _facts(given: Given, fitted: Fitted) -> dict[str, Any]:
+    facts: dict[str, Any] = {"weights": given.path.name}
+    if given.path.is_file():
+        facts["sha256"] = digest(given.path)
+    if given.architecture is not None:
+        facts["weights_network"] = given.architecture.name
+    return {**facts, "convention": fitted.convention.name, "match": fitted.report.summary()}
 
 
 def _describe(model: Model, entry: ZooEntry, preprocessing: Preprocessing, facts: Mapping[str, Any]) -> None:
@@ -122,16 +132,45 @@ def _describe(model: Model, entry: ZooEntry, preprocessing: Preprocessing, facts
     model.metadata.provenance = {"architecture": entry.name, "architecture_source": entry.source, **facts}
 
 
+def _image_size(model: Model) -> tuple[int, int]:
+    height, width = (model.inputs[0].shape or ())[2:]
+    return int(height or 0), int(width or 0)
+
+
 # ---- weights
 
 
-def _find_weights(entry: ZooEntry, weights: str | os.PathLike[str]) -> _Weights:
+def _size(given: Given) -> tuple[int, int] | None:
+    """Return height and width of the images that a file's network takes, where it says so."""
+    return None if given.model is None else image_size(given.model)
+
+
+def _find_weights(entry: ZooEntry, weights: str | os.PathLike[str]) -> tuple[WeightsEntry | None, Given]:
+    """Return what is published of the weights, or None, and the weights."""
     text = os.fspath(weights)
     if text in {known.name for known in CATALOGUE if known.network == entry.name}:
         return _published(*resolve(entry.name, text))
     if isinstance(weights, str) and not _looks_like_path(text):
         raise _unknown_weights(entry, text)
-    return _from_file(entry, Path(text))
+    path = Path(text)
+    sha256 = digest(path) if path.is_file() else ""
+    for known in CATALOGUE:
+        if sha256 and known.network == entry.name and _is_published(known, path, sha256):
+            return _published(known, path)
+    return None, open_weights(path, entry.size)
+
+
+def _published(known: WeightsEntry, path: Path) -> tuple[WeightsEntry, Given]:
+    return known, Given(f"the weights {known.name!r} of {known.network}", path, read_weights(path))
+
+
+def _check_classes(known: WeightsEntry, classes: int | None) -> None:
+    count = len(labels(known.labels))
+    if classes is not None and classes != count:
+        raise InputError(
+            f"num_classes: got {classes}, but the weights {known.name!r} of {known.network} know {count} classes. Load "
+            "them as they are and give the network a new head with portnet.finetune, or use weights=None."
+        )
 
 
 def _looks_like_path(text: str) -> bool:
@@ -144,25 +183,6 @@ def _unknown_weights(entry: ZooEntry, name: str) -> UnknownNameError:
     if entry.published:
         hint += f" Nobody publishes a digest of its official ones: fetch {entry.published} yourself."
     return UnknownNameError("weights", name, known, hint)
-
-
-def _published(known: WeightsEntry, path: Path) -> _Weights:
-    source = f"the weights {known.name!r} of {known.network}"
-    return _Weights(read_weights(path), known.preprocessing, labels(known.labels), known.provenance, source)
-
-
-def _from_file(entry: ZooEntry, path: Path) -> _Weights:
-    """Read a weights file; one of the catalogue's is known by its digest, another is taken for the reference's kind."""
-    arrays = read_weights(path)
-    sha256 = digest(path)
-    for known in CATALOGUE:
-        if known.network == entry.name and _is_published(known, path, sha256):
-            return _published(known, path)
-    key_map = recognise([*arrays], entry.name)
-    preprocessing = (key_map and key_map.preprocessing) or Preprocessing(size=entry.size)
-    convention = _REFERENCE if key_map is None else key_map.convention
-    facts = {"weights": path.name, "sha256": sha256, "convention": convention.name}
-    return _Weights(arrays, preprocessing, None, facts, str(path), convention)
 
 
 def _is_published(known: WeightsEntry, path: Path, sha256: str) -> bool:
