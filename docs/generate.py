@@ -59,8 +59,10 @@ def architectures() -> str:
         NOTE,
         f"{passed} of the {len(rows)} networks run so far pass. Each was opened by its own framework with untrained "
         "weights that carry a signal, captured, compared with the original at batches of 1 and 3, lowered onto the two "
-        "other engines and compared with onnxruntime there. A number is the largest difference over the largest "
-        "output; parameters are those that train, equal to the framework's own count of what inference reads.",
+        "other engines and compared with onnxruntime there. A number is the largest difference over the spread of the "
+        "outputs (how far they are from their mean over three images as unlike as photos), which must be below 1e-3, "
+        "or else below four times what rounding the input alone makes; parameters are those that train, equal to the "
+        "framework's own count of what inference reads.",
         "    python -m portnet.testing.architectures --list torchvision > names.txt\n"
         "    python -m portnet.testing.architectures @names.txt --engines keras,gluon --out docs/architectures.jsonl",
     ]

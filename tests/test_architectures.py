@@ -5,7 +5,8 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from portnet.testing.architectures import Row, examine, main, table
+import portnet
+from portnet.testing.architectures import Row, Yardstick, examine, main, table
 
 GOOD = Row("torchvision:good", 64, 10, 1000, 1000, 1e-6, 2.0, {"keras": 2e-6, "gluon": 3e-6})
 FADED = Row("torchvision:faded", 64, 10, 1000, 1000, 1e-6, 2.0, {"keras": "differs: off by 3", "gluon": 3e-6})
@@ -38,3 +39,12 @@ def test_an_architecture_is_examined():
     assert row.passed, row
     assert (row.size, row.nodes, row.parameters) == (64, 66, 1_235_496)
     assert examine("torchvision:nothing", []).capture.startswith("unknown network of torchvision")
+
+
+def test_a_kernel_that_is_a_little_wrong_is_seen():
+    model = portnet.zoo.load("squeezenet1_1", weights=None)
+    yardstick = Yardstick(model, GOOD)
+    assert yardstick.compare(model, model) == 0
+    name = "features.6.expand3x3.weight"
+    wrong = model.with_weights({name: model.weights()[name] * 1.05})
+    assert yardstick.compare(wrong, model).startswith("differs by ")
