@@ -34,6 +34,30 @@ def test_zoo_network_is_native_layers_without_a_transpose(engine, name, assert_l
     assert_like_onnxruntime(lowered, model, array(2, 3, size, size), atol=1e-4)
 
 
+def test_quantized_network_stays_channels_last(engine, build, assert_like_onnxruntime):
+    """As onnxruntime's quantizer writes it: data by tensor, or by channel, and back before each convolution."""
+    model = build(
+        [
+            node("QuantizeLinear", ["x", "s", "z"], "xq"),
+            node("DequantizeLinear", ["xq", "s", "z"], "xd"),
+            node("DequantizeLinear", ["w", "ws", "wz"], "wd", axis=0),
+            node("Conv", ["xd", "wd"], "c", pads=[1, 1, 1, 1]),
+            node("QuantizeLinear", ["c", "cs", "cz"], "cq", axis=1),
+            node("DequantizeLinear", ["cq", "cs", "cz"], "cd", axis=1),
+            node("Conv", ["cd", "v"], "y"),
+        ],
+        {"x": ("N", 3, 5, 4)},
+        {
+            **{"s": np.float32(0.02), "z": np.uint8(128), "w": np.int8(array(4, 3, 3, 3) * 40)},
+            **{"ws": np.float32([0.01, 0.02, 0.03, 0.01]), "wz": np.zeros(4, np.int8)},
+            **{"cs": np.float32([0.05, 0.02, 0.04, 0.1]), "cz": np.uint8([128, 120, 110, 130]), "v": array(2, 4, 1, 1)},
+        },
+    )
+    lowered = engine.lower(model)
+    assert moves(lowered) == []
+    assert_like_onnxruntime(lowered, model, array(2, 3, 5, 4), atol=1e-4)
+
+
 def test_flattened_map_is_followed_by_the_kernel_of_the_dense_layer(engine, build, assert_like_onnxruntime):
     model = build(
         [

@@ -41,7 +41,7 @@ def inline_functions(model: ir.Model) -> None:
     model.functions.clear()
 
 
-def _unfolded(graph: ir.Graph | ir.Function, functions: Functions, known: dict[Any, int], depth: int) -> int:
+def _unfolded(graph: ir.Graph, functions: Functions, known: dict[Any, int], depth: int) -> int:
     """Return how many nodes a graph has once every call in it is unfolded."""
     total = 0
     for node in every_node(graph):
@@ -51,7 +51,7 @@ def _unfolded(graph: ir.Graph | ir.Function, functions: Functions, known: dict[A
                 raise ModelError(
                     f"model-local function {node.op_type!r} calls itself, or nests deeper than {MAX_DEPTH} levels"
                 )
-            known[name] = _unfolded(functions[name], functions, known, depth + 1)
+            known[name] = _unfolded(functions[name].graph, functions, known, depth + 1)
         total += known.get(name, 1)
     return total
 

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from portnet.graph.lowering import NodeView
 from portnet_keras.framework import keras, ops
-from portnet_keras.layout import KValue, channels_last
+from portnet_keras.layout import KValue, channels_last, identity
 from portnet_keras.narrow import FLOATS, narrowed
 from portnet_keras.ops.registry import op
 
@@ -42,20 +42,22 @@ def _spread(walk: Any, parameter: Any, x: Any, axis: int, block: int) -> Any:
     return ops.reshape(parameter, shape)
 
 
-def _parameters(walk: Any, node: NodeView, x: Any) -> tuple[Any, Any]:
+def _parameters(walk: Any, node: NodeView) -> tuple[KValue, Any, Any]:
+    """Return the data, and scale and zero point so that they broadcast against it. Only blocks want ONNX's order."""
     axis, block = node.get("axis", 1), node.get("block_size", 0)
-    axis = axis % len(x.shape) if x.shape else 0
-    scale = _spread(walk, walk.plain(node.required(1)), x, axis, block)
-    zero = walk.optional_plain(node.input(2))
-    return scale, None if zero is None else _spread(walk, zero, x, axis, block)
+    scale, zero = walk.plain(node.required(1)), walk.optional_plain(node.input(2))
+    x = walk.value(node.required(0))
+    if block or len(scale.shape) > 1 or x.packing is not None:
+        x = KValue(walk.ordered(x, identity(x.rank)), identity(x.rank))
+    place = x.axis(axis % x.rank) if x.rank else 0
+    return x, *(None if p is None else _spread(walk, p, x.data, place, block) for p in (scale, zero))
 
 
-@op("QuantizeLinear")
-def quantize(walk: Any, node: NodeView) -> Any:
+@op("QuantizeLinear", transparent=True)
+def quantize(walk: Any, node: NodeView) -> KValue:
     """Divide by the scale, round half to even, add the zero point, saturate."""
-    x = walk.plain(node.required(0))
-    scale, zero = _parameters(walk, node, x)
-    return _quantized(walk, x, scale, zero, node.outputs[0].dtype or ir.DataType.UINT8)
+    x, scale, zero = _parameters(walk, node)
+    return KValue(_quantized(walk, x.data, scale, zero, node.outputs[0].dtype or ir.DataType.UINT8), x.order)
 
 
 def _quantized(walk: Any, x: Any, scale: Any, zero: Any, target: ir.DataType) -> Any:
@@ -74,12 +76,11 @@ def _is_float(x: Any) -> bool:
     return "float" in str(keras.backend.standardize_dtype(x.dtype))
 
 
-@op("DequantizeLinear")
-def dequantize(walk: Any, node: NodeView) -> Any:
+@op("DequantizeLinear", transparent=True)
+def dequantize(walk: Any, node: NodeView) -> KValue:
     """Subtract the zero point and multiply by the scale."""
-    x = walk.plain(node.required(0))
-    scale, zero = _parameters(walk, node, x)
-    return _dequantized(x, scale, zero)
+    x, scale, zero = _parameters(walk, node)
+    return KValue(_dequantized(x.data, scale, zero), x.order)
 
 
 def _dequantized(x: Any, scale: Any, zero: Any) -> Any:
