@@ -13,6 +13,7 @@ Importing this package loads nothing but itself: each name below is imported on 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -73,8 +74,10 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for (PEP 562)."""
+    """Import a public name, or a module such as ``portnet.errors``, when it is first asked for (PEP 562)."""
     if name not in _PUBLIC:
+        if not name.startswith("_") and importlib.util.find_spec(f"portnet.{name}"):
+            return importlib.import_module(f"portnet.{name}")
         raise AttributeError(f"module 'portnet' has no attribute {name!r}")
     source = _PUBLIC[name]
     value = (
@@ -85,4 +88,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC})
+    return sorted({*globals(), *_PUBLIC} - {"Any", "TYPE_CHECKING", "annotations", "importlib"})

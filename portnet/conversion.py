@@ -15,7 +15,7 @@ from portnet.adapter import Adapter, Lowered
 from portnet.capturing import capture_original
 from portnet.engines import KNOWN, engine
 from portnet.errors import OutputError, ParityError, PortNetError, UnknownNameError, UnsupportedError
-from portnet.files import staged
+from portnet.files import check_place, staged
 from portnet.graph.fix import Sizes, fix_shapes
 from portnet.graph.model import Model
 from portnet.originals import is_original
@@ -138,8 +138,10 @@ def convert_to_file(
         OutputError: ``output`` cannot be written, is a folder that is not empty, or has no suffix of the format.
     """
     say = progress or (lambda step: None)
+    output = Path(output)
+    check_place(output)
     say(f"import {KNOWN.get(to, to)}")
-    adapter, output = engine(to), Path(output)
+    adapter = engine(to)
     form = _form(adapter, output, form)
     with staged(output) as path:
         say(f"read {_named(source)}")

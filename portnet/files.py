@@ -64,9 +64,7 @@ def staged(output: Path) -> Iterator[Path]:
     Raises:
         OutputError: ``output`` is a folder that is not empty, or its own folder does not exist or cannot be written.
     """
-    if not output.name or not output.parent.is_dir():
-        raise OutputError(f"cannot write {output}: expected a name in a folder that exists")
-    _refuse_full_folder(output)
+    check_place(output)
     try:
         staging = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".tmp", dir=output.parent))
     except OSError as error:
@@ -79,6 +77,17 @@ def staged(output: Path) -> Iterator[Path]:
         raise OutputError(f"cannot write {output}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_place(output: Path) -> None:
+    """Make sure that ``output`` may be written.
+
+    Raises:
+        OutputError: it is a folder that is not empty, or its own folder does not exist.
+    """
+    if not output.name or not output.parent.is_dir():
+        raise OutputError(f"cannot write {output}: expected a name in a folder that exists")
+    _refuse_full_folder(output)
 
 
 def _move_in(staging: Path, output: Path) -> None:

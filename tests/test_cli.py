@@ -170,6 +170,7 @@ def test_labels_that_are_not_the_models_are_one_line(cli, digits, onnx_file, tmp
     model.save(tmp_path / "labelled.onnx")
     code, _, error = cli("evaluate", tmp_path / "labelled.onnx", digits)
     assert_one_line(code, error, "'0'")
+    assert str(digits) in error
     model.labels = [f"two\nlines {i}" for i in range(1000)]
     model.save(tmp_path / "lines.onnx")
     assert_one_line(*cli("evaluate", tmp_path / "lines.onnx", digits)[::2], r"'two\nlines 0'")
@@ -221,6 +222,31 @@ def test_check_exits_1_when_networks_differ(cli, onnx_file, tmp_path):
 @pytest.mark.parametrize("option", [("--atol", "nan"), ("--rtol", "-1"), ("--seed", "-1")])
 def test_check_refuses_numbers_that_mean_nothing(cli, onnx_file, option):
     assert_one_line(*cli("check", onnx_file, onnx_file, *option)[::2], option[0].strip("-"))
+
+
+def test_numbers_that_were_not_compared_are_no_numbers(cli, onnx_file, tmp_path):
+    portnet.zoo.load("squeezenet1_1", weights=None, size=48).save(tmp_path / "other.onnx")
+    code, output, _ = cli("check", tmp_path / "other.onnx", onnx_file, "--json")
+    assert code == 1, output
+    assert json.loads(output)["max_abs"] is None
+    _, output, _ = cli("check", tmp_path / "other.onnx", onnx_file)
+    assert "nan" not in output
+
+
+def test_a_place_that_is_none_is_said_before_a_framework_is_imported(cli, onnx_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("portnet.conversion.engine", lambda name: pytest.fail("imported"))
+    code, _, error = cli("convert", onnx_file, "--to", "keras", "-o", tmp_path / "nowhere" / "x.keras")
+    assert_one_line(code, error, "folder that exists")
+
+
+def test_inputs_that_are_not_there_are_named(cli, onnx_file, tmp_path):
+    words = ("convert", onnx_file, "--to", "torch", "-o", tmp_path / "x.pt2", "--inputs", tmp_path / "no.npz")
+    assert_one_line(*cli(*words)[::2], "inputs: no such file")
+
+
+def test_a_demo_that_cannot_run_writes_nothing(cli, tmp_path):
+    assert_one_line(*cli("demo", "--seed", "-1", "--out", tmp_path / "demo")[::2], "seed: got -1")
+    assert not (tmp_path / "demo").exists()
 
 
 def test_check_offers_the_nearest_name_of_the_zoo(cli, onnx_file):

@@ -1,7 +1,10 @@
 """What importing PortNet costs, and what its public names are."""
 
+import pkgutil
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import portnet
 
@@ -33,6 +36,23 @@ def test_a_missing_framework_is_one_line_that_names_the_extra():
     last = result.stderr.strip().splitlines()[-1]
     assert "MissingDependencyError" in last
     assert "portnet[gluon]" in last
+
+
+def test_modules_are_at_hand_without_an_import_of_their_own():
+    assert loaded("import portnet; portnet.errors.DataError; assert not hasattr(portnet, 'nothing')") == []
+
+
+# keys of a file's metadata, and the group of entry points
+NO_PYTHON = {"portnet.labels", "portnet.preprocessing", "portnet.backbone", "portnet.provenance", "portnet.engines"}
+
+
+def test_what_the_docs_call_by_name_is_there():
+    text = "\n".join(Path(path).read_text() for path in ["README.md", *map(str, Path("docs").glob("*.md"))])
+    names = set(re.findall(r"(?<![\w/:.-])portnet(?:\.[a-zA-Z_]\w*)+", text)) - NO_PYTHON
+    assert {"portnet.convert", "portnet.finetuning.api.resume"} <= names
+    for name in names:
+        found = pkgutil.resolve_name(name)
+        assert found is not None, name
 
 
 def test_public_names():

@@ -38,7 +38,7 @@ def check(
         for problem in report.problems:
             typer.echo(f"  {problem}")
         rows = [
-            (c.output, c.batch, f"{c.max_abs:.2e}", f"{c.max_rel:.2e}", _place(c.where), c.problem or "ok")
+            (c.output, c.batch, _number(c.max_abs), _number(c.max_rel), _place(c.where), c.problem or "ok")
             for c in report.comparisons
         ]
         print_table(("output", "inputs", "max abs", "max rel", "at", "verdict"), rows)
@@ -47,6 +47,10 @@ def check(
         typer.echo("PASSED" if report.passed else "FAILED")
     if not report.passed:
         raise typer.Exit(1)
+
+
+def _number(value: float) -> str:
+    return "–" if value != value else f"{value:.2e}"
 
 
 def _place(where: tuple[int, ...]) -> str:

@@ -43,9 +43,12 @@ def convert(
     Example: portnet convert ocr.onnx --to gluon -o ocr --shape x=?,3,48,320
     """
     from portnet.conversion import convert_to_file
+    from portnet.errors import InputError
     from portnet.weights.npz import read_npz
 
     shapes = shapes_of(shape)
+    if inputs is not None and not inputs.is_file():
+        raise InputError(f"inputs: no such file: {inputs}")
     arrays = None if inputs is None else read_npz(inputs)
     with Steps() as steps:
         report = convert_to_file(source, to=to, output=output, form=form, inputs=arrays, shapes=shapes, progress=steps)

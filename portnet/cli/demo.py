@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from portnet.cli.output import print_table
-from portnet.errors import OutputError
+from portnet.errors import InputError, OutputError
 
 __all__ = ["demo"]
 
@@ -29,11 +29,14 @@ def demo(
     Example: portnet demo --backend all
     """
     from portnet.engines import engine, installed
+    from portnet.finetuning.settings import LARGEST_SEED
 
     started = time.perf_counter()
     names = (installed() or ["torch"]) if backend == "all" else [backend]
     for name in names:
         engine(name)  # an engine that is not there is said before any work
+    if not 0 <= seed <= LARGEST_SEED:
+        raise InputError(f"seed: got {seed}, expected an integer from 0 to {LARGEST_SEED:,}")
     _make_folder(out)
     train, test = _write_digits(out / "digits")
     trained = {name: _train(name, train, test, _new(out / f"run-{name}"), seed) for name in names}

@@ -24,7 +24,7 @@ from portnet.data.labels import Names
 from portnet.data.lazy import LazyImage
 from portnet.data.rng import Purpose, generator
 from portnet.data.threads import in_threads
-from portnet.errors import DataError, InputError
+from portnet.errors import DataError, InputError, UnknownNameError
 
 __all__ = ["Dataset", "DatasetSource", "Skipped", "load_dataset", "split"]
 
@@ -131,12 +131,13 @@ def load_dataset(
         raise InputError(f"on_error: got {on_error!r}, expected 'fail' or 'skip'.")
     if isinstance(source, Dataset):
         return source
-    if isinstance(source, (str, os.PathLike)):
-        found = _from_folder(source, Names(classes, rename))
-    elif (foreign := labelled(source)) is not None:
-        found = _from_foreign(foreign, Names(classes, rename))
-    else:
-        found = _from_pairs(*_images_and_labels(source, labels), Names(classes, rename))
+    try:
+        found = _find(source, labels, Names(classes, rename))
+    except UnknownNameError as error:
+        if error.kind != "class":
+            raise
+        hint = f"It is in {_describe(source)}."
+        raise UnknownNameError("class", error.name, classes or (), hint) from error
     if not len(found):
         raise DataError(f"no image found in {_describe(source)}: expected images of at least two classes.")
     if classes is None:
@@ -145,6 +146,15 @@ def load_dataset(
     if classes is None:
         _check_classes(readable, "readable image")
     return readable
+
+
+def _find(source: DatasetSource, labels: Any, names: Names) -> Dataset:
+    if isinstance(source, (str, os.PathLike)):
+        return _from_folder(source, names)
+    foreign = labelled(source)
+    if foreign is not None:
+        return _from_foreign(foreign, names)
+    return _from_pairs(*_images_and_labels(source, labels), names)
 
 
 def split(dataset: Dataset, fraction: float, seed: int, purpose: Purpose = Purpose.SPLIT) -> tuple[Dataset, Dataset]:
