@@ -51,6 +51,7 @@ import numpy as np
 
 from portnet.errors import InputError, ModelError, PortNetError, UnsupportedError
 from portnet.formats.captured import Captured, Source
+from portnet.graph.garbage import no_collection
 from portnet.graph.model import Model, Signature
 
 __all__ = [
@@ -421,9 +422,9 @@ class Adapter(abc.ABC):
             )
         device = device or "cpu"
         self.check_device(device)
-        canonical = model.canonical(self.ops, fixed_ranks=self.fixed_ranks)
         try:
-            lowered = self.lower_canonical(canonical, device)
+            with no_collection():
+                lowered = self.lower_canonical(model.canonical(self.ops, fixed_ranks=self.fixed_ranks), device)
         except Exception as error:
             if isinstance(error, PortNetError) or not self.is_out_of_memory(error):
                 raise

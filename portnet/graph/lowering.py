@@ -23,6 +23,7 @@ from portnet.graph.host import SIZES, HostValue, evaluate, register_sizes, shape
 from portnet.graph.model import Model
 from portnet.graph.parameters import Role, roles
 from portnet.graph.schema import attribute_defaults
+from portnet.graph.storage import to_copy
 
 __all__ = ["Builder", "HostValueNeededError", "Lowering", "NodeView", "op_name"]
 
@@ -150,7 +151,10 @@ class Lowering(abc.ABC, Generic[T]):
 
     @abc.abstractmethod
     def make_parameter(self, value: ir.Value, array: np.ndarray) -> T:
-        """Return a trainable parameter (or statistic) as a plain tensor, for ops that have no layer of their own."""
+        """Return a trainable parameter (or statistic) as a plain tensor, for ops that have no layer of their own.
+
+        ``array`` is to be copied: see `portnet.graph.storage.to_copy`.
+        """
 
     @abc.abstractmethod
     def make_constant(self, value: ir.Value, array: np.ndarray) -> T:
@@ -271,11 +275,10 @@ class Lowering(abc.ABC, Generic[T]):
             return self.make_constant(value, host.array)
         if value.const_value is None:
             raise ModelError(f"tensor {value.name!r} is read before anything writes it")
-        array = value.const_value.numpy()
         role = self.roles.get(value.name or "", Role.CONSTANT)
         if role is Role.CONSTANT:
-            return self.make_constant(value, array)
-        return self.make_parameter(value, array)
+            return self.make_constant(value, value.const_value.numpy())
+        return self.make_parameter(value, to_copy(value.const_value))
 
     def try_host(self, value: ir.Value) -> HostValue | None:
         """Return a value known on the host (constants and shape arithmetic), or None; never a trainable weight."""
@@ -317,11 +320,11 @@ class Lowering(abc.ABC, Generic[T]):
         return list(known.array.reshape(-1).tolist())
 
     def weight(self, value: ir.Value | None) -> np.ndarray | None:
-        """Return an initializer's array, trainable or not, or None when the value is computed or left out.
+        """Return an initializer's array to copy (`to_copy`), trainable or not; None for what is computed or left out.
 
         A native layer may take it over if this is its only use (`is_exclusive`).
         """
-        return value.const_value.numpy() if self.is_weight(value) else None  # type: ignore[union-attr]
+        return to_copy(value.const_value) if self.is_weight(value) else None  # type: ignore[union-attr, arg-type]
 
     def is_weight(self, value: ir.Value | None) -> bool:
         """Whether `weight` has an array for a value; none is read."""

@@ -11,11 +11,13 @@ from portnet.adapter import Lowered, Trainer, TrainPlan
 from portnet.errors import InputError, UnsupportedError, WeightsError
 from portnet.graph.model import Model
 from portnet.graph.parameters import Role
+from portnet.graph.storage import to_copy
 from portnet_gluon.arrays import context, shapes_as_in_numpy, to_mxnet
 from portnet_gluon.carriers import CARRIERS, carried
 from portnet_gluon.compat import mx
 from portnet_gluon.lower import NOTHING, GluonLowering, Variant
 from portnet_gluon.ops.registry import Symbol
+from portnet_gluon.parameter import Parameter
 from portnet_gluon.verify import needs_probe, reason, verify
 
 __all__ = ["GluonLowered", "block"]
@@ -170,9 +172,9 @@ def _parameters(walk: GluonLowering, ctx: Any) -> Any:
         array = walk.arrays.pop(name)
         if name in initializers:
             # a file's tensor that is read anew gives back the pages of the one before
-            initializers[name].const_value.numpy()
+            to_copy(initializers[name].const_value)
         trains = name in walk.trainable
-        parameter = mx.gluon.Parameter(
+        parameter = Parameter(
             name,
             grad_req="write" if trains else "null",
             shape=array.shape,
