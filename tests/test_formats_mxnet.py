@@ -70,6 +70,35 @@ def test_captured_networks_train(backend, tmp_path):
     assert all(not np.array_equal(before[key], new) for key, new in lowered.weights().items() if key in names)
 
 
+def test_an_output_with_a_margin_for_the_label_is_left_out(tmp_path):
+    """As networks for faces are trained: the embedding, and beside it classes less a margin where the label is."""
+    margin = (
+        ("BlockGrad", "embedding", {}, ("fc",)),
+        ("one_hot", "hot", {"depth": "4", "on_value": "22.4", "off_value": "0.0"}, ("softmax_label",)),
+        ("elemwise_sub", "less", {}, ("fc", "hot")),
+        ("SoftmaxOutput", "margin", {}, ("less", "softmax_label")),
+    )
+    layers = (*NETWORK[:-1], *margin)
+    path, _ = mxnet_files.write(tmp_path, layers)
+    tree = mxnet_files.symbol(layers)
+    names = [node["name"] for node in tree["nodes"]]
+    tree["heads"] = [[names.index("margin"), 0, 0], [names.index("embedding"), 0, 0]]
+    path.write_text(json.dumps(tree))
+    capture = capture_original(path, Request(input_shape=IMAGE))
+    assert [port.name for port in capture.model.outputs] == ["fc"]
+    assert [port.name for port in capture.model.inputs] == ["data"]
+    assert capture.report.passed
+    assert "output 'margin' is computed with labels, for training: left out" in capture.notes
+
+
+def test_what_ctc_judges_is_a_softmax(tmp_path):
+    ctc = ("WarpCTC", "ctc", {"label_length": "2", "input_length": "1"}, ("fc", "label"))
+    layers = (*NETWORK[:-1], ctc)
+    model = mxnet.read(mxnet_files.write(tmp_path, layers)[0], input_shape=IMAGE).model
+    expected = in_numpy(images(), model.weights())
+    np.testing.assert_allclose(Session(model).run({"data": images()})["ctc"], expected, atol=1e-5)
+
+
 def test_an_architecture_alone_draws_its_weights(tmp_path):
     path, params = mxnet_files.write(tmp_path)
     params.unlink()

@@ -136,7 +136,8 @@ class GraphWriter:
     ) -> Model:
         """Return the model; an output keeps its tensor's name, unless ``names`` gives it another.
 
-        An output that is an input or an initializer, or that is named twice, passes through an Identity.
+        An output that is an input or an initializer, or that is named twice, passes through an Identity. What no output
+        depends on is left out.
         """
         for index, value in enumerate(outputs):
             wanted = names[index] if names else value.name or ""
@@ -145,6 +146,9 @@ class GraphWriter:
             elif value.name != wanted:
                 value.name = self._fresh(wanted)
             self._graph.outputs.append(value)
+        for node in reversed(list(self._graph)):
+            if not any(value.uses() or value.is_graph_output() for value in node.outputs):
+                self._graph.remove(node, safe=True)
         for name, value in list(self._graph.initializers.items()):
             if not list(value.uses()):
                 del self._graph.initializers[name]

@@ -50,7 +50,8 @@ class SymbolSource(Source):
         feeds = {self._translation.inputs[name]: to_mxnet(np.asarray(x), mx.cpu()) for name, x in inputs.items()}
         try:
             results = self._bound(feeds) if self._block is None or self._only else self._called(feeds)
-            values = [result.asnumpy() for result in results]
+            kept = range(len(results)) if self._only else self._translation.heads
+            values = [results[place].asnumpy() for place in kept]
         except mx.base.MXNetError as error:
             shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in feeds.items())
             raise InputError(f"{self.label}: it does not run on {shapes}: {reason(error)}") from error

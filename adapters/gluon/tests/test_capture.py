@@ -8,6 +8,7 @@ from portnet_gluon.compat import mx
 
 from portnet.adapter import CaptureOptions
 from portnet.capturing import capture_original
+from portnet.engines import engine
 from portnet.errors import InputError, UnsupportedError, WeightsError
 from portnet.originals import Request, open_original
 from portnet.parity.check import check
@@ -269,3 +270,21 @@ def test_layers_without_a_translation_are_named_together():
         UnsupportedError, match=r"got 2 layers.*BilinearSampler \(sampled\); Correlation \(correlated\)"
     ):
         open_original((pair, {}))
+
+
+@pytest.mark.parametrize("options", [{"num_layers": 2, "bidirectional": True}, {}])
+def test_a_recurrent_block_goes_round_with_its_names_and_its_count(options):
+    net = nn.HybridSequential()
+    net.add(mx.gluon.rnn.LSTM(4, input_size=3, **options), nn.Dense(5, flatten=False))
+    enlivened(net, (6, 2, 3))
+    x = image((6, 2, 3))
+    first = capture_original(net, request(mx.nd.array(x)))
+    assert first.report.passed
+    assert first.model.parameter_count == sum(each.data().size for each in net.collect_params().values())
+    names = [name for name, role in first.model.roles.items() if role.trainable]
+    assert names[:3] == ["0.l0.weight_ih", "0.l0.weight_hh", "0.l0.bias"]
+    again = capture_original(engine("gluon").lower(first.model).native, request(mx.nd.array(x)))
+    assert again.report.passed
+    arrays = again.model.weights()
+    assert [name for name, role in again.model.roles.items() if role.trainable] == names
+    assert all(np.array_equal(arrays[name], first.model.weights()[name]) for name in names)

@@ -97,7 +97,8 @@ class Attributes:
 
     def maybe_number(self, key: str) -> float | None:
         """Return a floating-point number, or None where it is absent or None."""
-        return None if self._texts.get(key, "None") in _NOTHING else self.number(key)
+        value = self._take(key)
+        return None if value is None or value in _NOTHING else self.number(key)
 
     def integers(self, key: str, default: tuple[int, ...] = (), least: int | None = None) -> tuple[int, ...]:
         """Return a tuple of integers of at least ``least``; a bare number is a tuple of one."""

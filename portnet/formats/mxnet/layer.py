@@ -95,6 +95,10 @@ class Layer:
         """Return the name of the variable that an input is, or None."""
         return self._walk.variable(self._entry(index))
 
+    def sources(self, index: int) -> list[str]:
+        """Return the variables that an input is computed from, by the model's names, in the symbol's order."""
+        return self._walk.sources(self._entry(index))
+
     def reads_zeros(self, index: int) -> bool:
         """Whether an input is nothing but zeros, whatever its shape."""
         return self._walk.symbol.nodes[self._entry(index).node].op == "_zeros"

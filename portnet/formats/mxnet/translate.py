@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -12,7 +12,7 @@ import onnx_ir as ir
 from portnet.errors import InputError, ModelError, WeightsError
 from portnet.formats.captured import Captured, Missing
 from portnet.formats.mxnet.attributes import Attributes
-from portnet.formats.mxnet.heads import LABELLED, LOSSES
+from portnet.formats.mxnet.heads import LABELLED, LOSSES, before, computed_with_labels
 from portnet.formats.mxnet.hosted import hosted
 from portnet.formats.mxnet.layer import DTYPES, TABLE, Layer, Refused
 from portnet.formats.mxnet.ops import load as load_ops
@@ -41,6 +41,7 @@ class Translation:
         inputs: the variables that are the network's inputs, by the model's names.
         places: for each tensor of the model that MXNet has too, which output of which node it is.
         labels: variables that only training reads.
+        heads: which of the symbol's outputs the model has, by their place.
         drawn: arrays that were made up, by variable, where the network came without weights.
     """
 
@@ -48,6 +49,7 @@ class Translation:
     inputs: Mapping[str, str]
     places: Mapping[str, Entry]
     labels: tuple[str, ...] = ()
+    heads: tuple[int, ...] = ()
     drawn: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -92,7 +94,8 @@ def translate(
     walk.dynamic_batch = dynamic_batch
     outputs = walk.run()
     model = walk.writer.finish(outputs, metadata=metadata)
-    return Translation(Captured(model, way, tuple(walk.notes)), walk.inputs, walk.places, walk.labels, walk.drawn)
+    captured = Captured(model, way, tuple(walk.notes))
+    return Translation(captured, walk.inputs, walk.places, walk.labels, walk.heads, walk.drawn)
 
 
 @dataclass(frozen=True)
@@ -133,12 +136,19 @@ class Walk:
         self._missing = Missing(self.source)
         self._values: dict[Entry, ir.Value] = {}
         self._lost: set[int] = set()
+        self.heads: tuple[int, ...] = ()
         self.drawn: dict[str, np.ndarray] = {}
         self._drawn = 0
 
     def run(self) -> list[ir.Value]:
         """Write every node that an output depends on; return the outputs."""
-        needed = self._needed()
+        left_out = computed_with_labels(self.symbol, self.arrays or ())
+        for head in left_out:
+            self.note(f"output {self.symbol.nodes[head.node].name!r} is computed with labels, for training: left out")
+        kept = [(place, head) for place, head in enumerate(self.symbol.heads) if head not in left_out]
+        self.heads = tuple(place for place, _ in kept)
+        self.symbol = replace(self.symbol, heads=tuple(head for _, head in kept))
+        needed = before(self.symbol, self.symbol.heads, labels=False)
         self._leave_out_labels(needed)
         for index, node in enumerate(self.symbol.nodes):
             if index in needed and not node.is_variable:
@@ -209,6 +219,11 @@ class Walk:
         node = self.symbol.nodes[entry.node]
         return self.names.get(node.name, node.name) if node.is_variable else None
 
+    def sources(self, entry: Entry) -> list[str]:
+        """Return the variables that an entry depends on, by the model's names."""
+        found = (self.symbol.nodes[index] for index in sorted(before(self.symbol, [entry])))
+        return [self.names.get(node.name, node.name) for node in found if node.is_variable]
+
     def note(self, sentence: str) -> None:
         """Keep a note, once."""
         if sentence not in self.notes:
@@ -216,22 +231,9 @@ class Walk:
 
     # ---- the walk
 
-    def _needed(self) -> set[int]:
-        """Return the nodes that the outputs depend on, labels aside."""
-        needed: set[int] = set()
-        todo = [head.node for head in self.symbol.heads]
-        while todo:
-            index = todo.pop()
-            if index not in needed:
-                needed.add(index)
-                node = self.symbol.nodes[index]
-                inputs = node.inputs[:1] if node.op in LABELLED else node.inputs
-                todo += [entry.node for entry in inputs]
-        return needed
-
     def _leave_out_labels(self, needed: set[int]) -> None:
         heads = [node for index, node in enumerate(self.symbol.nodes) if index in needed and node.op in LABELLED]
-        left = (index for node in heads for index in _before(self.symbol, node.inputs[1:]))
+        left = (index for node in heads for index in sorted(before(self.symbol, node.inputs[1:])))
         self.labels = tuple(
             dict.fromkeys(
                 self.symbol.nodes[i].name for i in left if i not in needed and self.symbol.nodes[i].is_variable
@@ -254,6 +256,9 @@ class Walk:
             self._lost.add(index)
             return
         layer = Layer(self, node)
+        if node.op == "_zeros" and not all(layer.attributes.integers("shape")):
+            # of a batch that Gluon did not know: what recurrent layers start from, who read it as zeros
+            return
         try:
             result = builder(layer)
             unread = layer.attributes.unread()
@@ -335,18 +340,6 @@ class Walk:
         if unread:
             shown = ", ".join(unread[:3]) + (", …" if len(unread) > 3 else "")
             self.note(f"{len(unread)} arrays that no layer reads: {shown}")
-
-
-def _before(symbol: Symbol, entries: Sequence[Entry]) -> list[int]:
-    """Return all nodes that some entries depend on."""
-    seen: set[int] = set()
-    todo = [entry.node for entry in entries]
-    while todo:
-        index = todo.pop()
-        if index not in seen:
-            seen.add(index)
-            todo += [entry.node for entry in symbol.nodes[index].inputs]
-    return sorted(seen)
 
 
 def _kind(node: Node) -> str:

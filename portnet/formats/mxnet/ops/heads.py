@@ -25,6 +25,12 @@ def softmax_output(layer: Layer) -> ir.Value:
     return softmax_of_examples(layer, x)
 
 
+@op("WarpCTC")
+def warp_ctc(layer: Layer) -> ir.Value:
+    layer.attributes.ignore("label_length", "input_length")
+    return layer.final("Softmax", [layer.value(0)], axis=1)
+
+
 @op("LogisticRegressionOutput")
 def logistic(layer: Layer) -> ir.Value:
     layer.attributes.ignore(*_ONLY_TRAINING)

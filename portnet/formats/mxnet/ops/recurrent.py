@@ -7,6 +7,7 @@ i, o, f, c and z, r, h. They are written in ONNX's order, under names of their o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -70,12 +71,11 @@ def rnn(layer: Layer) -> list[ir.Value]:
 def _layers(layer: Layer, x: ir.Value, sizes: _Sizes, mode: str, gives_states: bool) -> list[ir.Value]:
     target, order, activations = _MODES[mode]
     vector = _vector(layer, sizes)
-    prefix = layer.variable(1) or f"{layer.name}_parameters"
+    names = _names(layer, sizes)
     starts = [_states(layer, index, sizes) for index in ((2, 3) if mode == "lstm" else (2,))]
     finals: list[list[ir.Value]] = [[], []]
     for number, (w, r, b) in enumerate(_matrices(vector, sizes, order)):
-        names = [f"{prefix}.l{number}.{what}" for what in ("weight_ih", "weight_hh", "bias")]
-        weights = [layer.writer.weight(name, array) for name, array in zip(names, (w, r, b), strict=True)]
+        weights = [layer.writer.weight(name, array) for name, array in zip(names[number], (w, r, b), strict=True)]
         results = layer.writer.nodes(
             target,
             [x, *weights, None, *(start[number] for start in starts)],
@@ -97,6 +97,30 @@ def _layers(layer: Layer, x: ir.Value, sizes: _Sizes, mode: str, gives_states: b
             else layer.step("Reshape", [turned, shape], f"l{number}/joined")
         )
     return [x, *(_joined(layer, kept, i) for i, kept in enumerate(finals) if kept and gives_states)]
+
+
+def _names(layer: Layer, sizes: _Sizes) -> list[tuple[str, ...]]:
+    """Return what the arrays of each layer are called.
+
+    ``X.l0.weight_ih``, where X is what the vector is called, or what the names of the parameters that it is joined
+    from begin with. Three that one layer is joined from keep their names: they are ONNX's own.
+    """
+    sources = layer.sources(1)
+    if len(sources) == 3 and sizes.layers == 1:
+        return [tuple(sources)]
+    # Gluon keeps the parameters of a fused layer in cells that it calls _unfused
+    prefix = _beginning(sources).partition("._unfused")[0].rstrip("_.") or layer.name
+    return [
+        tuple(f"{prefix}.l{number}.{what}" for what in ("weight_ih", "weight_hh", "bias"))
+        for number in range(sizes.layers)
+    ]
+
+
+def _beginning(names: list[str]) -> str:
+    """Return what all names begin with."""
+    shortest = min(names, key=len, default="")
+    same = (len(set(letters)) == 1 for letters in zip(*names, strict=False))
+    return shortest[: sum(itertools.takewhile(bool, same))]
 
 
 def _joined(layer: Layer, states: list[ir.Value], index: int) -> ir.Value:
