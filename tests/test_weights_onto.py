@@ -246,6 +246,9 @@ def test_an_onnx_file_goes_by_its_graph(tmp_path):
     assert_same(model, answers(network))
     assert report.rules == {"graph": 27}
     assert match_weights("small", path).difference < 1e-5
+    torch.onnx.export(network, torch.zeros(1, 3, SIZE, SIZE), tmp_path / "folded.onnx", dynamo=False)
+    with pytest.raises(WeightsError, match=r"expected BatchNorm 'bn1'.*folded"):
+        zoo.load("small", tmp_path / "folded.onnx")
 
 
 def test_strides_that_shapes_do_not_tell_are_followed_where_an_edition_is_known_and_refused_else(tmp_path):
@@ -514,9 +517,15 @@ def test_command_line(tmp_path, capsys):
 
 
 def test_what_is_no_network_is_an_input_error(tmp_path):
-    (tmp_path / "own.onnx").write_bytes(b"no network")
-    with pytest.raises(InputError):
-        zoo.load("small", tmp_path / "own.onnx")
+    for name in ("own.onnx", "own.keras", "own.caffemodel", "own.weights", "own.pth"):
+        (tmp_path / name).write_bytes(b"no network, and no weights")
+        with pytest.raises(InputError):
+            zoo.load("small", tmp_path / name)
+    (tmp_path / "own.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(range(200)))
+    with pytest.raises(WeightsError, match=r"own\.h5"):
+        zoo.load("small", tmp_path / "own.h5")
+    with pytest.raises(WeightsError, match="got the folder"):
+        zoo.load("small", tmp_path)
     multiple = cut(zoo.load("small", None), outputs=["conv1"])
     multiple.save(tmp_path / "part.onnx")
     with pytest.raises(WeightsError, match="ends before"):

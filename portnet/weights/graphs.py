@@ -20,6 +20,7 @@ __all__ = ["first_difference", "fit_graph", "has_step"]
 
 _WAY = "Both networks compute alike, layer by layer, attributes included; an array's place in the one tells its place "
 _WAY += "in the other."
+_FOLDED = "If its normalisations are folded into convolutions, export it again with them kept"
 _FILLS = {"bias": 0.0}
 
 
@@ -69,6 +70,8 @@ def first_difference(network: Skeleton, end: Step, given: Skeleton) -> str:
     got = _first([step for step in given.steps if step.label not in known], expected)
     if got is None:
         return f"it ends before {expected.describe()}"
+    if expected.op == "BatchNorm" and got.op != expected.op:
+        return f"got {got.describe()}, expected {expected.describe()}. {_FOLDED}"
     if got.op != expected.op:
         return f"got {got.describe()}, expected {expected.describe()}"
     facts = [

@@ -57,11 +57,11 @@ def load(
     Args:
         name: one of `names`.
         weights: a name in the catalogue, "imagenet" first of all (from the cache, an installed package, or its
-            publisher's address, and checked by digest); the path of a file; or None for random values. Of a file that
-            tells a network, or lies beside one that does (.onnx, .keras, .h5, .pt2, .caffemodel and .prototxt,
-            .weights and .cfg, .params and -symbol.json), that must compute as this one does, and arrays go where they
+            publisher's address, and checked by digest); a file; a word such as ``keras:ResNet50``; or None for random
+            values. What tells a network, or lies beside one (.onnx, .keras, .h5, .pt2, .caffemodel and .prototxt,
+            .weights and .cfg, .params and -symbol.json), must compute as this one does, and its arrays go where they
             stand in it. Those of other files (.pth, .safetensors, .npz, .h5, .params, .caffemodel) go by name, else by
-            shape and order. What went where is `load_with_report`'s, and in the model's provenance under "match".
+            shape and order. `load_with_report` says what went where, and so does the model's provenance.
         num_classes: count of logits; None for what the weights know, or 1,000.
         size: height and width of the input in pixels, or one number for both; None for what the weights were
             trained at.

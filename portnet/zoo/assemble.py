@@ -147,10 +147,12 @@ def _size(given: Given) -> tuple[int, int] | None:
 
 def _find_weights(entry: ZooEntry, weights: str | os.PathLike[str]) -> tuple[WeightsEntry | None, Given]:
     """Return what is published of the weights, or None, and the weights."""
+    from portnet.originals import is_original
+
     text = os.fspath(weights)
     if text in {known.name for known in CATALOGUE if known.network == entry.name}:
         return _published(*resolve(entry.name, text))
-    if isinstance(weights, str) and not _looks_like_path(text):
+    if isinstance(weights, str) and not (_looks_like_path(text) or is_original(text)):
         raise _unknown_weights(entry, text)
     path = Path(text)
     sha256 = digest(path) if path.is_file() else ""

@@ -120,8 +120,8 @@ def fit_file(
         if backbone_only or not _fits_backbone(entry, given, size):
             raise
         raise WeightsError(
-            f"{error} All before the head fits: take the backbone alone with backbone_only=True, as portnet.finetune "
-            "does, or give num_classes."
+            f"{error} All before the head fits: take the backbone alone (backbone_only=True, --backbone-only), as "
+            "portnet.finetune does."
         ) from error
 
 

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,9 +59,12 @@ def open_weights(path: Path, size: tuple[int, int]) -> Given:
     Raises:
         PortNetError: no such file, an unknown, broken or hostile one, or layers that have no translation.
     """
+    from portnet.originals import is_original
     from portnet.weights.read import read_weights
 
-    if not path.exists():
+    if not path.is_file() and not is_original(str(path)):
+        if path.is_dir():
+            raise WeightsError(f"weights: got the folder {path}, expected a file")
         raise WeightsError(f"no such weights file: {path}")
     model, architecture = _network(path, size)
     if model is not None:
@@ -82,7 +86,7 @@ def _network(path: Path, size: tuple[int, int]) -> tuple[Model | None, Path | No
 
     if path.suffix == ".onnx":
         return Model.load(path), None
-    if path.suffix in _PROGRAMS or path.is_dir():
+    if path.suffix in _PROGRAMS or not path.is_file():
         return open_original(str(path)).captured.model, None
     if path.suffix in (".h5", ".hdf5") and not _is_whole(path):
         beside = _beside(path)
@@ -133,5 +137,8 @@ def _is_whole(path: Path) -> bool:
     data = map_file(path)
     if data[: len(SIGNATURE)] != SIGNATURE:
         return False
-    file = H5File(data, str(path))
-    return file.text_attribute(file.messages(file.root), "model_config") is not None
+    try:
+        file = H5File(data, str(path))
+        return file.text_attribute(file.messages(file.root), "model_config") is not None
+    except (ValueError, LookupError, TypeError, OverflowError, struct.error) as error:
+        raise WeightsError(f"{path} is broken: {error}. Fetch it again.") from error
