@@ -9,7 +9,7 @@ import pytest
 import portnet
 from portnet import originals
 from portnet.adapter import Adapter, CaptureOptions
-from portnet.capturing import capture_original
+from portnet.capturing import capture_original, compare_with_source
 from portnet.cli import main
 from portnet.errors import InputError, MissingDependencyError, ParityError, UnsupportedError
 from portnet.formats.captured import Captured, Missing, Source
@@ -211,3 +211,41 @@ def test_all_that_is_missing_is_said_at_once():
 
 def test_default_options():
     assert Request().options == CaptureOptions(None, True, False)
+
+
+def classifier(wrong=1.0, *, strength=1.0, softmax=True, classes=1000):
+    """Conv, Relu, mean and a thousand classes; ``wrong`` multiplies the kernel of one filter."""
+    rng = np.random.default_rng(0)
+    writer = GraphWriter("classifier")
+    x = writer.input("image", ("N", 3, 16, 16))
+    kernel = rng.standard_normal((32, 3, 3, 3)).astype(np.float32)
+    kernel[5] *= np.float32(wrong)
+    y = writer.node("Relu", [writer.node("Conv", [x, writer.weight("conv.weight", kernel)], "conv")], "relu")
+    y = writer.node("Flatten", [writer.node("GlobalAveragePool", [y], "pool")], "flat")
+    dense = rng.standard_normal((32, classes)).astype(np.float32) * np.float32(strength)
+    y = writer.node("Gemm", [y, writer.weight("dense.weight", dense)], "dense")
+    return writer.finish([writer.node("Softmax", [y], "softmax", axis=-1) if softmax else y], ["classes"])
+
+
+# logits that differ by thousandths, as those of an untrained network do, and logits that make one class certain
+@pytest.mark.parametrize("strength", [1e-3, 0.1, 1.0])
+def test_a_wrong_kernel_is_seen_behind_a_softmax(framework, strength):
+    right = classifier(strength=strength)
+    assert capture_original(Native(right)).report.passed
+    with pytest.raises(ParityError, match="differ"):
+        capture_original(Native(right, classifier(1.1, strength=strength)))
+
+
+def test_logarithms_show_what_a_certain_class_hides(framework):
+    right, wrong = classifier(strength=8.0, classes=3), classifier(1.1, strength=8.0, classes=3)
+    report = compare_with_source(wrong, NativeSource(Native(right), right), find_layer=False)
+    found = {c.output: bool(c.problem) for c in report.comparisons}
+    assert found["log classes"]
+    assert portnet.check(wrong, right).passed  # by absolute numbers alone
+
+
+def test_rounding_of_large_outputs_is_no_difference(framework):
+    right = classifier(strength=100.0, softmax=False)
+    rounded = right.with_weights({"dense.weight": right.weights()["dense.weight"] * np.float32(1 + 2e-5)})
+    assert portnet.check(rounded, right).max_abs > 2e-4
+    assert capture_original(Native(right, rounded)).report.passed

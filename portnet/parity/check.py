@@ -25,6 +25,7 @@ def check(
     batch_sizes: Sequence[int] = (1, 3),
     atol: float = 1e-4,
     rtol: float = 1e-4,
+    relative: float | None = None,
     seed: int = 0,
     find_layer: bool = True,
     shapes: Mapping[str, Sizes] | None = None,
@@ -48,6 +49,7 @@ def check(
         batch_sizes: batches to try where the network's batch is free.
         atol: absolute tolerance.
         rtol: relative tolerance, by element.
+        relative: share of an output's spread by which it may differ, in place of both; see `Tolerance`.
         seed: seed of the random inputs.
         find_layer: whether to look for the first layer that differs.
         shapes: sizes to fix in both: by input name, None for a size that stays free, or a number by a size's name.
@@ -56,9 +58,9 @@ def check(
         InputError: a tolerance or a seed below 0, or ``shapes`` that do not fit.
         PortNetError: one of the two cannot be opened at all. What differs is in the report, not raised.
     """
-    _check_numbers(atol, rtol, seed)
+    _check_numbers(atol, rtol, seed, relative or 0)
     left, right = side_of(a, b, shapes=shapes), side_of(b, a, shapes=shapes)
-    report = Report(left.label, right.label, Tolerance(atol, rtol))
+    report = Report(left.label, right.label, Tolerance(atol, rtol, relative))
     report.problems += _signature_problems(left, right)
     if report.problems:
         return report
@@ -72,8 +74,8 @@ def check(
     return report
 
 
-def _check_numbers(atol: float, rtol: float, seed: int) -> None:
-    for name, value in (("atol", atol), ("rtol", rtol), ("seed", seed)):
+def _check_numbers(atol: float, rtol: float, seed: int, relative: float) -> None:
+    for name, value in (("atol", atol), ("rtol", rtol), ("seed", seed), ("relative", relative)):
         if not 0 <= value < float("inf"):
             raise InputError(f"check: got {name} {value}, expected a number from 0 on")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from portnet.errors import ParityError
 
-__all__ = ["Comparison", "Report", "Tolerance", "compare_arrays"]
+__all__ = ["RELATIVE", "Comparison", "Report", "Tolerance", "compare_arrays"]
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,22 @@ class Tolerance:
 
     An output whose every value is below ``atol`` would agree with nothing but zeros: there, differences are measured
     against its largest value, and may be up to ten times ``rtol`` of it.
+
+    Rounding grows with what a network adds up, and a wrong network shows in how its outputs differ from each other:
+    ``relative`` judges by that, in place of the other two. A difference may be ``relative`` times the output's spread
+    (its largest value less its smallest; of fewer than ten values, its largest magnitude), and 16 units in the last
+    place of its largest magnitude. So outputs of 8 ± 8 may differ by more than 1e-4, and probabilities of 0.001 ±
+    0.0001 must agree to 2e-8. Whole numbers must be equal.
     """
 
     atol: float = 1e-4
     rtol: float = 1e-4
+    relative: float | None = None
+
+
+# share of an output's spread by which a network may differ from the one that it was captured from
+RELATIVE = 2e-4
+_FEW, _UNITS = 10, 16
 
 
 @dataclass(frozen=True)
@@ -131,14 +143,14 @@ def compare_arrays(output: str, batch: str, got: Any, reference: Any, tolerance:
     if not np.isfinite(b).all() or not np.isfinite(a).all():
         who = "the reference" if not np.isfinite(b).all() else "the output"
         return Comparison(output, batch, f"{who} holds NaN or infinity")
-    return _compare_values(output, batch, a, b, tolerance)
+    return _compare_values(output, batch, a, b, _allowed(b, reference.dtype, tolerance))
 
 
-def _compare_values(output: str, batch: str, a: np.ndarray, b: np.ndarray, tolerance: Tolerance) -> Comparison:
+def _compare_values(output: str, batch: str, a: np.ndarray, b: np.ndarray, allowed: Any) -> Comparison:
     difference = np.abs(a - b)
     where = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), difference.shape))
     largest, scale = float(difference.max()), float(np.abs(b).max())
-    agrees = bool((difference <= _allowed(b, scale, tolerance)).all())
+    agrees = bool((difference <= allowed).all())
     problem = "" if agrees else f"got {a[where]:.6g}, expected {b[where]:.6g} at {list(where)}, off by {largest:.3g}"
     return Comparison(
         output=output,
@@ -152,10 +164,23 @@ def _compare_values(output: str, batch: str, a: np.ndarray, b: np.ndarray, toler
     )
 
 
-def _allowed(b: np.ndarray, scale: float, tolerance: Tolerance) -> Any:
+def _allowed(b: np.ndarray, dtype: np.dtype, tolerance: Tolerance) -> Any:
+    """Return the largest difference that still agrees: a number, or one for each value."""
+    scale = float(np.abs(b).max())
+    if tolerance.relative is not None:
+        if dtype.kind in "iub":
+            return 0.0
+        spread = float(np.ptp(b)) if b.size >= _FEW else scale
+        return tolerance.relative * spread + _UNITS * _unit(dtype) * scale
     if scale < min(tolerance.atol, Tolerance.atol):
         return 10 * max(tolerance.rtol, float(np.finfo(np.float32).eps)) * scale
     return tolerance.atol + tolerance.rtol * np.abs(b)
+
+
+def _unit(dtype: np.dtype) -> float:
+    """Return the unit in the last place of 1 in a type, or in float32 where that is coarser: networks compute in it."""
+    own = 2.0**-7 if dtype.name == "bfloat16" else float(np.finfo(dtype).eps)
+    return max(own, float(np.finfo(np.float32).eps))
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from portnet.adapter import Lowered, Reloaded, lowered_of
 from portnet.engines import KNOWN, engine, installed
 from portnet.errors import InputError, ParityError, PortNetError, UnsupportedError
@@ -18,7 +20,10 @@ from portnet.parity.fixable import lower_or_advise
 from portnet.runtime.session import Session
 from portnet.sources import find_model
 
-__all__ = ["EngineSide", "FileSide", "OnnxruntimeSide", "Side", "SourceSide", "side_of"]
+__all__ = ["EngineSide", "FileSide", "OnnxruntimeSide", "Side", "SourceSide", "WithLogits", "side_of"]
+
+# below it, float32 holds fewer digits
+_SMALLEST_PROBABILITY = 1e-30
 
 
 class Side(Protocol):
@@ -113,6 +118,38 @@ class SourceSide:
         return SourceSide(self.source.at(tensor), self.model)
 
 
+class WithLogits:
+    """A side that also gives the logarithms of some of its outputs, as outputs called "log NAME".
+
+    A probability near 0 or 1 says next to nothing about its logit; its logarithm is the logit, up to a number that all
+    classes share.
+
+    Args:
+        side: the network.
+        places: which of its outputs, by place.
+    """
+
+    def __init__(self, side: Side, places: list[int]) -> None:
+        self.side, self.model, self.label = side, side.model, side.label
+        self._places = places
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run on arrays by input name."""
+        results = self.side.run(inputs)
+        names = list(results)
+        logs = {f"log {names[place]}": _log(results[names[place]]) for place in self._places if place < len(names)}
+        return {**results, **logs}
+
+    def at(self, tensor: str) -> Side:
+        """Return the network up to ``tensor``."""
+        return self.side.at(tensor)
+
+
+def _log(probabilities: Any) -> np.ndarray:
+    array = np.asarray(probabilities)
+    return np.log(np.maximum(array, _SMALLEST_PROBABILITY)).astype(array.dtype) if array.dtype.kind == "f" else array
+
+
 def _run(network: Reloaded | Source, inputs: Mapping[str, Any], label: str) -> dict[str, Any]:
     try:
         return network.run(inputs)
@@ -146,7 +183,7 @@ def side_of(thing: Any, other: Any = None, provider: str = "cpu", shapes: Mappin
 
 
 def _side_of_built(thing: Any) -> Side:
-    if isinstance(thing, (OnnxruntimeSide, EngineSide, FileSide, SourceSide)):
+    if isinstance(thing, (OnnxruntimeSide, EngineSide, FileSide, SourceSide, WithLogits)):
         return thing
     if isinstance(thing, Lowered):
         return EngineSide(thing)

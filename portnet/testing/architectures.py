@@ -1,6 +1,6 @@
 """``python -m portnet.testing.architectures SOURCE ... --out rows.jsonl``: capture networks and lower them everywhere.
 
-    python -m portnet.testing.architectures --list torchvision > names.txt   # or gluon
+    python -m portnet.testing.architectures --list torchvision > names.txt   # or keras, or gluon
     python -m portnet.testing.architectures @names.txt --engines keras,gluon --out rows.jsonl
 
 Each source is captured, compared with its original, lowered onto each engine and compared with onnxruntime, in a
@@ -343,8 +343,11 @@ def _listed(collection: str) -> list[str]:
     if collection == "gluon":
         _opened("gluon:squeezenet1_0")
         return [f"gluon:{name}" for name in sys.modules["portnet_gluon.open"].zoo_names()]
+    if collection == "keras":
+        _opened("keras:MobileNetV2?size=32&classes=2")
+        return [f"keras:{name}" for name in sys.modules["portnet_keras.collection"].applications()]
     if collection != "torchvision":
-        raise InputError(f"list: got {collection!r}, expected torchvision or gluon")
+        raise InputError(f"list: got {collection!r}, expected torchvision, keras or gluon")
     _opened("torchvision:squeezenet1_1")  # whoever opens it knows how to import it
     models: Any = sys.modules["torchvision.models"]
     return [f"torchvision:{name}" for name in models.list_models(module=models)]
