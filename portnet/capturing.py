@@ -11,22 +11,13 @@ from typing import Any
 import numpy as np
 
 from portnet.adapter import CaptureOptions
-from portnet.errors import PortNetError
-from portnet.formats.captured import Source
 from portnet.graph.deploy import deploy as fold_for_deployment
 from portnet.graph.model import Model
 from portnet.originals import Request, open_original
-from portnet.parity.check import check
-from portnet.parity.inputs import fitting_inputs
-from portnet.parity.report import RELATIVE, Report
-from portnet.parity.sides import OnnxruntimeSide, SourceSide, WithLogits
+from portnet.parity.report import Report
+from portnet.parity.source import compare_with_source
 
-__all__ = ["Capture", "capture", "capture_original", "compare_with_source"]
-
-# batch sizes that are compared where the batch is free
-BATCH_SIZES = (1, 3)
-# ops that move a softmax about
-_PASSING = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+__all__ = ["Capture", "capture", "capture_original"]
 
 
 @dataclass(frozen=True)
@@ -137,58 +128,7 @@ def capture_original(
     return Capture(model, captured.way, captured.notes, report)
 
 
-def compare_with_source(
-    model: Model,
-    source: Source,
-    captured: Model | None = None,
-    *,
-    inputs: Mapping[str, np.ndarray] | None = None,
-    images: Any = None,
-    find_layer: bool = True,
-) -> Report:
-    """Compare a captured network in onnxruntime with the original in its own framework.
-
-    Outputs may differ by `RELATIVE` of their spread (`Tolerance`), so that neither large outputs fail for their
-    rounding nor small ones pass whatever they are. Behind a softmax, logarithms are compared as well.
-
-    Args:
-        model: what was captured, folded for deployment or not.
-        source: runs the original.
-        captured: what was captured, where ``model`` is another form of it.
-        inputs: see `capture_original`.
-        images: see `capture_original`.
-        find_layer: whether to look for the first layer that differs.
-    """
-    theirs = SourceSide(source, captured or model)
-    sizes = _batch_sizes(theirs)
-    places = _softmax_outputs(theirs.model)
-    a, b = WithLogits(OnnxruntimeSide(model), places), WithLogits(theirs, places)
-    return check(a, b, inputs=inputs, images=images, batch_sizes=sizes, relative=RELATIVE, find_layer=find_layer)
-
-
 def _examples(given: Any) -> tuple[Any, ...] | None:
     if given is None:
         return None
     return tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
-
-
-def _batch_sizes(original: SourceSide) -> tuple[int, ...]:
-    """Batch sizes that the original itself runs: its code may hold on to one."""
-    *first, last = BATCH_SIZES
-    try:
-        original.run(fitting_inputs(original.model, last, original.run))
-    except PortNetError:
-        return tuple(first)
-    return BATCH_SIZES
-
-
-def _softmax_outputs(model: Model) -> list[int]:
-    """Return the places of the outputs that are a softmax, moved about at most."""
-    found = []
-    for place, output in enumerate(model.ir.graph.outputs):
-        node = output.producer()
-        while node is not None and node.op_type in _PASSING and node.inputs[0] is not None:
-            node = node.inputs[0].producer()
-        if node is not None and node.op_type == "Softmax":
-            found.append(place)
-    return found

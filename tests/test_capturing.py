@@ -9,13 +9,14 @@ import pytest
 import portnet
 from portnet import originals
 from portnet.adapter import Adapter, CaptureOptions
-from portnet.capturing import capture_original, compare_with_source
+from portnet.capturing import capture_original
 from portnet.cli import main
 from portnet.errors import InputError, MissingDependencyError, ParityError, UnsupportedError
 from portnet.formats.captured import Captured, Missing, Source
 from portnet.formats.writer import GraphWriter
 from portnet.graph.cut import cut
 from portnet.originals import Request, is_original, open_original
+from portnet.parity.source import compare_with_source
 from portnet.runtime.session import Session
 
 
@@ -249,3 +250,14 @@ def test_rounding_of_large_outputs_is_no_difference(framework):
     rounded = right.with_weights({"dense.weight": right.weights()["dense.weight"] * np.float32(1 + 2e-5)})
     assert portnet.check(rounded, right).max_abs > 2e-4
     assert capture_original(Native(right, rounded)).report.passed
+
+
+def test_outputs_that_are_the_same_whatever_goes_in_prove_nothing_so_the_inside_is_compared(framework):
+    right, wrong = classifier(strength=1e-9), classifier(1.1, strength=1e-9)
+    places = ("conv", "relu", "pool", "flat", "dense", "classes")
+    found = capture_original(Native(right, places=places)).report
+    assert found.comparisons[-1].output == "dense"
+    assert found.comparisons[-1].batch == "inside, as outputs are flat"
+    with pytest.raises(ParityError, match="dense"):
+        capture_original(Native(right, wrong, places=places))
+    assert capture_original(Native(right, places=("conv",))).report.comparisons[-1].output == "conv"
