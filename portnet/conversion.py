@@ -22,7 +22,7 @@ from portnet.originals import is_original
 from portnet.parity.check import check
 from portnet.parity.fixable import lower_or_advise
 from portnet.parity.inputs import fitting_inputs
-from portnet.parity.report import Report
+from portnet.parity.report import RELATIVE, Report
 from portnet.parity.sides import FileSide, OnnxruntimeSide
 from portnet.runtime.session import Session
 from portnet.sources import find_model
@@ -206,9 +206,16 @@ def _prove(
     network: Lowered | FileSide, reference: OnnxruntimeSide, inputs: Mapping[str, np.ndarray] | None = None
 ) -> Report:
     sizes = BATCH_SIZES if inputs is not None else _batch_sizes(reference)
-    atol = ATOL + NOISE * _noise(reference, inputs, sizes)
-    find_layer = isinstance(network, Lowered)
-    report = check(network, reference, inputs=inputs, batch_sizes=sizes, atol=atol, find_layer=find_layer)
+    noise = _noise(reference, inputs, sizes)
+    report = check(
+        network,
+        reference,
+        inputs=inputs,
+        batch_sizes=sizes,
+        atol=ATOL + NOISE * noise,
+        relative=None if noise else RELATIVE,
+        find_layer=isinstance(network, Lowered),
+    )
     report.raise_if_failed()
     return report
 
