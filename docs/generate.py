@@ -25,7 +25,7 @@ def cli() -> str:
     """Return the reference of every command: what it does, arguments, options."""
     parts = ["# Commands", NOTE]
     for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
-        parts.append(f"## portnet {name}\n\n{' '.join((command.help or '').split())}")
+        parts.append(f"## portnet {name}\n\n{told(command.help or '')}")
         rows = [_row(parameter) for parameter in command.params]
         if rows:
             parts.append("\n".join(["| argument | meaning | default |", "|---|---|---|", *rows]))
@@ -38,6 +38,14 @@ def _row(parameter: object) -> str:
     default = getattr(parameter, "default", None)
     shown = "" if default is None or default is False or callable(default) else f"`{default}`"
     return f"| {names} | {meaning} | {shown} |"
+
+
+def told(text: str) -> str:
+    """Return a command's help: its paragraphs, and its examples as what they are, lines to type."""
+    paragraphs = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+    examples = [f"    {each.removeprefix('Example: ')}" for each in paragraphs if each.startswith("Example: ")]
+    said = [each for each in paragraphs if each and not each.startswith("Example: ")]
+    return "\n\n".join([*said, "\n".join(examples)])
 
 
 def networks() -> str:

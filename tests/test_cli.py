@@ -11,8 +11,7 @@ from PIL import Image
 
 import portnet
 from portnet.cli import main
-
-COMMANDS = ["finetune", "evaluate", "export", "check", "convert", "predict", "zoo", "doctor", "demo"]
+from portnet.cli.app import COMMANDS
 
 
 @pytest.fixture
@@ -40,7 +39,7 @@ def onnx_file(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [command.__name__ for command in COMMANDS])
 def test_help_has_an_example(cli, command):
     code, output, _ = cli(command, "--help")
     assert code == 0

@@ -50,7 +50,7 @@ def export(
 
     Example: portnet export runs/pets --onnx pets.onnx
 
-    Example: portnet export keras:ResNet50 --onnx resnet50.onnx
+    Example: portnet export 'keras:ResNet50?weights=imagenet' --onnx resnet50.onnx
 
     Example: portnet export net.prototxt --weights net.caffemodel --onnx net.onnx --deploy
     """

@@ -18,7 +18,7 @@ from portnet.adapter import CaptureOptions, Source
 from portnet.errors import InputError, UnsupportedError
 from portnet.formats.captured import Captured
 from portnet.formats.keras import ByLayer, Place, Translation, translate
-from portnet_keras.collection import preprocessing_of
+from portnet_keras.collection import notes_of, preprocessing_of
 from portnet_keras.document import document
 from portnet_keras.framework import keras
 from portnet_keras.layout import identity
@@ -52,7 +52,7 @@ def capture(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
 
 def _told(native: Any, captured: Captured, source: Source) -> tuple[Captured, Source]:
     captured.model.preprocessing = preprocessing_of(native)
-    return captured, source
+    return replace(captured, notes=(*notes_of(native), *captured.notes)), source
 
 
 def _walked(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
@@ -235,4 +235,5 @@ def _build(native: Any, examples: tuple[Any, ...] | None) -> None:
 def _traced(native: Any, options: CaptureOptions, reason: str) -> tuple[Captured, Source]:
     captured, source = trace(native, options, reason)
     captured.model.preprocessing = preprocessing_of(native)
-    return replace(captured, notes=(f"tf2onnx was used: {reason}", *captured.notes)), source
+    notes = (f"tf2onnx was used: {reason}", *notes_of(native), *captured.notes)
+    return replace(captured, notes=notes), source

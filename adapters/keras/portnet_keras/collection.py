@@ -16,7 +16,7 @@ from portnet.formats.keras import read_translation
 from portnet.graph.metadata import Preprocessing
 from portnet_keras.framework import keras
 
-__all__ = ["PREFIX", "applications", "open_source", "preprocessing_of"]
+__all__ = ["PREFIX", "applications", "notes_of", "open_source", "preprocessing_of"]
 
 PREFIX = "keras:"
 _FILES = (".keras", ".h5", ".hdf5", ".json")
@@ -33,11 +33,18 @@ _DEFAULT_SIZE = 224
 _PROBE = np.array([[[[255.0, 128.0, 0.0], [10.0, 20.0, 200.0]]]], np.float32)
 
 _known: weakref.WeakKeyDictionary[Any, Preprocessing] = weakref.WeakKeyDictionary()
+_notes: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
 
 def preprocessing_of(native: Any) -> Preprocessing | None:
     """Return how images become the input of a network that `open_source` made, or None."""
     return _known.get(native)
+
+
+def notes_of(native: Any) -> tuple[str, ...]:
+    """Return what the user must know of a network that `open_source` made."""
+    note = _notes.get(native)
+    return () if note is None else (note,)
 
 
 def applications() -> dict[str, Any]:
@@ -76,6 +83,8 @@ def _application(text: str) -> Any:
                 f"{PREFIX}{text}: its weights cannot be fetched: {message}. Go online, or leave weights out."
             ) from error
         raise InputError(f"{PREFIX}{text}: {message}") from error
+    if keywords["weights"] is None:
+        _notes[network] = f"the weights are random; {PREFIX}{name}?weights=imagenet takes the published ones"
     found = _preprocessing(known[name], network)
     if found is not None:
         _known[network] = found

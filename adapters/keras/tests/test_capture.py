@@ -93,6 +93,9 @@ def test_networks_of_keras_applications(name):
 def test_a_word_brings_its_preprocessing():
     original = open_original("keras:MobileNetV2?size=64&classes=4")
     assert original.captured.model.preprocessing.scale == 127.5
+    assert original.captured.notes == (
+        "the weights are random; keras:MobileNetV2?weights=imagenet takes the published ones",
+    )
     with pytest.raises(UnknownNameError, match="Did you mean 'MobileNetV2'"):
         open_original("keras:MobileNetV")
     with pytest.raises(InputError, match="size got 'x'"):
