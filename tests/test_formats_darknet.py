@@ -171,7 +171,7 @@ def test_both_headers(version, tmp_path):
     ("cfg", "extra", "message"),
     [
         (CONNECTED, 3, r"got 606 numbers, expected 603"),
-        (net(8, conv(4, 3), "[crnn]\n", "[gru]\n"), None, r"2 layers.*crnn \(section 1\); gru \(section 2\)"),
+        (net(8, conv(4, 3), "[crnn]\n", "[rnn]\n"), None, r"2 layers.*crnn \(section 1\); rnn \(section 2\)"),
         (net(8, conv(4, 3, activation="stair")), None, "activation=stair"),
         (net(8, conv(4, 3, antialiasing=1)), None, "antialiasing"),
         (net(8, "[route]\nlayers=-4\n"), None, "got layer -4, expected one of the 0 before it"),
