@@ -26,6 +26,9 @@ is converted, in one line that names op, opset, attribute and node; a wrong valu
 and has a line of its own. Bernoulli and live Dropout draw from a generator that the standard does not define:
 their cases are listed apart where shapes and dtypes are right.
 
+Differences that a framework makes and that are left as they are: TensorFlow on a CPU pools a window of NaN to the
+lowest float, and gives 0 for NaN where oneDNN fuses a Relu with the product before it (`TF_ENABLE_ONEDNN_OPTS=0`).
+
 Written by `python -m portnet.testing.coverage`; do not edit.
 """
 

@@ -314,7 +314,8 @@ class KerasLowering(Lowering[KValue]):
         if real == sorted(real) and shape.count(None) <= 1:
             return ops.reshape(data, [-1 if n is None else n for n in shape])
         if perm[0] == 0:
-            return keras.layers.Permute(perm[1:], dtype=policy(data.dtype), name=self.name("permute"))(data)
+            name = self.name(f"{data._keras_history.operation.name}_permute")
+            return keras.layers.Permute(perm[1:], dtype=policy(data.dtype), name=name)(data)
         return ops.transpose(data, perm)
 
 

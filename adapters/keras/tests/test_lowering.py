@@ -59,6 +59,22 @@ def test_quantized_network_stays_channels_last(engine, build, assert_like_onnxru
     assert_like_onnxruntime(lowered, model, array(2, 3, 5, 4), atol=1e-4)
 
 
+def test_heads_of_attention_are_joined_in_one_move(engine, build, assert_like_onnxruntime):
+    model = build(
+        [
+            node("MatMul", ["x", "v"], "m"),
+            node("Transpose", ["m"], "t", perm=[0, 2, 1, 3]),
+            node("Reshape", ["t", "s"], "j"),
+            node("MatMul", ["j", "w"], "y"),
+        ],
+        {"x": ("N", 2, "T", 5)},
+        {"v": array(5, 3), "w": array(6, 4), "s": np.array([0, 0, 6])},
+    )
+    lowered = engine.lower(model)
+    assert [name for name in moves(lowered) if "permute" in name] == ["m_permute"]
+    assert_like_onnxruntime(lowered, model, array(2, 2, 7, 5))
+
+
 def test_flattened_map_is_followed_by_the_kernel_of_the_dense_layer(engine, build, assert_like_onnxruntime):
     model = build(
         [

@@ -135,9 +135,14 @@ def _order_of(order: tuple[int, ...], groups: Groups, dims: list[Any]) -> tuple[
 
 
 def _gathered(walk: Any, x: KValue, groups: Groups) -> KValue:
-    """Move the axes of each group together, groups in the order of their first axes."""
+    """Move the axes of each group together, groups in the order of their first axes.
+
+    Where the last axis of the data is of the last group, nothing lies channels last: the result lies as ONNX has it.
+    """
     place = x.order.index
-    first = sorted((old for old, _ in groups), key=lambda old: min(map(place, old), default=0))
+    first = [old for old, _ in groups]
+    if max((axis for old in first for axis in old), key=place, default=0) not in first[-1]:
+        first.sort(key=lambda old: min(map(place, old), default=0))
     real = [axis for old in first for axis in old]
     units = [axis for axis in x.order if axis not in real]
     order = (*(axis for axis in units if axis == 0), *real, *(axis for axis in units if axis))
