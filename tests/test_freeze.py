@@ -143,3 +143,23 @@ def test_norms_and_biases_do_not_decay(resnet):
     assert "layer1.0.conv1.weight" in decaying
     assert all(np.ndim(resnet.weights()[name]) >= 2 for name in decaying)
     assert {name for name in plans if name.endswith("bias") or ".bn" in name}.isdisjoint(decaying)
+
+
+def test_what_a_framework_had_frozen_is_frozen_array_by_array(resnet):
+    model = resnet.copy() if hasattr(resnet, "copy") else resnet.with_weights({})
+    norm = next(layer for layer in model.layers if layer.op == "BatchNormalization")
+    conv = next(layer for layer in model.layers if layer.op == "Conv")
+    scale = next(name for name, role, _ in norm.initializers if role is Role.NORM_SCALE)
+    kernel = conv.initializers[0][0]
+    statistics = [name for name, role, _ in norm.initializers if role is Role.STATISTIC]
+    model.metadata.provenance = {"frozen": {"parameters": [kernel, scale], "statistics": statistics}}
+    table = FreezePolicy.parse("captured").resolve(model)
+    assert table.frozen == sorted([kernel, scale, *statistics])
+    sizes = {name: size for layer in model.layers for name, _, size in layer.initializers}
+    assert table.total_count - table.trainable_count == sizes[kernel] + sizes[scale]
+    assert f"yes, but {scale}, statistics frozen" in str(table)
+
+
+def test_captured_needs_a_network_that_came_with_something_frozen(squeezenet):
+    with pytest.raises(InputError, match="of which none are recorded"):
+        FreezePolicy.captured().resolve(squeezenet)

@@ -23,7 +23,7 @@ def finetune(
     backbone: Annotated[str, typer.Option(help="Name in the zoo (`portnet zoo`), or an .onnx file.")] = "squeezenet1_1",
     weights: Annotated[str, typer.Option(help="imagenet, none, or a weights file.")] = "imagenet",
     head: Annotated[str, typer.Option(help="natural, linear, conv, mlp or mlp:512,256.")] = "natural",
-    freeze: Annotated[str, typer.Option(help="none, backbone, first:16, until:fire5 or match:REGEX.")] = "none",
+    freeze: Annotated[str, typer.Option(help="none, backbone, first:16, until:fire5, match:REGEX, captured.")] = "none",
     unfreeze: Annotated[
         list[str] | None, typer.Option(help="From an epoch on another policy: 3=until:fire5. May be repeated.")
     ] = None,

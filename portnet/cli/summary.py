@@ -21,7 +21,9 @@ def summary(
     model: Annotated[str, typer.Argument(help="A name in the zoo, an .onnx file, or a run's folder.")],
     classes: Annotated[int | None, typer.Option(help="Show it with a new head for this many classes.")] = None,
     head: Annotated[str, typer.Option(help="That head: natural, linear, conv, mlp or mlp:512,256.")] = "natural",
-    freeze: Annotated[str | None, typer.Option(help="none, backbone, first:16, until:fire5 or match:REGEX.")] = None,
+    freeze: Annotated[
+        str | None, typer.Option(help="none, backbone, first:16, until:fire5, match:REGEX, captured.")
+    ] = None,
     size: Annotated[int | None, typer.Option(help="Input size in pixels, of a zoo network.")] = None,
     json: Json = False,
 ) -> None:

@@ -37,12 +37,21 @@ class Row:
         trainable: whether its weights may move.
         lr_mult: factor on the learning rate.
         statistics: "frozen" or "train" for a layer with running statistics, else "".
+        kept: names of its weights that do not move although others of the layer do.
     """
 
     layer: Layer
     trainable: bool
     lr_mult: float
     statistics: str = ""
+    kept: frozenset[str] = frozenset()
+
+    @property
+    def moving(self) -> int:
+        """Count of scalars that may move."""
+        if not self.trainable:
+            return 0
+        return sum(size for name, role, size in self.layer.initializers if role.trainable and name not in self.kept)
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ class FreezeTable:
     def parameters(self) -> dict[str, ParameterPlan]:
         """Plan of every trainable initializer, by ONNX name."""
         return {
-            name: ParameterPlan(row.trainable, row.lr_mult, role.decays)
+            name: ParameterPlan(row.trainable and name not in row.kept, row.lr_mult, role.decays)
             for row in self.rows
             for name, role, _ in row.layer.initializers
             if role.trainable
@@ -80,7 +89,7 @@ class FreezeTable:
     @property
     def trainable_count(self) -> int:
         """Count of scalars that may move."""
-        return sum(row.layer.parameters for row in self.rows if row.trainable)
+        return sum(row.moving for row in self.rows)
 
     @property
     def total_count(self) -> int:
@@ -95,7 +104,9 @@ class FreezeTable:
                 row.layer.name,
                 row.layer.stage,
                 f"{row.layer.parameters:,}",
-                ("yes" if row.trainable else "frozen") + (f", statistics {row.statistics}" if row.statistics else ""),
+                ("yes" if row.trainable else "frozen")
+                + (f", but {', '.join(sorted(row.kept))}" if row.kept else "")
+                + (f", statistics {row.statistics}" if row.statistics else ""),
                 f"{row.lr_mult:g}" if row.trainable else "0",
             )
             for row in self.rows
@@ -114,13 +125,13 @@ class FreezeTable:
 class FreezePolicy:
     """Which layers stay as they are, how fast the others learn, and what BatchNormalization does.
 
-    Make one with `none`, `backbone`, `first`, `until` or `match`:
+    Make one with `none`, `backbone`, `first`, `until`, `match` or `captured`:
 
     >>> FreezePolicy.until("fire5", lr_mult={"head": 10}).describe()
     "until:fire5, lr ×10 on 'head'"
 
     Attributes:
-        kind: which of the five it is.
+        kind: which of the six it is.
         argument: count, name or pattern of ``first``, ``until`` and ``match``.
         lr_mult: learning-rate factor by pattern; a pattern is a stage ("head"), a layer's name, or a regular
             expression that matches either in full. The last that matches counts.
@@ -134,7 +145,7 @@ class FreezePolicy:
             (discriminative fine-tuning, Howard & Ruder 2018). ``lr_mult`` multiplies it.
     """
 
-    kind: Literal["none", "backbone", "first", "until", "match"] = "none"
+    kind: Literal["none", "backbone", "first", "until", "match", "captured"] = "none"
     argument: str = ""
     lr_mult: Mapping[str, float] = field(default_factory=dict)
     batch_norm: BatchNorm = "auto"
@@ -195,6 +206,15 @@ class FreezePolicy:
         return cls("match", pattern, dict(lr_mult or {}), batch_norm)
 
     @classmethod
+    def captured(cls, *, lr_mult: Mapping[str, float] | None = None, batch_norm: BatchNorm = "auto") -> FreezePolicy:
+        """Freeze what the network's own framework had frozen when it was captured, array by array.
+
+        From torch: parameters that did not require gradients, and running statistics of BatchNormalization that was in
+        inference mode while the network trained. A new head trains.
+        """
+        return cls("captured", "", dict(lr_mult or {}), batch_norm)
+
+    @classmethod
     def gradual(
         cls,
         policies: Mapping[int, str],
@@ -217,7 +237,8 @@ class FreezePolicy:
 
     @classmethod
     def parse(cls, text: str | FreezePolicy) -> FreezePolicy:
-        """Read the command line's form: ``none``, ``backbone``, ``first:16``, ``until:fire5``, ``match:REGEX``.
+        """Read the command line's form: ``none``, ``backbone``, ``first:16``, ``until:fire5``, ``match:REGEX``,
+        ``captured``.
 
         Raises:
             UnknownNameError: another word.
@@ -230,9 +251,10 @@ class FreezePolicy:
                 f"freeze: got a {type(text).__name__}, expected a FreezePolicy, or text as in 'until:fire5'"
             )
         kind, _, argument = text.partition(":")
-        if kind not in ("none", "backbone", "first", "until", "match"):
-            raise UnknownNameError("freeze policy", kind, ["none", "backbone", "first:N", "until:NAME", "match:REGEX"])
-        if kind in ("none", "backbone"):
+        if kind not in ("none", "backbone", "first", "until", "match", "captured"):
+            known = ["none", "backbone", "first:N", "until:NAME", "match:REGEX", "captured"]
+            raise UnknownNameError("freeze policy", kind, known)
+        if kind in ("none", "backbone", "captured"):
             return cls(kind)  # type: ignore[arg-type]
         if not argument:
             raise InputError(f"freeze: {kind} needs an argument, e.g. first:16, until:fire5 or match:layer[12].*")
@@ -291,7 +313,8 @@ class FreezePolicy:
             InputError: nothing is left to train.
         """
         layers = model.layers
-        is_frozen = self._frozen_rule(layers)
+        recorded = _recorded(model) if self.kind == "captured" else frozenset()
+        is_frozen = self._frozen_rule(layers, recorded)
         factors = [(pattern, factor, _matcher(pattern, layers)) for pattern, factor in self.lr_mult.items()]
         by_stage = self._stage_factors(layers)
         rows = []
@@ -303,9 +326,10 @@ class FreezePolicy:
                 factor = value if matches(layer) else factor
             factor *= by_stage[layer.stage]
             trainable = not is_frozen(layer) and factor > 0
-            rows.append(Row(layer, trainable, factor, self._statistics(layer, trainable)))
+            kept = recorded.intersection(_weights(layer)) if trainable else frozenset()
+            rows.append(Row(layer, trainable, factor, self._statistics(layer, trainable, recorded), kept))
         table = FreezeTable(tuple(rows))
-        if not any(row.trainable and row.layer.parameters for row in rows):
+        if not table.trainable_count:
             raise InputError(f"freeze: {self.describe()} freezes every layer. Leave at least the head to train.")
         return table
 
@@ -318,9 +342,11 @@ class FreezePolicy:
             )
         return {stage: self.stage_decay**depth for depth, stage in enumerate(reversed(stages))}
 
-    def _frozen_rule(self, layers: list[Layer]) -> Callable[[Layer], bool]:
+    def _frozen_rule(self, layers: list[Layer], recorded: frozenset[str]) -> Callable[[Layer], bool]:
         if self.kind == "none":
             return lambda layer: False
+        if self.kind == "captured":
+            return lambda layer: bool(_weights(layer)) and recorded.issuperset(_weights(layer))
         if self.kind == "backbone":
             if not any(layer.stage == HEAD_STAGE for layer in layers):
                 raise InputError("freeze: backbone needs a network with a head of its own, and this one has none")
@@ -337,14 +363,36 @@ class FreezePolicy:
         last = max(layer.index for layer in layers if matches(layer))
         return lambda layer: layer.index <= last
 
-    def _statistics(self, layer: Layer, trainable: bool) -> str:
-        if not any(role is Role.STATISTIC for _, role, _ in layer.initializers):
+    def _statistics(self, layer: Layer, trainable: bool, recorded: frozenset[str]) -> str:
+        names = {name for name, role, _ in layer.initializers if role is Role.STATISTIC}
+        if not names:
             return ""
         if layer.stage == HEAD_STAGE or self.batch_norm == "train":
             return "train"
-        if self.batch_norm == "frozen":
+        if self.batch_norm == "frozen" or names & recorded:
             return "frozen"
         return "train" if trainable else "frozen"
+
+
+def _weights(layer: Layer) -> list[str]:
+    return [name for name, role, _ in layer.initializers if role.trainable]
+
+
+def _recorded(model: Model) -> frozenset[str]:
+    """Return the names of weights and statistics that the network's own framework had frozen.
+
+    Raises:
+        InputError: nothing of the kind was recorded.
+    """
+    found = model.metadata.provenance.get("frozen")
+    lists = [found.get(key, []) for key in ("parameters", "statistics")] if isinstance(found, Mapping) else []
+    names = frozenset(str(name) for each in lists if isinstance(each, (list, tuple)) for name in each)
+    if not names:
+        raise InputError(
+            f"freeze: captured needs a network that came with frozen weights, got {model.name!r}, of which none are "
+            "recorded. Use none, backbone, first:N, until:NAME or match:REGEX."
+        )
+    return names
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -49,7 +49,7 @@ def capture(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
     inputs = [value.name or "" for value in result.model.graph.inputs]
     built = build(result.model, result.exported_program, name, paths)
     model = built.model
-    _describe(model, native)
+    _describe(model, native, built.stacked)
     notes += traced.notes + _notes(native, built) + facts_of(native).notes
     outputs = [port.name for port in model.outputs]
     source = Original(module, traced.arguments, inputs, outputs, result.exported_program, built.places)
@@ -92,10 +92,14 @@ def _stand_in(node: torch.fx.Node | None) -> Any:
     return torch.zeros(sizes, dtype=value.dtype)
 
 
-def _describe(model: Any, native: Any) -> None:
+def _describe(model: Any, native: Any, stacked: Mapping[str, Sequence[str]]) -> None:
     facts = facts_of(native)
     model.labels, model.preprocessing = facts.labels, facts.preprocessing
     kept = frozen(native) if isinstance(native, nn.Module) else {}
+    if "parameters" in kept:
+        # what one weight of a recurrent layer holds is frozen together
+        whole = [name for name, parts in stacked.items() if parts and set(parts) <= set(kept["parameters"])]
+        kept["parameters"] += [name for name in whole if name not in kept["parameters"]]
     model.metadata.provenance = {
         "framework": f"torch {torch.__version__}",
         "captured": WAY,
