@@ -19,6 +19,7 @@ from portnet.errors import InputError, UnsupportedError
 from portnet.formats.captured import Captured
 from portnet.formats.keras import ByLayer, Place, Translation, translate
 from portnet_keras.collection import notes_of, preprocessing_of
+from portnet_keras.depth import deep
 from portnet_keras.document import document
 from portnet_keras.framework import keras
 from portnet_keras.layout import identity
@@ -153,7 +154,8 @@ class KerasSource(Source):
         if place is None:
             raise UnsupportedError(f"{self.label} cannot be cut at {tensor!r}, which is inside a layer")
         found = _tensor(self._native, place.path, place.call, place.output)
-        part = keras.Model(self._native.inputs, found)
+        with deep():
+            part = keras.Model(self._native.inputs, found)
         return KerasSource(part, self._translation, {tensor: place.order})
 
 

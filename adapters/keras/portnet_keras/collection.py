@@ -14,6 +14,7 @@ import numpy as np
 from portnet.errors import InputError, MissingDependencyError, PortNetError, UnknownNameError
 from portnet.formats.keras import read_translation
 from portnet.graph.metadata import Preprocessing
+from portnet_keras.depth import deep
 from portnet_keras.framework import keras
 
 __all__ = ["PREFIX", "applications", "notes_of", "open_source", "preprocessing_of"]
@@ -142,7 +143,8 @@ def _file(path: Path, weights: Path | None) -> Any:
     read_translation(path, weights)
     try:
         if path.suffix != ".json":
-            return keras.saving.load_model(path, compile=False, safe_mode=True)
+            with deep():
+                return keras.saving.load_model(path, compile=False, safe_mode=True)
         if weights is None:
             raise MissingDependencyError(f"{path} is an architecture alone, so there are no numbers to compare")
         network = keras.models.model_from_json(path.read_text())

@@ -10,6 +10,7 @@ import numpy as np
 from portnet.adapter import Lowered, Trainer, TrainPlan
 from portnet.errors import InputError, UnsupportedError, WeightsError
 from portnet.graph.model import Model, Signature
+from portnet_keras.depth import deep
 from portnet_keras.framework import BACKEND, keras, ops, share_gpu_memory
 from portnet_keras.layout import KValue, identity
 from portnet_keras.lower import Binding, KerasLowering
@@ -46,11 +47,12 @@ class KerasLowered(Lowered):
         self.input_orders = [value.order for value in walk.inputs_made]
         self.output_orders = [value.order for value in outputs]
         distinct_names(walk, outputs)
-        self.native = keras.Model(
-            unwrapped([value.data for value in walk.inputs_made]),
-            [value.data for value in outputs],
-            name=walk.name(model.name or "network"),
-        )
+        with deep():
+            self.native = keras.Model(
+                unwrapped([value.data for value in walk.inputs_made]),
+                [value.data for value in outputs],
+                name=walk.name(model.name or "network"),
+            )
         self._forward: Callable[..., Any] | None = None
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from portnet.adapter import Reloaded
 from portnet.errors import UnsupportedError
+from portnet_keras.depth import deep
 from portnet_keras.framework import BACKEND, keras
 from portnet_keras.layout import identity
 from portnet_keras.network import KerasLowered, fed, read
@@ -71,7 +72,8 @@ def _write_keras(lowered: KerasLowered, path: Path) -> None:
 
 
 def _read_keras(lowered: KerasLowered, path: Path) -> KerasReloaded:
-    network = keras.saving.load_model(path, compile=False)
+    with deep():
+        network = keras.saving.load_model(path, compile=False)
     own = sorted(set(_own_classes(path)))
     notes = [f"holds PortNet's own {', '.join(own)}: import portnet_keras.layers before it is loaded"] if own else []
     return KerasReloaded(lowered, lambda *arrays: _flat(network(_packed(arrays), training=False)), *notes)
