@@ -36,7 +36,8 @@ def lower(model: Model, device: str) -> TorchLowered:
     """Lower a canonical model and move it to ``device``."""
     walk = TorchLowering(model, device=device)
     native = walk.build()
-    return TorchLowered(model, native.to(device), walk.shared.bindings, device)
+    # it was built on the CPU
+    return TorchLowered(model, native if device == "cpu" else native.to(device), walk.shared.bindings, device)
 
 
 @dataclass

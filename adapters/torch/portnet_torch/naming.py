@@ -21,6 +21,8 @@ _WEIGHT_SUFFIX = re.compile(r"[._/](weight|kernel|gamma|W|bias|beta)$")
 
 def identifier(name: str) -> str:
     """Return a name as a Python identifier: ``/features/conv.1`` becomes ``features_conv_1``."""
+    if name.isascii() and name.isidentifier() and name.strip("_") == name and not keyword.iskeyword(name):
+        return name
     text = re.sub(r"\W+", "_", unicodedata.normalize("NFKC", name)).strip("_") or "value"
     text = "".join(letter if f"_{letter}".isidentifier() else "_" for letter in text)
     text = f"_{text}" if text[0].isdigit() else text

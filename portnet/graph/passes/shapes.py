@@ -9,6 +9,7 @@ import onnx.checker
 import onnx.shape_inference
 import onnx_ir as ir
 
+from portnet.graph.parameters import FLOATS
 from portnet.graph.passes.reshapes import is_invented, solve_reshapes
 from portnet.graph.passes.rewrite import every_graph, subgraphs
 
@@ -16,6 +17,8 @@ __all__ = ["infer_node", "infer_shapes"]
 
 # initializers up to this size are shown to inference, which reads shapes, axes and counts from them
 SMALL_BYTES = 2048
+# of floats it reads the scales of a Resize and the limits of a Range, no vector of weights
+SMALL_FLOAT_BYTES = 128
 MAX_SHAPE_LENGTH = 4096
 # vectors longer than this have an unknown length in inference; integers may be shapes
 MAX_VECTOR = 1 << 24
@@ -134,13 +137,17 @@ def _stand_in(node: onnx.NodeProto) -> None:
 
 def _add_initializer(graph: onnx.GraphProto, value: ir.Value) -> None:
     tensor = value.const_value
-    if tensor is not None and tensor.nbytes <= SMALL_BYTES:
+    if tensor is not None and _is_shown(tensor):
         ir.serde.serialize_tensor_into(graph.initializer.add(), tensor)
         graph.initializer[-1].name = value.name or ""
     elif tensor is not None:
         value.shape, value.type = ir.Shape(tensor.shape.numpy()), ir.TensorType(tensor.dtype)
     if not value.is_graph_input() and value.type is not None:
         _add_input(graph, value)
+
+
+def _is_shown(tensor: ir.TensorProtocol) -> bool:
+    return tensor.nbytes <= (SMALL_FLOAT_BYTES if tensor.dtype in FLOATS else SMALL_BYTES)
 
 
 def _add_input(graph: onnx.GraphProto, value: ir.Value) -> None:
