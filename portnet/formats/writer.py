@@ -13,6 +13,7 @@ from portnet.errors import ModelError
 from portnet.graph.layers import STAGE_MARK
 from portnet.graph.metadata import Metadata
 from portnet.graph.model import Model
+from portnet.graph.names import take_name
 from portnet.graph.parameters import mark_constant
 from portnet.graph.passes.shapes import infer_node
 
@@ -163,12 +164,7 @@ class GraphWriter:
         return value
 
     def _fresh(self, base: str) -> str:
-        name, count = base, 1
-        while name in self._taken:
-            count += 1
-            name = f"{base}_{count}"
-        self._taken.add(name)
-        return name
+        return take_name(base, self._taken)
 
 
 def _data_type(dtype: Any) -> ir.DataType:

@@ -123,10 +123,18 @@ def environment(record: Mapping[str, Any]) -> Html:
     return tag(
         "div",
         tag("div", tag("h3", "Environment"), facts(record["environment"])),
-        tag("div", tag("h3", "Backbone"), facts(flat(record.get("backbone_provenance") or {"origin": "not known"}))),
+        tag("div", tag("h3", "Backbone"), facts(flat(_origin(record)))),
         tag("div", tag("h3", "Preprocessing"), facts(flat(record.get("preprocessing") or {"": "not known"}))),
         class_="columns",
     )
+
+
+def _origin(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of the backbone, without the list of where each array came from."""
+    known = dict(record.get("backbone_provenance") or {"origin": "not known"})
+    if isinstance(known.get("match"), dict):
+        known["match"] = {key: value for key, value in known["match"].items() if key != "arrays"}
+    return known
 
 
 def _source(source: str | dict[str, str] | None) -> str:

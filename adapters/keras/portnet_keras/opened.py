@@ -20,6 +20,7 @@ import numpy as np
 
 from portnet.errors import UnsupportedError
 from portnet.formats.keras import is_translated
+from portnet.graph.names import take_name
 from portnet_keras.framework import keras
 
 __all__ = ["Opened", "Step", "is_array", "numpy_of", "open_calls"]
@@ -249,12 +250,7 @@ class _Names:
 
     def free(self, name: str) -> str:
         """Return a name that nothing has yet."""
-        found, count = name, 0
-        while found in self._taken:
-            count += 1
-            found = f"{name}_{count}"
-        self._taken.add(found)
-        return found
+        return take_name(name, self._taken, first=1)
 
 
 def _plain_name(operation: Any) -> str:

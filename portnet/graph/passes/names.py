@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from portnet.graph.names import take_name
 from portnet.graph.passes.rewrite import Editor, every_node, subgraphs
 
 __all__ = ["name_nodes", "name_values"]
@@ -18,12 +19,7 @@ def name_nodes(model: ir.Model) -> None:
     taken: set[str] = set()
     for node in every_node(model.graph):
         base = node.name or (node.outputs[0].name if node.outputs else "") or node.op_type
-        name, count = base, 1
-        while name in taken:
-            count += 1
-            name = f"{base}_{count}"
-        taken.add(name)
-        node.name = name
+        node.name = take_name(base, taken)
 
 
 def name_values(model: ir.Model) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from portnet.graph.names import take_name
 from portnet.graph.parameters import mark_constant
 
 __all__ = [
@@ -149,12 +150,7 @@ class Editor:
 
     def fresh(self, base: str) -> str:
         """Return ``base``, or ``base_2``, ``base_3``, ... where it is taken, and take it."""
-        name, count = base, 1
-        while name in self._taken:
-            count += 1
-            name = f"{base}_{count}"
-        self._taken.add(name)
-        return name
+        return take_name(base, self._taken)
 
     def constant(self, array: Any, base: str, dtype: ir.DataType | None = None) -> ir.Value:
         """Add an initializer to the main graph that is no parameter, and return it."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from portnet.graph.layers import STAGE_MARK
+from portnet.graph.names import take_name
 
 __all__ = ["Places", "name_layers", "set_stages"]
 
@@ -116,12 +117,7 @@ class _Names:
 
     def fresh(self, base: str) -> str:
         """Return ``base``, or ``base_2``, ``base_3``, ... where it is taken."""
-        name, count = base, 1
-        while name in self._taken:
-            count += 1
-            name = f"{base}_{count}"
-        self._taken.add(name)
-        return name
+        return take_name(base, self._taken)
 
 
 def set_stages(graph: ir.Graph) -> None:
