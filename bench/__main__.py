@@ -177,7 +177,7 @@ def _loop(plan: Plan) -> Iterator[Row]:
 
 
 def _frozen(plan: Plan) -> Iterator[Row]:
-    work = frozen.Work(16, 3, 32) if plan.is_quick else frozen.Work()
+    work = frozen.Work(16, 3, 2, 32) if plan.is_quick else frozen.Work()
     for job in frozen.JOBS:
         if job.engine in plan.engines:
             failed = Row("frozen", job.network, job.engine, job.against)

@@ -4,14 +4,20 @@ Two jobs, each from the same folder, all images in batches of 32: the Keras tuto
 256×256 under two dense layers, Adam) against its own ``fit`` and against a plain torch loop over torchvision's network,
 and MXNet's cats and dogs (ResNet-18 v2 at 224×224 under one dense layer, SGD) against its Gluon loop. Networks have
 random weights and batch norms that know the statistics of their images; they are made before the clock starts, as are
-the frameworks' imports. PortNet's time is that of the whole call of `portnet.finetune` with an empty cache, and then of
-one more with another head, which finds the activations of the first.
+the frameworks' imports. PortNet's time is that of the whole call of `portnet.finetune` with an empty cache. The other's
+epochs are all alike but for the first, so a few are timed and stand for the rest.
+
+A second run, with another head, finds the activations of the first. It is timed on as many images as such a job has;
+what the first would have taken on them is the second's time and, for each image, what a first run on fewer images took
+longer than a second one on the same. The activations that it finds there are those of a few images, again and again:
+how long it takes does not depend on them.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -59,13 +65,14 @@ AGAIN = 1 / 100
 
 @dataclass(frozen=True)
 class Work:
-    """How much there is to do: images, passes over them, and images of the two runs of which the second is timed.
+    """How much there is to do: images, passes over them, how many of the other's are timed, and images of a second run.
 
-    The first run takes longer the more images there are, the second hardly: what it is worth depends on their count.
+    A first run takes longer the more images there are, the second hardly: what it is worth depends on their count.
     """
 
     count: int = 128
     epochs: int = 20
+    timed: int = 4
     many: int = 2048
 
 
@@ -74,16 +81,17 @@ def rows(job: Job, work: Work, threads: int | None) -> Iterator[Row]:
     subject = f"{job.network} {job.size}×{job.size}"
     what = {"network": job.network, "size": job.size, "engine": job.engine, "epochs": work.epochs}
     folder = str(pictures(500, 375, work.count))
-    with Process("bench.frozen", {**what, "folder": folder, "ours": True}, threads) as ours:
-        first = ours.ask("first").wall
+    many = str(pictures(500, 375, work.many))
+    with Process("bench.frozen", {**what, "folder": folder, "many": many, "ours": True}, threads) as ours:
+        first, again = ours.ask("first").wall, ours.ask("second").wall
+        ours.ask("fill")
+        second = ours.ask("second of many").wall
     with Process("bench.frozen", {**what, "folder": folder, "ours": False}, threads) as others:
-        other = others.ask("first").wall
-    yield _row(subject, job.engine, job.against, first, other, job.aim, work.count, work.epochs)
-    folder = str(pictures(500, 375, work.many))
-    with Process("bench.frozen", {**what, "folder": folder, "ours": True}, threads) as ours:
-        first, second = ours.ask("first").wall, ours.ask("second").wall
-    subject += ", second run"
-    yield _row(subject, job.engine, "PortNet's first run", second, first, AGAIN, work.many, work.epochs)
+        other = [others.ask("epoch").wall for _ in range(work.timed)]
+    hand = other[0] + statistics.mean(other[1:]) * (work.epochs - 1)
+    yield _row(subject, job.engine, job.against, first, hand, job.aim, work.count, work.epochs)
+    subject, whole = f"{subject}, second run", second + work.many * (first - again) / work.count
+    yield _row(subject, job.engine, "PortNet's first run", second, whole, AGAIN, work.many, work.epochs)
 
 
 def _row(
@@ -104,23 +112,27 @@ def _row(
     )
 
 
-def _actions(*, network: str, size: int, engine: str, folder: str, epochs: int, ours: bool) -> dict[str, Action]:
-    make = _ours if ours else {"keras": _keras, "torch": _torch, "gluon": _gluon}[engine]
-    return make(network, size, engine, folder, epochs) if ours else {"first": make(size, folder, epochs)}
+def _actions(
+    *, network: str, size: int, engine: str, folder: str, epochs: int, ours: bool, many: str = ""
+) -> dict[str, Action]:
+    if ours:
+        return _ours(network, size, engine, folder, epochs, many)
+    return {"epoch": {"keras": _keras, "torch": _torch, "gluon": _gluon}[engine](size, folder)}
 
 
-def _ours(network: str, size: int, engine: str, folder: str, epochs: int) -> dict[str, Action]:
+def _ours(network: str, size: int, engine: str, folder: str, epochs: int, many: str) -> dict[str, Action]:
     import portnet
     from bench.networks import calibrated
+    from portnet.finetuning.prefix import keep
 
     os.environ["PORTNET_CACHE"] = tempfile.mkdtemp(prefix="portnet-bench-")
     backbone = portnet.Backbone.of(calibrated(portnet.engine(engine), network, batch_of(8, size)))
     deep = network == "resnet50"
     rule = {"optimizer": "adam", "lr": 1e-3} if deep else {"optimizer": "sgd", "lr": 0.002}
 
-    def run(head: Any) -> Any:
+    def run(images: str, head: Any, epochs: int = epochs) -> Any:
         return portnet.finetune(
-            folder,
+            images,
             backbone=backbone,
             backend=engine,
             head=head,
@@ -132,11 +144,35 @@ def _ours(network: str, size: int, engine: str, folder: str, epochs: int) -> dic
             **rule,
         )
 
+    def fill() -> None:
+        real, keep.run_prefix = keep.run_prefix, _few
+        try:
+            run(many, another, epochs=1)
+        finally:
+            keep.run_prefix = real
+
     first = portnet.Head.mlp((512,)) if deep else portnet.Head.linear()
-    return {"first": lambda: run(first), "second": lambda: run(portnet.Head.mlp((256,), dropout=0.2))}
+    another = portnet.Head.mlp((256,), dropout=0.2)
+    return {
+        "first": lambda: run(folder, first),
+        "second": lambda: run(folder, another),
+        "fill": fill,
+        "second of many": lambda: run(many, another),
+    }
 
 
-def _keras(size: int, folder: str, epochs: int) -> Action:
+def _few(session: Any, images: Any, preprocessing: Any, append: Any, done: Any) -> None:
+    """Do as `run_prefix`, but give the activations of the first few images for all of them."""
+    from portnet.finetuning.prefix.compute import BATCH_SIZE
+    from portnet.graph.metadata import Preprocessing
+
+    assert isinstance(preprocessing, Preprocessing)
+    parts = session.activations(batch_of(BATCH_SIZE, preprocessing.size[0]).x, BATCH_SIZE)
+    for row in range(0, images.rows, BATCH_SIZE):
+        append([part[: images.rows - row] for part in parts])
+
+
+def _keras(size: int, folder: str) -> Action:
     import keras
     import numpy as np
 
@@ -156,10 +192,10 @@ def _keras(size: int, folder: str, epochs: int) -> Action:
     head += [layers.Dense(512, activation="relu"), layers.BatchNormalization(), layers.Dropout(0.5)]
     network = keras.Sequential([base, *head, layers.Dense(2, activation="softmax")])
     network.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    return lambda: network.fit(data, epochs=epochs, verbose=0)
+    return lambda: network.fit(data, epochs=1, verbose=0)
 
 
-def _torch(size: int, folder: str, epochs: int) -> Action:
+def _torch(size: int, folder: str) -> Action:
     import torch
     import torch.nn.functional as F
     from torch import nn
@@ -188,18 +224,17 @@ def _torch(size: int, folder: str, epochs: int) -> Action:
     optimizer = torch.optim.Adam(head.parameters())
 
     def run() -> None:
-        for _ in range(epochs):
-            for x, y in data:
-                optimizer.zero_grad()
-                loss = F.cross_entropy(head(base(x)), y)
-                loss.backward()
-                optimizer.step()
-                loss.item()
+        for x, y in data:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(head(base(x)), y)
+            loss.backward()
+            optimizer.step()
+            loss.item()
 
     return run
 
 
-def _gluon(size: int, folder: str, epochs: int) -> Action:
+def _gluon(size: int, folder: str) -> Action:
     from bench.references.gluon import calibrate, mx, vision
 
     transforms = mx.gluon.data.vision.transforms
@@ -217,14 +252,13 @@ def _gluon(size: int, folder: str, epochs: int) -> Action:
     trainer = mx.gluon.Trainer(network.output.collect_params(), "sgd", {"learning_rate": 0.002})
 
     def run() -> None:
-        for _ in range(epochs):
-            for x, y in data:
-                x, y = x.as_in_context(mx.cpu()), y.as_in_context(mx.cpu())
-                with mx.autograd.record():
-                    loss = measure(network(x), y)
-                loss.backward()
-                trainer.step(len(y))
-                loss.mean().asscalar()
+        for x, y in data:
+            x, y = x.as_in_context(mx.cpu()), y.as_in_context(mx.cpu())
+            with mx.autograd.record():
+                loss = measure(network(x), y)
+            loss.backward()
+            trainer.step(len(y))
+            loss.mean().asscalar()
 
     return run
 

@@ -66,7 +66,14 @@ class Dataset:
     def subset(self, indices: ArrayLike) -> Dataset:
         """Return the images at ``indices``, in that order, with the same classes."""
         chosen = np.asarray(indices, np.int64)
-        return replace(self, items=tuple(self.items[i] for i in chosen), labels=self.labels[chosen])
+        part = replace(self, items=tuple(self.items[i] for i in chosen), labels=self.labels[chosen])
+        if "item_digests" in vars(self):
+            part.know_digests(self.item_digests[i] for i in chosen)
+        return part
+
+    def know_digests(self, digests: Iterable[bytes]) -> None:
+        """Take ``item_digests`` from whoever has read the images already."""
+        vars(self)["item_digests"] = tuple(digests)
 
     def digest(self) -> str:
         """Return the SHA-256, in hex, of the classes, the labels and every image's own bytes, in order.

@@ -1,15 +1,18 @@
-"""The update rules of `portnet.adapter`, on two fused operators that update many arrays in one call.
+"""The update rules of `portnet.adapter`, on fused operators, most of which update many arrays in one call.
 
-Both are MXNet's own optimizers', used for what they compute:
+They are MXNet's own optimizers', used for what they compute:
 
 * ``multi_sgd_update`` is a ← a − lr · (wd · a + b), so any a ← α·a + β·b.
 * ``multi_adamw_update`` is m ← β₁m + (1−β₁)g; s ← β₂s + (1−β₂)g²; a ← a − (lr · m / (√s + ε) + wd · a).
   Adam's bias corrections c₁ = 1−β₁ᵗ and c₂ = 1−β₂ᵗ go into lr · √c₂ / c₁ and ε · √c₂; RMSprop is β₁ = 0.
+* ``adam_update`` is the same for one array without wd. It takes three quarters of the time for each element, but a call
+  for each array.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -29,6 +32,8 @@ SLOTS = {
 
 # most arrays that the fused operators take in one call
 _CHUNK = 45
+# elements from which an array is worth a call of its own
+_LARGE = 1 << 15
 
 Arrays = Sequence[Any]
 Numbers = Sequence[float]
@@ -142,7 +147,18 @@ def _adam(
     root = math.sqrt(1 - beta2**step)
     shrink = [r * d if spec.name == "adamw" else 0.0 for r, d in zip(rates, decays, strict=True)]
     lrs = [r * root / (1 - beta1**step) for r in rates]
-    _adamw(weights, gradients, *slots, lrs=lrs, decays=shrink, betas=spec.betas, eps=spec.eps * root)
+    alone = [not d and w.size >= _LARGE for w, d in zip(weights, shrink, strict=True)]
+    numbers = {"beta1": beta1, "beta2": beta2, "epsilon": spec.eps * root, "lazy_update": False}
+    for weight, gradient, mean, square, lr in _chosen(alone, weights, gradients, *slots, lrs):
+        mx.nd.adam_update(weight, gradient, mean, square, lr=lr, out=weight, **numbers)
+    rest = list(_chosen([not each for each in alone], weights, gradients, *slots, lrs, shrink))
+    if rest:
+        *arrays, lrs, shrink = zip(*rest, strict=True)
+        _adamw(*arrays, lrs=lrs, decays=shrink, betas=spec.betas, eps=spec.eps * root)
+
+
+def _chosen(flags: Sequence[bool], *columns: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    return itertools.compress(zip(*columns, strict=True), flags)
 
 
 def _rmsprop(

@@ -57,8 +57,11 @@ def rule(spec, state, w, g, r, d, t):
     return w - r * (m / (1 - b1**t)) / (np.sqrt(s / (1 - b2**t)) + spec.eps)
 
 
+@pytest.mark.parametrize("large", [1, 1 << 15], ids=["by array", "together"])
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_optimizer_follows_its_definition_step_by_step(engine, build, spec):
+def test_optimizer_follows_its_definition_step_by_step(engine, build, spec, large, monkeypatch):
+    """Whether large arrays are updated one by one, or all together."""
+    monkeypatch.setattr("portnet_gluon.rules._LARGE", large)
     model = build.dense()
     plan = TrainPlan(spec, {"w": ParameterPlan(lr_mult=2.0), "b": ParameterPlan(decay=False)})
     lowered = engine.lower(model)

@@ -343,8 +343,11 @@ def distinct(datasets: Sequence[Dataset]) -> Dataset:
     for dataset in datasets:
         for digest, item in zip(dataset.item_digests, dataset.items, strict=True):
             first.setdefault(digest, item)
-    items = [first[digest] for digest in sorted(first)]
-    return replace(datasets[0], items=tuple(items), labels=np.zeros(len(items), np.int64))
+    digests = sorted(first)
+    items = tuple(first[digest] for digest in digests)
+    whole = replace(datasets[0], items=items, labels=np.zeros(len(items), np.int64))
+    whole.know_digests(digests)
+    return whole
 
 
 def _amount(size: int) -> str:
