@@ -456,7 +456,7 @@ def test_portnet_cache_lists_and_clears(images, network):
     assert "2 entries" in listed
     name = entries[0]["id"]
     assert cli(name).exit_code == 2
-    assert "removed 1 entries" in cli("--clear", name[:6]).output
+    assert "removed 1 entry" in cli("--clear", name[:6]).output
     assert len(Store().entries()) == 1
     assert cli("--clear", "zzz").exit_code != 0
     assert json.loads(cli("--clear", "--json").output)["cleared"] is True
