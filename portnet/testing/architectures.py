@@ -41,6 +41,7 @@ SIZES = (64, 128, 224, 256, 320)
 MAX_DIFFERENCE = 1e-3
 # differences that are let pass, as multiples of what a rounded input makes: deep networks let it grow
 ROUNDINGS = 4
+MAX_LIMIT = 0.02
 # images that statistics are taken from
 BATCH = 16
 _ONE = "--one"
@@ -93,13 +94,13 @@ def examine(source: str, engines: Sequence[str], sizes: Sequence[int] = SIZES) -
     begin = time.monotonic()
     try:
         captured, original = _capture(row, source, sizes)
+        yardstick = Yardstick(captured.model, row)
     except Exception as error:  # a row is written whatever happens
         row.capture = _line(error)
         return row
     row.seconds = round(time.monotonic() - begin, 1)
     model, row.notes = captured.model, captured.notes
     row.nodes, row.parameters = len(model.ir.graph), model.parameter_count
-    yardstick = Yardstick(model, row)
     row.capture = yardstick.compare(OnnxruntimeSide(model), SourceSide(original, model))
     for name in engines:
         try:
@@ -188,7 +189,12 @@ def _enliven_keras(native: Any, images: np.ndarray) -> None:
     Of a softmax that is certain, hardly a wrong layer shows.
     """
     rng = np.random.default_rng(0)
+    # what Normalization computes with follows its weights only when these are loaded
+    scalings = [layer for layer in native._flatten_layers() if type(layer).__name__ == "Normalization"]
+    kept = {id(weight) for layer in scalings for weight in layer.weights}
     for weight in native.weights:
+        if id(weight) in kept:
+            continue
         draw = rng.standard_normal(weight.shape) / np.sqrt(max(np.prod(weight.shape[:-1]), 1) / 2)
         if "variance" in weight.path:
             draw = np.abs(draw) * 0.1 + 1
@@ -272,6 +278,8 @@ class Yardstick:
         after = side.run({port.name: rounded.astype(np.float32)})
         moved = max(float(np.abs(after[name] - before[name]).max()) for name in before)
         self.limit = max(MAX_DIFFERENCE, ROUNDINGS * moved / self.spread)
+        if self.limit > MAX_LIMIT:
+            raise InputError(f"the outputs prove nothing: rounding the input moves them by {moved / self.spread:.1e}")
 
     def compare(self, a: Any, b: Any) -> float | str:
         """Return the largest difference of ``a`` from ``b`` over the spread, or what is wrong."""
