@@ -5,7 +5,7 @@ compared (each engine draws its own masks).
 
 A rectifier has a kink: where a value lies within rounding of zero, two correct engines differ in whether its
 gradient passes, and batch norm on a small batch makes much of one flipped value. So training is compared on the
-same networks with Elu in place of Relu and Clip, tightly, and on the networks as they are by direction.
+same networks with Elu in place of Relu, Clip and LeakyRelu, tightly, and on the networks as they are by direction.
 """
 
 import numpy as np
@@ -30,8 +30,9 @@ def network(name, *, smooth=False):
     ratios = [node.inputs[1].name for node in model.ir.graph if node.op_type == "Dropout"]
     model = model.with_weights({ratio: np.zeros((), np.float32) for ratio in ratios})
     for node in model.ir.graph if smooth else ():
-        if node.op_type in ("Relu", "Clip"):
+        if node.op_type in ("Relu", "Clip", "LeakyRelu"):
             node.op_type = "Elu"
+            node.attributes.clear()
             node.resize_inputs(1)
     return model
 

@@ -48,7 +48,7 @@ def test_the_last_layer_alone_and_what_is_ambiguous(run, backend):
 
 def test_two_dense_layers_on_a_frozen_resnet(run, backend):
     output = run("resnet50_mlp_head", data="", backend=backend, epochs=1, size=48)
-    assert "80 images to train on (8–8 images a class), 20 for validation, 20 for the test" in output
+    assert "80 images to train on (8 images a class), 20 for validation, 20 for the test" in output
     assert "test accuracy" in output
 
 

@@ -62,7 +62,8 @@ def open_weights(path: Path, size: tuple[int, int]) -> Given:
     from portnet.originals import is_original
     from portnet.weights.read import read_weights
 
-    if not path.is_file() and not is_original(str(path)):
+    is_word = ":" in str(path) or not path.suffix
+    if not path.is_file() and not ((path.is_dir() or is_word) and is_original(str(path))):
         if path.is_dir():
             raise WeightsError(f"weights: got the folder {path}, expected a file")
         raise WeightsError(f"no such weights file: {path}")

@@ -71,7 +71,7 @@ def test_images_stay_channels_last_through_every_convolution(mobilenet):
     seen = []
     convs = [module for module in lowered.native.modules() if isinstance(module, nn.Conv2d)]
     hooks = [conv.register_forward_hook(lambda m, i, o: seen.append((i[0], m.weight, o))) for conv in convs]
-    lowered.predict(normal(2, 3, 64, 64))
+    lowered.predict(normal(2, 3, 224, 224))
     for hook in hooks:
         hook.remove()
     assert len(seen) == len(convs)
