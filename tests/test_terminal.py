@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from portnet import zoo
 from portnet.finetuning.progress import ConsoleReporter
 from portnet.terminal import legible
 
@@ -69,6 +70,6 @@ def test_tables_end_where_their_text_ends(capsys, monkeypatch):
     with contextlib.suppress(SystemExit):
         main()
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 7
+    assert len(lines) == 1 + len(zoo.names())
     assert all(line == line.rstrip() for line in lines)
     assert not any("\x1b" in line for line in lines)
