@@ -91,7 +91,3 @@ def _results(run: Run) -> dict[str, float | int | str | None]:
         ),
         "frozen arrays": proof.get("frozen_initializers"),
     }
-
-
-def _trained(policy: Sequence[Mapping[str, str]]) -> int:
-    return sum(int(row["parameters"].replace(",", "")) for row in policy if row["trainable"].startswith("yes"))
