@@ -42,7 +42,7 @@ from __future__ import annotations
 
 import abc
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -200,6 +200,24 @@ class Trainer(abc.ABC):
             y: int64 (N,) class indices, or float32 (N, classes) distributions over the classes (mixup, cutmix), each
                 row from 0 on and of sum 1. An example counts as right when its largest logit is its largest target's.
         """
+
+    def steps(self, x: Inputs, y: np.ndarray, rates: Sequence[float]) -> list[StepResult]:
+        """Take several steps in a row, each with its own learning rate; return the result of each.
+
+        An engine may take them in one call of its framework, which spares small networks what a call costs. They must
+        be those of `set_lr` and `step`, and a run that is taken apart in another way must come out bit-identical.
+
+        Args:
+            x: as for `step`, with the steps as one more axis in front: (K, N, ...).
+            y: (K, N) or (K, N, classes).
+            rates: K learning rates.
+        """
+        results = []
+        for index, rate in enumerate(rates):
+            self.set_lr(rate)
+            part = tuple(array[index] for array in x) if isinstance(x, tuple) else x[index]
+            results.append(self.step(part, y[index]))
+        return results
 
     @abc.abstractmethod
     def gradients(self, x: Inputs, y: np.ndarray) -> dict[str, np.ndarray]:

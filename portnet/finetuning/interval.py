@@ -64,6 +64,10 @@ class Interval:
         """Whether it is due after ``step`` steps of the run."""
         return self.unit == "steps" and step % int(self.count) == 0
 
+    def steps_until(self, step: int) -> float:
+        """Return how many steps after ``step`` it is due; infinity where it is not steps that count."""
+        return self.count - step % self.count if self.unit == "steps" else math.inf
+
     def after_epoch(self, epoch: int) -> bool:
         """Whether it is due after ``epoch`` epochs of the run."""
         return self.unit == "epochs" and epoch % int(self.count) == 0

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
-from portnet.adapter import Inputs, Lowered, Trainer, as_inputs
+from portnet.adapter import Inputs, Lowered, StepResult, Trainer, as_inputs
 from portnet.errors import TrainingError
 from portnet.finetuning.callbacks import Callbacks, Step
 from portnet.finetuning.history import Epoch, History, Position, Validation
@@ -38,11 +38,22 @@ class Batches(Protocol):
         """Yield (x, y) of an epoch from a batch on."""
 
 
+class Runs(Batches, Protocol):
+    """Batches so small that several are handed over at once (`portnet.finetuning.prefix.batches.CachedBatches`)."""
+
+    @property
+    def steps_at_once(self) -> int:
+        """How many."""
+
+    def several(self, epoch: int, start_batch: int, most: int) -> Batch:
+        """Return up to ``most`` batches from one on, stacked: (K, N, ...) and (K, N)."""
+
+
 class Reporter(Protocol):
     """Shows a run to whoever waits for it."""
 
     def step(self, position: Position, batches: int, loss: float) -> None:
-        """One step is done."""
+        """A step is done, or a few at once."""
 
     def validation(self, validation: Validation) -> None:
         """The validation images were classified."""
@@ -145,10 +156,10 @@ def run_epoch(job: Fit, epoch: int) -> None:
     seen_before = job.position.seen
     if job.position.batch and job.val_every.after_step(len(job.history.losses)):
         validate(job)
-    for x, y in job.train.epoch(epoch, job.position.batch):
-        if job.is_over:
-            break
-        train_step(job, epoch, x, y)
+    if getattr(job.train, "steps_at_once", 1) > 1:
+        train_in_runs(job, epoch)
+    else:
+        train_one_by_one(job, epoch)
     seconds = time.perf_counter() - started
     position, last = job.position, epoch + 1 == job.epochs or job.is_over
     if job.val_every.after_epoch(epoch + 1) or last:
@@ -171,25 +182,61 @@ def run_epoch(job: Fit, epoch: int) -> None:
     save(job)
 
 
-def train_step(job: Fit, epoch: int, x: Inputs, y: np.ndarray) -> None:
-    """Take one step at its place in the schedule, add it to the epoch's sums, and do what is due after it."""
-    position, rate = job.position, learning_rate(job, epoch, job.position.batch)
-    job.whole = False
-    job.trainer.set_lr(rate)
-    result = job.trainer.step(x, y)
-    if not math.isfinite(result.loss):
-        raise TrainingError(
-            f"the loss became {result.loss} in epoch {epoch + 1}, step {position.batch + 1}. "
-            "Lower the learning rate, or check the preprocessing and the labels."
-        )
-    job.history.losses.append(result.loss)
-    position.batch += 1
-    position.loss_sum += result.loss * len(y)
-    position.correct += result.correct
-    position.seen += len(y)
-    job.whole = True
-    job.reporter.step(position, len(job.train), result.loss)
-    after_step(job, rate, result.loss)
+def train_one_by_one(job: Fit, epoch: int) -> None:
+    """Take the steps of an epoch from ``job.position`` on."""
+    for x, y in job.train.epoch(epoch, job.position.batch):
+        if job.is_over:
+            break
+        rate = learning_rate(job, epoch, job.position.batch)
+        job.whole = False
+        job.trainer.set_lr(rate)
+        count_steps(job, [job.trainer.step(x, y)], len(y))
+        job.whole = True
+        after_steps(job, rate)
+
+
+def train_in_runs(job: Fit, epoch: int) -> None:
+    """Do as `train_one_by_one`, but have the engine take as many steps in one call as nobody wants to look between."""
+    source = cast("Runs", job.train)
+    while job.position.batch < len(source) and not job.is_over:
+        first = job.position.batch
+        x, y = source.several(epoch, first, min(source.steps_at_once, steps_unseen(job)))
+        rates = [learning_rate(job, epoch, first + index) for index in range(len(y))]
+        job.whole = False
+        count_steps(job, job.trainer.steps(x, y, rates), y.shape[1])
+        job.whole = True
+        after_steps(job, rates[-1])
+
+
+def steps_unseen(job: Fit) -> int:
+    """Return after how many steps the next validation, checkpoint or callback is due."""
+    if job.callbacks.listen("on_step"):
+        return 1
+    step, kinds = len(job.history.losses), (job.val_every, job.save_every)
+    return int(min(job.total_steps, *(kind.steps_until(step) for kind in kinds)))
+
+
+def count_steps(job: Fit, results: Sequence[StepResult], size: int) -> None:
+    """Add steps of ``size`` examples each to the history and the epoch's sums."""
+    position = job.position
+    for result in results:
+        if not math.isfinite(result.loss):
+            raise TrainingError(
+                f"the loss became {result.loss} in epoch {position.epoch + 1}, step {position.batch + 1}. "
+                "Lower the learning rate, or check the preprocessing and the labels."
+            )
+        job.history.losses.append(result.loss)
+        position.batch += 1
+        position.loss_sum += result.loss * size
+        position.correct += result.correct
+        position.seen += size
+
+
+def after_steps(job: Fit, rate: float) -> None:
+    """Show where the run is, do what is due there, and end it on Ctrl-C."""
+    loss = job.history.losses[-1]
+    job.reporter.step(job.position, len(job.train), loss)
+    after_step(job, rate, loss)
     job.interrupt.check()
 
 

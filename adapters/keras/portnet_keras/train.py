@@ -62,6 +62,17 @@ class KerasTrainer(Trainer):
             loss, correct = self._step(y.ndim)(*_tensors(x, y)).numpy()
         return StepResult(float(loss), int(correct))
 
+    def steps(self, x: Inputs, y: np.ndarray, rates: Sequence[float]) -> list[StepResult]:
+        """Take several steps in one call, as a loop inside the compiled function; see `Trainer.steps`."""
+        if self._plan.accumulate > 1 or y.ndim != 2 or not len(rates):
+            return super().steps(x, y, rates)
+        arrays = [tf.convert_to_tensor(each, tf.float32) for each in as_inputs(x)]
+        with self._device():
+            targets, numbers = tf.convert_to_tensor(y, tf.int64), tf.convert_to_tensor(rates, tf.float32)
+            results = self._traced(self._compute_steps, 1)(*arrays, targets, numbers).numpy()
+        self.set_lr(rates[-1])
+        return [StepResult(loss, int(correct)) for loss, correct in results.tolist()]
+
     def _step_in_pieces(self, x: Inputs, y: np.ndarray) -> StepResult:
         done = [
             self._traced(self._compute_piece, y.ndim)(*_tensors(piece, targets), tf.constant(share, tf.float32))
@@ -134,13 +145,31 @@ class KerasTrainer(Trainer):
             signature = self._signatures[rank]
             if function == self._compute_piece:
                 signature = [*signature, tf.TensorSpec([], tf.float32)]
+            if function == self._compute_steps:
+                steps = [tf.TensorSpec([None, *spec.shape], spec.dtype) for spec in signature]
+                signature = [*steps, tf.TensorSpec([None], tf.float32)]
             traced = tf.function(function, input_signature=signature, autograph=False)
             self._functions[key] = traced.get_concrete_function()
         return self._functions[key]
 
     def _compute_step(self, *batch: Any) -> Any:
+        return self._take(self._rate, *batch)
+
+    def _compute_steps(self, *batches: Any) -> Any:
+        *arrays, rates = batches
+        count = tf.shape(rates)[0]
+        results = tf.TensorArray(tf.float32, size=count, element_shape=[2])
+
+        def body(index: Any, results: Any) -> tuple[Any, Any]:
+            result = self._take(rates[index], *(array[index] for array in arrays))
+            return index + 1, results.write(index, result)
+
+        _, results = tf.while_loop(lambda index, _: index < count, body, (0, results), parallel_iterations=1)
+        return results.stack()
+
+    def _take(self, rate: Any, *batch: Any) -> Any:
         loss, correct, gradients = self._backward(*batch)
-        self._apply(gradients)
+        self._apply(gradients, rate)
         # one tensor, so that the host waits once
         return tf.stack([loss, tf.cast(correct, tf.float32)])
 
@@ -152,17 +181,17 @@ class KerasTrainer(Trainer):
         return tf.stack([share * loss, tf.cast(correct, tf.float32)])
 
     def _compute_update(self) -> None:
-        self._apply([tf.convert_to_tensor(total) for total in self._totals])
+        self._apply([tf.convert_to_tensor(total) for total in self._totals], self._rate)
         for total in self._totals:
             total.assign(tf.zeros_like(total))
 
-    def _apply(self, gradients: list[Any]) -> None:
+    def _apply(self, gradients: list[Any], base: Any) -> None:
         self._count.assign_add(1)
         for name, variable, gradient, slots in zip(
             self._names, self._variables, _clipped(gradients, self._plan.clip_norm), self._slots, strict=True
         ):
             plan, spec = self._plan.parameters[name], self._plan.optimizer
-            rate, decay = self._rate * plan.lr_mult, spec.weight_decay if plan.decay else 0.0
+            rate, decay = base * plan.lr_mult, spec.weight_decay if plan.decay else 0.0
             self._rule.apply(spec, variable, gradient, slots, rate, decay, self._count)
 
     def _compute_gradients(self, *batch: Any) -> list[Any]:
