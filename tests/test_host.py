@@ -11,9 +11,9 @@ import onnx.reference
 import pytest
 
 from portnet.errors import UnsupportedError
-from portnet.graph.host import evaluate_size
 from portnet.graph.lowering import Lowering
 from portnet.graph.model import Model
+from portnet.graph.sizes import evaluate_size
 
 
 class Shapes(Lowering[Any]):

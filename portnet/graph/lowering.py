@@ -19,10 +19,11 @@ import numpy as np
 import onnx_ir as ir
 
 from portnet.errors import ModelError, PortNetError, UnsupportedError
-from portnet.graph.host import SIZES, HostValue, evaluate, register_sizes, shape_of
+from portnet.graph.host import HostValue, evaluate, shape_of
 from portnet.graph.model import Model
 from portnet.graph.parameters import Role, roles
 from portnet.graph.schema import attribute_defaults
+from portnet.graph.sizes import SIZES, register_sizes
 from portnet.graph.storage import to_copy
 
 __all__ = ["Builder", "HostValueNeededError", "Lowering", "NodeView", "op_name"]

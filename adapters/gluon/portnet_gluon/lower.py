@@ -13,10 +13,11 @@ import numpy as np
 import onnx_ir as ir
 
 from portnet.errors import UnsupportedError
-from portnet.graph.host import HostValue, evaluate_size
+from portnet.graph.host import HostValue
 from portnet.graph.lowering import Lowering, NodeView
 from portnet.graph.model import Model
 from portnet.graph.parameters import Role
+from portnet.graph.sizes import evaluate_size
 from portnet_gluon.arrays import DTYPES, check_size
 from portnet_gluon.carriers import CARRIERS, INTEGERS, carried
 from portnet_gluon.compat import mx

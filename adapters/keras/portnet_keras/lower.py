@@ -16,11 +16,12 @@ import numpy as np
 import onnx_ir as ir
 
 from portnet.errors import UnsupportedError
-from portnet.graph.host import HostValue, evaluate_size
+from portnet.graph.host import HostValue
 from portnet.graph.lowering import Lowering, NodeView, op_name
 from portnet.graph.model import Model
 from portnet.graph.names import layer_name, node_path, weight_owner
 from portnet.graph.parameters import Role
+from portnet.graph.sizes import evaluate_size
 from portnet_keras.framework import keras, ops
 from portnet_keras.layout import KValue, Layout, channels_last, identity
 from portnet_keras.narrow import stored_as, to_stored

@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from portnet.graph.host import register_sizes
+from portnet.graph.sizes import register_sizes
 from portnet_keras.branching import Branch, network_of
 from portnet_keras.framework import BACKEND, keras, ops
 from portnet_keras.layout import KValue, identity

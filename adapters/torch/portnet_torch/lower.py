@@ -18,10 +18,11 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, fx, nn
 
-from portnet.graph.host import HostValue, evaluate_size
+from portnet.graph.host import HostValue
 from portnet.graph.lowering import Builder, HostValueNeededError, Lowering, NodeView
 from portnet.graph.model import Model
 from portnet.graph.parameters import Role
+from portnet.graph.sizes import evaluate_size
 from portnet.graph.storage import to_copy
 from portnet_torch.binding import PLAIN, Binding, Layout
 from portnet_torch.dtypes import own_tensor, to_tensor, torch_dtype

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 import sympy
 
-from portnet.graph.host import MADE, HostValue
+from portnet.graph.host import HostValue
 from portnet.graph.lowering import NodeView
+from portnet.graph.sizes import MADE
 
 if TYPE_CHECKING:
     from portnet.graph.passes.sizes import SizeWalk

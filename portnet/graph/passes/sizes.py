@@ -11,12 +11,13 @@ from typing import Any
 import onnx_ir as ir
 
 from portnet.errors import PortNetError
-from portnet.graph.host import SIZES, HostValue, axis_size, evaluate, named_size, register_sizes, shape_of
+from portnet.graph.host import HostValue, evaluate, shape_of
 from portnet.graph.lowering import NodeView
 from portnet.graph.passes.reshapes import is_invented
 from portnet.graph.passes.rewrite import every_graph, subgraphs
 from portnet.graph.passes.shapes import infer_node
 from portnet.graph.passes.size_rules import RULES, UnknownSizeError, constant
+from portnet.graph.sizes import SIZES, axis_size, named_size, register_sizes
 
 __all__ = ["SizeWalk", "name_sizes"]
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from portnet.graph.host import HostValue, axis_size
+from portnet.graph.host import HostValue
 from portnet.graph.lowering import NodeView
+from portnet.graph.sizes import axis_size
 from portnet_gluon.compat import mx
 from portnet_gluon.ops.registry import BOOL_AS_BYTES, Symbol, numpy_op, op
 

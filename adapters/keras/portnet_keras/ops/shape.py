@@ -10,8 +10,8 @@ from typing import Any
 import onnx_ir as ir
 import sympy
 
-from portnet.graph.host import axis_size
 from portnet.graph.lowering import NodeView
+from portnet.graph.sizes import axis_size
 from portnet_keras.framework import keras, ops
 from portnet_keras.layout import KValue, Packing, identity
 from portnet_keras.operation import operation
