@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,17 +109,40 @@ class GluonTrainer(Trainer):
         combine(totals, [1.0] * len(totals), gradients, [share] * len(totals))
         return totals
 
+    def steps(self, x: Inputs, y: np.ndarray, rates: Sequence[float]) -> list[StepResult]:
+        """Take several steps; what goes in is copied once, and what comes out is waited for once."""
+        if self._plan.accumulate > 1 or y.ndim != 2:
+            return super().steps(x, y, rates)
+        with shapes_as_in_numpy():
+            inputs, labels = self._arrays(x, y, label_type(soft=False))
+            reports = []
+            for index, rate in enumerate(rates):
+                self.set_lr(rate)
+                _, report, *moments = self._run_block([each[index] for each in inputs], labels[index], False)
+                self._move_statistics(moments)
+                reports.append(report)
+                self._steps += 1
+                if self._names:
+                    self._update(self._gradients())
+            numbers = mx.nd.stack(*reports, axis=0).asnumpy().tolist()
+        return [StepResult(loss, int(hits)) for loss, hits in numbers]
+
     def _forward_backward(self, x: Inputs, y: np.ndarray, piece: int = 0) -> list[Any]:
-        ctx = self._lowered.context
+        soft = y.ndim == 2
+        return self._run_block(*self._arrays(x, y, label_type(soft)), soft, piece)
+
+    def _arrays(self, x: Inputs, y: np.ndarray, labels: str) -> tuple[list[Any], Any]:
+        """Return the inputs in the order in which the block reads them, and the labels."""
+        ctx, given = self._lowered.context, dict(zip(self._ports, as_inputs(x), strict=True))
+        inputs = [to_mxnet(np.asarray(given[name], np.float32), ctx) for name in self._read]
+        return inputs, to_mxnet(np.asarray(y, labels), ctx)
+
+    def _run_block(self, inputs: list[Any], labels: Any, soft: bool, piece: int = 0) -> list[Any]:
         if self._drops:
             place = f"{self._plan.seed} {self._steps}" + (f" {piece}" if piece else "")
-            mx.random.seed(zlib.crc32(place.encode()) & 0x7FFFFFFF, ctx=ctx)
-        given = dict(zip(self._ports, as_inputs(x), strict=True))
-        inputs = [to_mxnet(np.asarray(given[name], np.float32), ctx) for name in self._read]
-        soft = y.ndim == 2
-        labels = to_mxnet(np.asarray(y, label_type(soft)), ctx)
+            mx.random.seed(zlib.crc32(place.encode()) & 0x7FFFFFFF, ctx=self._lowered.context)
         with mx.autograd.record():
-            outputs = self._block(soft)(*inputs, labels)
+            outputs: list[Any] = self._block(soft)(*inputs, labels)
         if self._names:
             outputs[0].backward()
         return outputs
