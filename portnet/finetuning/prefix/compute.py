@@ -18,8 +18,9 @@ from portnet.runtime.session import Session
 __all__ = ["BATCH_SIZE", "Images", "run_prefix"]
 
 # images at a time. A constant, though the best differs a little from network to network: with another batch a
-# matrix product may round another way, and a resumed run would not end bit-identical
-BATCH_SIZE = 8
+# matrix product may round another way, and a resumed run would not end bit-identical. Of the processor time of 8 images
+# at a time, 16 take 0.96 in ResNet-50 and 0.92 in ResNet-18 v2, 32 take 0.95 and 0.89 at twice the memory
+BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)

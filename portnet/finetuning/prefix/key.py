@@ -21,8 +21,8 @@ from portnet.runtime.providers import preferred
 
 __all__ = ["activations_key", "graph_digest", "identity", "images_digest"]
 
-# raised when the same images and graph come to give other numbers: another decoder, other augmentation
-GENERATION = 1
+# raised when the same images and graph come to give other numbers: another decoder, other augmentation, another batch
+GENERATION = 2
 # what decodes, changes and computes: another version may round another way
 _MAKERS = ("pillow", "numpy", "onnxruntime", "onnxruntime-gpu")
 
