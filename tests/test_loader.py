@@ -239,3 +239,21 @@ def test_loader_normalises_as_asked(dataset):
     plain = Preprocessing(size=(6, 8), resize=None, color="BGR")
     (x, _), *_ = Loader(dataset, plain, 23, shuffle=False, seed=0).epoch(0)
     assert np.array_equal(x, normalise(np.stack(dataset.items), plain))
+
+
+@pytest.mark.parametrize("augment", [None, Augment(crop=(0.5, 1.0))], ids=["whole", "cropped"])
+def test_an_image_that_breaks_off_says_how_to_go_on_without_it(tmp_path, augment):
+    for name in ("a/0", "a/1", "b/0", "b/1"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"{name}.jpg")
+    whole = (tmp_path / "b/1.jpg").read_bytes()
+    (tmp_path / "b/1.jpg").write_bytes(whole[: len(whole) // 2])
+    found = load_dataset(tmp_path)
+    with pytest.raises(DataError, match=r"b/1.jpg.*--on-error skip"):
+        list(make(found, augment=augment).epoch(0))
+    assert len(load_dataset(tmp_path, on_error="skip")) == 3
+    (tmp_path / "b/1.jpg").unlink()
+    with pytest.raises(DataError, match=r"b/1.jpg") as gone:
+        list(make(found, augment=augment).epoch(0))
+    assert "skip" not in str(gone.value)

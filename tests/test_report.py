@@ -375,3 +375,11 @@ def test_a_page_is_one_and_the_same(agreed):
     run = made()
     content = Content(run.record, run.curves(), recipe(run.settings, None), agreed)
     assert render(content) == render(content)
+
+
+@pytest.mark.parametrize(("classes", "expected"), [(2, False), (5, False), (6, True)])
+def test_top5_is_shown_where_it_says_something(classes, expected):
+    labels = np.arange(12) % classes
+    found = evaluate_logits(np.eye(classes, dtype=np.float32)[labels], labels, tuple(map(str, range(classes))))
+    assert ("top-5" in str(found)) is expected
+    assert found.to_dict()["top5"] == 1.0

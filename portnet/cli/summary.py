@@ -10,7 +10,7 @@ import typer
 from portnet.cli.output import Json, print_json, print_table
 
 if TYPE_CHECKING:
-    from portnet.finetuning.freeze import FreezeTable
+    from portnet.finetuning.freeze_table import FreezeTable
     from portnet.graph.model import Model
     from portnet.graph.summary import Summary, SummaryRow
 

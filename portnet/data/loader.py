@@ -7,6 +7,7 @@ dependency, with workers that are processes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from portnet.data.augment import Augment
 from portnet.data.balance import oversampled, oversampled_count
 from portnet.data.dataset import Dataset
 from portnet.data.decoders import choose
+from portnet.data.images import Region
 from portnet.data.preprocess import normalise, to_bytes
 from portnet.data.rng import Purpose, generator
 from portnet.data.threads import in_threads
-from portnet.errors import InputError
+from portnet.errors import DataError, InputError
 from portnet.graph.metadata import Preprocessing
 
 __all__ = ["CACHE_BYTES", "Batch", "Loader", "copies_of"]
@@ -142,20 +144,26 @@ class Loader:
     def _decoded(self, index: int) -> NDArray[np.uint8]:
         pixels = self._cache.get(index)
         if pixels is None:
-            item = self.dataset.items[index]
-            pixels = to_bytes(item, self.preprocessing, draft=self.draft, decoder=self.decoder)
+            pixels = self._read(index)
             self._cache.put(index, pixels)
         return pixels
 
     def _cropped(self, augment: Augment, index: int, key: tuple[int, ...]) -> NDArray[np.uint8]:
         """Cut from the whole image, not from what the network usually sees, so nothing can be kept."""
-        return to_bytes(
-            self.dataset.items[index],
-            self.preprocessing,
-            draft=self.draft,
-            decoder=self.decoder,
-            region=lambda width, height: augment.region(width, height, generator(Purpose.CROP, *key)),
+        return self._read(
+            index, region=lambda width, height: augment.region(width, height, generator(Purpose.CROP, *key))
         )
+
+    def _read(self, index: int, region: Region | None = None) -> NDArray[np.uint8]:
+        item = self.dataset.items[index]
+        try:
+            return to_bytes(item, self.preprocessing, draft=self.draft, decoder=self.decoder, region=region)
+        except DataError as error:
+            if isinstance(item, (str, os.PathLike)) and not os.path.exists(item):
+                raise  # it has gone since the dataset was read; to begin anew would not find it either
+            raise DataError(
+                f"{error} Remove it, or have such images left out with on_error='skip' (--on-error skip)."
+            ) from error
 
 
 def copies_of(order: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -45,6 +45,11 @@ class Evaluation:
     images: tuple[ImageSource, ...] = field(default=(), repr=False)
 
     @property
+    def has_top5(self) -> bool:
+        """Whether ``top5`` says anything: with five classes or fewer it is 1."""
+        return len(self.classes) > 5
+
+    @property
     def precision(self) -> dict[str, float]:
         """Of the images that were called a class, the share that is; NaN for a class never called."""
         return self._by_class(self.confusion.sum(axis=0))
@@ -87,8 +92,9 @@ class Evaluation:
         }
 
     def __str__(self) -> str:
+        top5 = f"top-5 {self.top5:.2%}, " if self.has_top5 else ""
         return (
-            f"accuracy {self.accuracy:.2%}, top-5 {self.top5:.2%}, loss {self.loss:.4f}, "
+            f"accuracy {self.accuracy:.2%}, {top5}loss {self.loss:.4f}, "
             f"calibration error {self.calibration_error:.2%} on {self.count:,} images"
         )
 

@@ -8,7 +8,7 @@ from portnet.adapter import TrainPlan
 from portnet.data.loader import Loader
 from portnet.errors import InputError
 from portnet.finetuning.backbone import Backbone
-from portnet.finetuning.freeze import FreezeTable
+from portnet.finetuning.freeze_table import FreezeTable
 from portnet.finetuning.sets import Sets
 from portnet.finetuning.settings import Settings
 from portnet.graph.model import Model

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from portnet.errors import InputError, TrainingError
-from portnet.finetuning.freeze import FreezePolicy, FreezeTable
+from portnet.finetuning.freeze import FreezePolicy
+from portnet.finetuning.freeze_table import FreezeTable
 from portnet.graph.model import weights_digest
 
 __all__ = ["Proofs"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from portnet.adapter import Adapter
 from portnet.finetuning.environment import environment
-from portnet.finetuning.freeze import FreezeTable
+from portnet.finetuning.freeze_table import FreezeTable
 from portnet.finetuning.history import History
 from portnet.finetuning.settings import Settings
 from portnet.graph.model import Model

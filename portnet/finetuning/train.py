@@ -5,37 +5,32 @@ from __future__ import annotations
 import functools
 import shlex
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from portnet.adapter import Lowered, Trainer
+from portnet.adapter import Adapter
 from portnet.data.dataset import Dataset, DatasetSource
 from portnet.engines import engine
 from portnet.errors import InputError, OutputError, PortNetError
 from portnet.finetuning.backbone import Backbone
 from portnet.finetuning.callbacks import Callbacks, Start
 from portnet.finetuning.checkpoint import Checkpoint
-from portnet.finetuning.choosing import choose, time_engines
 from portnet.finetuning.folder import RunFolder
 from portnet.finetuning.history import History, Position
 from portnet.finetuning.interrupt import Interrupt, deferred_interrupt
 from portnet.finetuning.interval import Interval
-from portnet.finetuning.loop import Batches, Fit, fit
+from portnet.finetuning.loop import Fit, fit
 from portnet.finetuning.memory import enough_memory
-from portnet.finetuning.plan import build_network, loaders, train_plan
-from portnet.finetuning.prefix.keep import Kept, keep
+from portnet.finetuning.phases import Phases
+from portnet.finetuning.plan import build_network
 from portnet.finetuning.progress import ConsoleReporter, SilentReporter
-from portnet.finetuning.proof import Proofs
 from portnet.finetuning.record import run_record
 from portnet.finetuning.run import Run
 from portnet.finetuning.sets import prepare_data, source_of
 from portnet.finetuning.settings import Settings
 from portnet.graph.model import Model
-from portnet.graph.parameters import Role
 
 __all__ = ["resume_run", "start_run"]
 
@@ -54,7 +49,7 @@ def start_run(
     folder = None if out is None else RunFolder(out)
     session = _Session(data, settings, folder, progress, backbone, callbacks)
     if show_policy:
-        session.reporter.note(str(session.table))
+        session.reporter.note(str(session.phases.table))
     if folder is not None:
         folder.create()
     return session.train(is_new=True)
@@ -81,9 +76,9 @@ def resume_run(
     session = _Session(data, settings, folder, progress, backbone, callbacks, record["data"].get("decoder", ()))
     if session.data_record["digest"] != record["data"]["digest"]:
         raise InputError("resume: the images are not those the run began with. Restore them, or start a new run.")
-    session.timings = record.get("engines")
+    session.phases.timings = record.get("engines")
     if "cache" in record:
-        session.cut_at = (record["cache"] or {}).get("tensors", [])
+        session.phases.cut_at = (record["cache"] or {}).get("tensors", [])
     return session.train(is_new=False)
 
 
@@ -100,27 +95,30 @@ class _Session:
         callbacks: Sequence[Any],
         decoders: Sequence[str] = (),
     ) -> None:
-        self.settings, self.folder = settings, folder
+        self.folder = folder
         self.callbacks = Callbacks(callbacks)
         self.source = source_of(data)
-        # None until the fastest engine is chosen
-        self.adapter = None if settings.backend == "auto" else engine(settings.backend)
-        if self.adapter is not None:
-            self.adapter.check_device(settings.device)
-            self.adapter.check_training(settings.device, settings.precision, settings.compile)
-        self.timings: list[dict[str, Any]] | None = None
+        adapter = None if settings.backend == "auto" else engine(settings.backend)
+        if adapter is not None:
+            adapter.check_device(settings.device)
+            adapter.check_training(settings.device, settings.precision, settings.compile)
         self.sets = prepare_data(data, settings, decoders)
         self.classes = self.sets.train.classes
         settings.check_classes(self.classes)
-        self.network = build_network(settings, self.classes, backbone)
-        self.phases = list(settings.freeze.phases().items())
-        tables = [policy.resolve(self.network) for _, policy in self.phases]
-        self.proofs = Proofs(tables, self.phases, self.network.weights())
-        self.table = tables[0]
         self.reporter = ConsoleReporter() if progress else SilentReporter()
-        # a resumed run is cut where it was: with another graph, dropout would draw other masks
-        self.cut_at: list[str] | None = None
-        self.kept: Kept | None = None
+        network = build_network(settings, self.classes, backbone)
+        self.phases = Phases(settings, self.sets, network, adapter, self.reporter)
+
+    @property
+    def settings(self) -> Settings:
+        """The run's settings, with an engine for its backend once that is chosen."""
+        return self.phases.settings
+
+    @property
+    def adapter(self) -> Adapter:
+        """The engine."""
+        assert self.phases.adapter is not None
+        return self.phases.adapter
 
     def train(self, *, is_new: bool) -> Run:
         """Train from the beginning, or from the checkpoint if there is one already; return the run."""
@@ -159,7 +157,8 @@ class _Session:
             job.tell("on_start", Start(self.settings, job.classes, len(job.train), len(job.history.losses)))
             self._train_phase(job)
             while not job.is_over:
-                self._enter_next_phase(job)
+                job.lowered, job.trainer, job.train, job.val = self.phases.next(job.interrupt)
+                job.until = self.phases.last_epoch()
                 self._train_phase(job)
         except KeyboardInterrupt:
             if not job.whole:
@@ -186,15 +185,13 @@ class _Session:
         if self.folder is None or not self.folder.checkpoint.exists():
             return
         checkpoint = self.folder.restore()
-        self.network.with_weights(checkpoint.weights).save(self.folder.model)
+        self.phases.network.with_weights(checkpoint.weights).save(self.folder.model)
         history = History.from_dict(checkpoint.progress["history"])
         self.folder.write_record(self._record(history, {}, ended))
         self.reporter.note(f"{self.folder.model} is the network as it was after step {len(history.losses):,}")
 
     def _train_phase(self, job: Fit) -> None:
-        assert self.adapter is not None
-        few = nullcontext() if self.kept is None else self.kept.few_threads(self.adapter, self.settings.batch_size)
-        with few, enough_memory(self.adapter, self.settings):
+        with self.phases.few_threads(), enough_memory(self.adapter, self.settings):
             fit(job)
 
     def _say_end(self, run: Run | None) -> None:
@@ -217,39 +214,33 @@ class _Session:
             self.reporter.note(f"note: {self.sets.warning}")
         for skipped in self.sets.skipped:
             self.reporter.note(f"skipped {skipped.path}: {skipped.reason}")
-        adapter = self.adapter
+        adapter = self.phases.adapter
         where = f" on {adapter.framework} {adapter.version()} ({self.settings.device})" if adapter is not None else ""
         self.reporter.note(
             f"{self.settings.backbone}{where}, "
-            f"{self.table.trainable_count:,} of {self.table.total_count:,} parameters train "
+            f"{self.phases.table.trainable_count:,} of {self.phases.table.total_count:,} parameters train "
             f"({self.settings.freeze.describe()})"
         )
 
     def _begin(self, checkpoint: Checkpoint | None, interrupt: Interrupt) -> Fit:
         """Make everything ready for the first phase, or for the one that a checkpoint lies in."""
-        history, position, self.phase, is_inside = History(), Position(), 0, False
+        history, position, is_inside = History(), Position(), False
         if checkpoint is not None:
             history = History.from_dict(checkpoint.progress["history"])
             position = Position(**checkpoint.progress["position"])
-            self.network = self.network.with_weights(checkpoint.weights)
-            if "proofs" in checkpoint.progress:
-                self.proofs.restore(checkpoint.progress["proofs"])
-            self.phase = max(i for i, (first, _) in enumerate(self.phases) if first <= position.epoch)
-            is_inside = position.batch > 0 or position.epoch > self.phases[self.phase][0]
-            # where a phase begins, it chooses its own cut
-            self.cut_at = checkpoint.progress.get("cut", self.cut_at) if is_inside else None
-        lowered, trainer, train, val = self._lower(interrupt)
+            is_inside = self.phases.restore(checkpoint, position)
+        lowered, trainer, train, val = self.phases.lower(interrupt)
         if checkpoint is not None and is_inside:
             trainer.load_state(checkpoint.optimizer)
         return Fit(
             lowered=lowered,
             trainer=trainer,
-            weights=self._weights,
+            weights=self.phases.weights,
             train=train,
             val=val,
             classes=self.classes,
             epochs=self.settings.epochs,
-            until=self._last_epoch(),
+            until=self.phases.last_epoch(),
             lr=self.settings.optimizer.lr,
             schedule=self.settings.schedule,
             reporter=self.reporter,
@@ -265,60 +256,14 @@ class _Session:
             asked_to_stop=checkpoint is not None and checkpoint.progress.get("asked_to_stop", False),
         )
 
-    def _enter_next_phase(self, job: Fit) -> None:
-        """Go over to the next phase: another table, another cut, another optimizer."""
-        self.network = self.network.with_weights(self.lowered.weights())
-        self.phase, self.cut_at = self.phase + 1, None
-        job.lowered, job.trainer, job.train, job.val = self._lower(job.interrupt)
-        job.until = self._last_epoch()
-        policy = self.phases[self.phase][1]
-        self.reporter.note(f"from here on {self.table.trainable_count:,} parameters train ({policy.text})")
-
-    def _lower(self, interrupt: Interrupt) -> tuple[Lowered, Trainer, Batches, Batches | None]:
-        """Lower the network, or what follows its frozen prefix, for the phase in hand."""
-        self.proofs.enter(self.phase, self.network.weights())
-        self.table = self.phases[self.phase][1].resolve(self.network)
-        train, val = loaders(self.sets, self.settings, self.network)
-        # nobody insists on a cache for phases that may have nothing to keep
-        settings = (
-            self.settings if len(self.phases) == 1 or self.settings.cache == "off" else self.settings.but(cache="auto")
-        )
-        self.kept = keep(self.network, self.table, train, val, settings, self.reporter, interrupt, self.cut_at)
-        network = self.network if self.kept is None else self.kept.network
-        batches = (train, val) if self.kept is None else (self.kept.train, self.kept.val)
-        seed = (self.settings.seed + self.phase) % 2**32
-        weights = self.settings.loss_weights(self.sets.train.counts())
-        plan = train_plan(self.table, self.settings.but(seed=seed), network, weights)
-        if self.adapter is None:
-            batch = next(iter(batches[0].epoch(0)))
-            timings = time_engines(network, plan, batch, self.settings, self.reporter, is_cut=self.kept is not None)
-            self.settings = self.settings.but(backend=choose(timings))
-            self.adapter, self.timings = engine(self.settings.backend), [timing.to_dict() for timing in timings]
-            self.reporter.note(f"{self.adapter.framework} {self.adapter.version()} is the fastest here")
-        adapter = self.adapter
-        self.lowered = adapter.lower(network, device=self.settings.device)
-        return self.lowered, self.lowered.trainer(plan), *batches
-
-    def _last_epoch(self) -> int:
-        """Return the epoch before which the phase in hand ends."""
-        return [*(first for first, _ in self.phases[1:]), self.settings.epochs][self.phase]
-
-    def _weights(self) -> dict[str, np.ndarray]:
-        """Return the weights of the network that trains; with several phases, of all that any phase may move."""
-        if len(self.phases) == 1:
-            return self.lowered.weights()
-        roles = self.network.roles
-        moving = {n: a for n, a in self.network.weights().items() if roles[n].trainable or roles[n] is Role.STATISTIC}
-        return {**moving, **self.lowered.weights()}
-
     def _save(self, job: Fit) -> None:
         assert self.folder is not None
         position = job.position
         progress = {
             "history": job.history.to_dict(),
             "position": asdict(position),
-            "proofs": self.proofs.to_dict(),
-            "cut": [] if self.kept is None else self.kept.record["tensors"],
+            "proofs": self.phases.proofs.to_dict(),
+            "cut": [] if self.phases.kept is None else self.phases.kept.record["tensors"],
             "asked_to_stop": job.asked_to_stop,
         }
         weights, state = job.weights(), job.trainer.state()
@@ -332,10 +277,11 @@ class _Session:
             self._save(job)
         if finished and job.out_of_patience:
             ended = "stopped early"
-        proof = self.proofs.record({**self.network.weights(), **self.lowered.weights()})
+        phases = self.phases
+        proof = phases.proofs.record({**phases.network.weights(), **phases.lowered.weights()})
         if finished and job.best_weights is not None:
             self._restore_best(job)
-        model = self.network.with_weights(self.lowered.weights())
+        model = phases.network.with_weights(phases.lowered.weights())
         settings = self.settings
         made: dict[str, Any] = {"backend": settings.backend, "epochs": len(job.history), "seed": settings.seed}
         if settings.rename:
@@ -351,7 +297,7 @@ class _Session:
             job.history,
             self.settings,
             record,
-            lowered=self.lowered if self.kept is None else None,
+            lowered=phases.lowered if phases.kept is None else None,
             folder=None if folder is None else folder.path,
             interrupted=not finished,
         )
@@ -363,7 +309,6 @@ class _Session:
 
     def _test(self, run: Run, images: Dataset) -> None:
         """Evaluate on the held-out images and add the result to the record; if that fails, the error brings the run."""
-        assert self.adapter is not None
         try:
             with enough_memory(self.adapter, self.settings):
                 result = run.evaluate(images, batch_size=self.settings.batch_size)
@@ -379,8 +324,9 @@ class _Session:
         best = job.history.best
         assert best is not None
         assert job.best_weights is not None
-        self.network = self.network.with_weights(job.best_weights)
-        self.lowered.set_weights({name: job.best_weights[name] for name in self.lowered.weights()})
+        phases = self.phases
+        phases.network = phases.network.with_weights(job.best_weights)
+        phases.lowered.set_weights({name: job.best_weights[name] for name in phases.lowered.weights()})
         why = f"no lower loss in {job.patience} validations" if job.out_of_patience else "training is over"
         self.reporter.note(
             f"{why}: the weights of step {best.step:,} (epoch {best.epoch:.4g}) are restored, "
@@ -388,18 +334,18 @@ class _Session:
         )
 
     def _record(self, history: History, proof: dict[str, Any], ended: str) -> dict[str, Any]:
-        assert self.adapter is not None
+        phases = self.phases
         return run_record(
             self.settings,
             self.adapter,
-            self.network,
-            self.table,
+            phases.network,
+            phases.table,
             self.data_record,
             history,
             proof,
             ended,
-            None if self.kept is None else self.kept.record,
-            self.timings,
+            None if phases.kept is None else phases.kept.record,
+            phases.timings,
         )
 
     @functools.cached_property

@@ -99,7 +99,7 @@ def _tiles(content: Content) -> Html:
         found = content.evaluation
         tiles += [
             ("test accuracy", f"{found.accuracy:.2%}"),
-            ("top-5 accuracy", f"{found.top5:.2%}"),
+            *([("top-5 accuracy", f"{found.top5:.2%}")] if found.has_top5 else []),
             ("test loss (nats)", f"{found.loss:.4f}"),
             ("calibration error", f"{found.calibration_error:.2%}"),
             ("test images", f"{found.count:,}"),

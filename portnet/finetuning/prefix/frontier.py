@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from portnet.finetuning.freeze import FreezeTable
+from portnet.finetuning.freeze_table import FreezeTable
 from portnet.graph.cut import cut
 from portnet.graph.model import Model
 from portnet.graph.parameters import Role

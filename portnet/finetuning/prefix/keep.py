@@ -21,7 +21,7 @@ from portnet.data.dataset import Dataset
 from portnet.data.decoders import describe
 from portnet.data.loader import Loader
 from portnet.errors import InputError, OutputError
-from portnet.finetuning.freeze import FreezeTable
+from portnet.finetuning.freeze_table import FreezeTable
 from portnet.finetuning.interrupt import Interrupt
 from portnet.finetuning.loop import Batches
 from portnet.finetuning.prefix.batches import CachedBatches
