@@ -8,7 +8,7 @@ from typer.main import get_command
 
 from portnet import zoo
 from portnet.cli.app import app
-from portnet.testing.architectures import read_rows, table
+from portnet.testing.architecture_rows import read_rows, table
 
 HERE = Path(__file__).parent
 NOTE = "Written by `make docs`; do not edit."

@@ -6,7 +6,8 @@ from dataclasses import asdict, replace
 import pytest
 
 import portnet
-from portnet.testing.architectures import Row, Yardstick, examine, main, table
+from portnet.testing.architecture_rows import Row, table
+from portnet.testing.architectures import Yardstick, examine, main
 
 GOOD = Row("torchvision:good", 64, 10, 1000, 1000, 1e-6, 2.0, {"keras": 2e-6, "gluon": 3e-6})
 FADED = Row("torchvision:faded", 64, 10, 1000, 1000, 1e-6, 2.0, {"keras": "differs: off by 3", "gluon": 3e-6})

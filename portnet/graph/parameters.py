@@ -76,7 +76,7 @@ PLACES: dict[str, dict[int, Role]] = {
 }
 _DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
 
-# ops whose output holds the same numbers in another place, shape or float type
+# ops whose output holds the same numbers in another place, shape or float type, or others beside them
 LAYOUT_OPS = frozenset(
     {
         "Cast",
@@ -85,6 +85,7 @@ LAYOUT_OPS = frozenset(
         "Expand",
         "Flatten",
         "Identity",
+        "Pad",
         "Reshape",
         "Slice",
         "Split",

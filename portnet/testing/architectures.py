@@ -16,9 +16,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,10 @@ from portnet.formats.captured import Captured
 from portnet.graph.model import Model
 from portnet.parity.check import check
 from portnet.parity.sides import OnnxruntimeSide, SourceSide
+from portnet.testing.architecture_rows import Row, parse_row, read_rows, table
+from portnet.testing.enlivened import enliven, make_images
 
-__all__ = ["Row", "Yardstick", "examine", "read_rows", "table"]
+__all__ = ["Yardstick", "examine"]
 
 # pixels that are tried in order until the network runs; each at a batch of 1 and 3
 SIZES = (64, 128, 224, 256, 320)
@@ -42,44 +43,7 @@ MAX_DIFFERENCE = 1e-3
 # differences that are let pass, as multiples of what a rounded input makes: deep networks let it grow
 ROUNDINGS = 4
 MAX_LIMIT = 0.02
-# images that statistics are taken from
-BATCH = 16
 _ONE = "--one"
-
-
-@dataclass
-class Row:
-    """What became of one network.
-
-    Attributes:
-        source: the word that names it.
-        size: pixels of its input.
-        nodes: nodes of the captured graph.
-        parameters: trainable scalars of the captured graph.
-        expected: trainable scalars as the framework counts them, without those that inference does not read; None
-            where it does not say.
-        capture: largest difference from the original over the spread of its outputs (see `Yardstick`), or what went
-            wrong.
-        seconds: time that capture took, comparison included.
-        engines: the same by engine, against onnxruntime.
-        notes: what capture said.
-    """
-
-    source: str
-    size: int = 0
-    nodes: int = 0
-    parameters: int = 0
-    expected: int | None = None
-    capture: float | str = "not run"
-    seconds: float = 0.0
-    engines: dict[str, float | str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    @property
-    def passed(self) -> bool:
-        """Whether everything agrees, counts included."""
-        results = [self.capture, *self.engines.values()]
-        return all(isinstance(result, float) for result in results) and self.expected in (None, self.parameters)
 
 
 def examine(source: str, engines: Sequence[str], sizes: Sequence[int] = SIZES) -> Row:
@@ -114,9 +78,9 @@ def _capture(row: Row, source: str, sizes: Sequence[int]) -> tuple[Captured, Any
     native = _opened(source)
     for index, size in enumerate(sizes):
         shape = (2, size, size, 3) if source.startswith("keras") else (2, 3, size, size)
-        example = _images(shape, source)
+        example = make_images(shape, source)
         try:
-            _enliven(native, shape, source)
+            enliven(native, shape, source)
             captured, original = engine(_owner(source)).capture(native, CaptureOptions((example,)))
         except (InputError, RuntimeError, ValueError):  # it does not run at this size
             if index == len(sizes) - 1:
@@ -137,100 +101,6 @@ def _owner(source: str) -> str:
     return {"torchvision": "torch", "timm": "torch"}.get(prefix, prefix)
 
 
-def _enliven(native: Any, shape: Sequence[int], source: str) -> None:
-    """Make an untrained network give more than zeros: no weight of zeros, statistics of its own activations.
-
-    Some collections begin with a classifier of zeros, whose output would prove nothing; deep networks fade out with
-    running statistics that were never trained.
-    """
-    if hasattr(native, "inputs"):  # one of Keras may have a size of its own
-        shape = [fixed or size for fixed, size in zip(native.inputs[0].shape, shape, strict=True)]
-    images = _images([BATCH, *shape[1:]], source)
-    if hasattr(native, "collect_params"):
-        _enliven_gluon(native, images)
-    if hasattr(native, "trainable_weights"):
-        _enliven_keras(native, images)
-    if not hasattr(native, "named_parameters"):
-        return
-    torch: Any = sys.modules["torch"]
-    torch.manual_seed(0)
-    norms = [module for module in native.modules() if getattr(module, "running_mean", None) is not None]
-    with torch.no_grad():
-        for name, value in native.named_parameters():
-            if name.endswith("weight") and not value.any():
-                value.normal_(0, 0.02)
-        for norm in norms:
-            norm.train().momentum = 1  # what comes replaces what was; nothing else trains, no branch is dropped
-        if norms:
-            native(torch.from_numpy(images))
-        for norm in norms:
-            norm.eval().momentum = 0.1
-
-
-def _enliven_gluon(native: Any, images: np.ndarray) -> None:
-    """Do the same to a Gluon block, whose first weights fade out in a few layers: draw them as He et al. 2015 did."""
-    mx: Any = sys.modules["mxnet"]
-    mx.random.seed(0)
-    native.initialize(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2), force_reinit=True)
-    norms: list[Any] = []
-    native.apply(lambda block: norms.append(block) if hasattr(block, "running_mean") else None)
-    before = [norm._kwargs["momentum"] for norm in norms]
-    for norm in norms:
-        norm._kwargs["momentum"] = 0  # what comes replaces what was
-    with mx.autograd.train_mode():
-        native(mx.nd.array(images)).wait_to_read()
-    for norm, momentum in zip(norms, before, strict=True):
-        norm._kwargs["momentum"] = momentum
-
-
-def _enliven_keras(native: Any, images: np.ndarray) -> None:
-    """Draw a Keras network's weights as He et al. 2015 did; take its statistics and its softmax's scale from images.
-
-    Of a softmax that is certain, hardly a wrong layer shows.
-    """
-    rng = np.random.default_rng(0)
-    # what Normalization computes with follows its weights only when these are loaded
-    scalings = [layer for layer in native._flatten_layers() if type(layer).__name__ == "Normalization"]
-    kept = {id(weight) for layer in scalings for weight in layer.weights}
-    for weight in native.weights:
-        if id(weight) in kept:
-            continue
-        draw = rng.standard_normal(weight.shape) / np.sqrt(max(np.prod(weight.shape[:-1]), 1) / 2)
-        if "variance" in weight.path:
-            draw = np.abs(draw) * 0.1 + 1
-        elif weight.path.endswith(("gamma", "scale")):
-            # below 1: with branches as loud as what they are added to, rounding grows from block to block
-            draw = draw * 0.05 + 0.4
-        elif len(weight.shape) < 2:
-            draw = draw * 0.1
-        weight.assign(draw)
-    layers = list(native._flatten_layers())
-    changed = [(layer, "momentum", 0.0) for layer in layers if hasattr(layer, "moving_mean")]
-    # nothing is dropped meanwhile
-    changed += [(layer, name, 0.0) for layer in layers for name in ("rate", "drop_path_rate") if hasattr(layer, name)]
-    with _changed(changed):
-        native(images, training=True)
-    last = native.layers[-1]
-    if getattr(getattr(last, "activation", None), "__name__", "") == "softmax":
-        with _changed([(last, "activation", lambda logits: logits)]):
-            logits = np.asarray(native(images))
-        for weight in last.weights:
-            weight.assign(np.asarray(weight) / logits.std())
-
-
-@contextmanager
-def _changed(values: Sequence[tuple[Any, str, Any]]) -> Iterator[None]:
-    """Give attributes other values for a while: triples of (object, name, value)."""
-    before = [(each, name, getattr(each, name)) for each, name, _ in values]
-    try:
-        for each, name, value in values:
-            setattr(each, name, value)
-        yield
-    finally:
-        for each, name, value in before:
-            setattr(each, name, value)
-
-
 def _count(native: Any, model: Any) -> int | None:
     """Count trainable scalars as the framework does, as far as the graph reads them."""
     if hasattr(native, "named_parameters"):
@@ -244,20 +114,6 @@ def _count(native: Any, model: Any) -> int | None:
     return None
 
 
-def _images(shape: Sequence[int], source: str) -> np.ndarray:
-    """Return seeded images (N, C, H, W) or (N, H, W, C), as unlike each other as photos are: noise, coarse and fine.
-
-    Fine noise alone looks the same to a deep network, whatever its seed. Keras's networks take pixels from 0 to 255,
-    and several of them scale these inside.
-    """
-    rng = np.random.default_rng(0)
-    coarse = rng.standard_normal((*shape[:1], *(min(size, 3) for size in shape[1:])), np.float32)
-    for axis, size in enumerate(shape[1:], 1):
-        coarse = coarse.repeat(-(-size // coarse.shape[axis]), axis).take(range(size), axis)
-    images = coarse + rng.standard_normal(shape, np.float32)
-    return images * 40 + 128 if source.startswith("keras") else images
-
-
 class Yardstick:
     """Judges differences from a network by what its images and its own rounding make of its outputs.
 
@@ -269,7 +125,7 @@ class Yardstick:
     def __init__(self, model: Model, row: Row) -> None:
         (port,) = model.inputs
         shape = [3, *(side if isinstance(side, int) else row.size for side in (port.shape or ())[1:])]
-        self.name, self.images = port.name, _images(shape, row.source)
+        self.name, self.images = port.name, make_images(shape, row.source)
         side = OnnxruntimeSide(model)
         before = side.run({port.name: self.images})
         self.spread = max(float(np.abs(output - output.mean(0)).max()) for output in before.values())
@@ -310,40 +166,8 @@ def _run_one(source: str, engines: str, limit_s: float) -> Row:
         return Row(source, capture=f"took longer than {limit_s:.0f} s")
     for line in reversed(done.stdout.splitlines()):
         if line.startswith("{"):
-            return _parsed(line)
+            return parse_row(line)
     return Row(source, capture=f"the process ended with {done.returncode}: {done.stderr.strip()[-200:]}")
-
-
-def _parsed(line: str) -> Row:
-    values = json.loads(line)
-    values["notes"] = tuple(values["notes"])
-    return Row(**values)
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Return the rows that a run has written so far; none where there is no file."""
-    return [_parsed(line) for line in path.read_text().splitlines() if line] if path.exists() else []
-
-
-def table(rows: Sequence[Row]) -> str:
-    """Return rows as a table in Markdown: differences, or ✗ with the reason below."""
-    names = list(dict.fromkeys(name for row in rows for name in row.engines))
-    lines = [f"| network | pixels | nodes | parameters | capture | {' | '.join(names)} |"]
-    lines.append("|---|---:|---:|---:|---:|" + "---:|" * len(names))
-    reasons = []
-    for row in sorted(rows, key=lambda row: row.source):
-        cells = [_cell(row.capture), *(_cell(row.engines.get(name, "not run")) for name in names)]
-        count = f"{row.parameters:,}" + (
-            "" if row.expected in (None, row.parameters) else f", expected {row.expected:,}"
-        )
-        lines.append(f"| `{row.source}` | {row.size} | {row.nodes:,} | {count} | {' | '.join(cells)} |")
-        failed = [("capture", row.capture), *row.engines.items()]
-        reasons += [f"- `{row.source}`, {what}: {why}" for what, why in failed if isinstance(why, str)]
-    return "\n".join(lines + ([""] + reasons if reasons else [])) + "\n"
-
-
-def _cell(result: float | str) -> str:
-    return f"{result:.1e}" if isinstance(result, float) else "✗"
 
 
 def _listed(collection: str) -> list[str]:

@@ -131,7 +131,8 @@ def test_a_layer_computes_as_in_keras(name):
     shape, build = CASES[name]
     x = keras.Input(shape, name="x")
     network = keras.Model(x, build()(x))
-    got, expected, _ = compared(network, np.random.default_rng(1).standard_normal((3, *shape)).astype(np.float32))
+    got, expected, model = compared(network, np.random.default_rng(1).standard_normal((3, *shape)).astype(np.float32))
+    assert model.parameter_count == sum(weight.shape.num_elements() for weight in network.trainable_weights)
     for ours, theirs in zip(got, expected, strict=True):
         assert ours.shape == theirs.shape
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-5)

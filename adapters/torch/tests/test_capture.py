@@ -3,6 +3,8 @@
 import sys
 
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 import torch
 from portnet_torch import Engine
@@ -178,6 +180,31 @@ def test_sequences_keep_ties_keys_and_lone_parameters(kind):
     assert any("stacked as ONNX has them" in note for note in result.notes)
     assert not any("left out" in note for note in result.notes)
     assert portnet.check(model, "torch").passed
+
+
+@pytest.mark.parametrize(("op", "layer"), [("LSTM", nn.LSTM), ("RNN", nn.RNN)])
+def test_a_bias_of_states_that_does_not_train_stays_so_there_and_back(op, layer):
+    """Keras's recurrent layers have one bias: torch's second is zeros that do not train."""
+    gates = 4 if op == "LSTM" else 1
+    graph = onnx.parser.parse_model(f"""<ir_version: 10, opset_import: ["" : 21]>
+        g (float[5,N,3] x, float[1,{gates * 2},3] w, float[1,{gates * 2},2] r, float[1,{gates * 2}] bias)
+        => (float[5,1,N,2] y) <int64[4] ends = {{0, 0, 0, {gates * 2}}}>
+        {{ b = Pad(bias, ends) y = {op}<hidden_size = 2>(x, w, r, b) }}""")
+    rng = np.random.default_rng(0)
+    for port in list(graph.graph.input)[1:]:
+        shape = [dim.dim_value for dim in port.type.tensor_type.shape.dim]
+        graph.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(shape).astype("f4"), port.name))
+        graph.graph.input.remove(port)
+    model = portnet.Model.from_bytes(graph.SerializeToString())
+    assert model.parameter_count == gates * 2 * (3 + 2 + 1)
+    lowered = Engine().lower(model)
+    assert portnet.check(lowered, model).passed
+    assert any(type(module) is layer for module in lowered.native.modules())
+    assert sum(each.numel() for each in lowered.native.parameters() if each.requires_grad) == model.parameter_count
+    back = portnet.capture(lowered.native, torch.zeros(5, 1, 3))
+    assert back.parameter_count == model.parameter_count
+    assert [node.op_type for node in back.ir.graph].count(op) == 1
+    assert portnet.check(back, lowered).passed
 
 
 def test_the_first_layer_that_differs_is_named_by_its_module(net):

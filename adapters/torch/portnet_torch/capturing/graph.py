@@ -64,7 +64,8 @@ def build(graph_model: ir.Model, program: ExportedProgram, name: str, leaves: It
     traced = {value.name: value.shape for node in graph for value in node.outputs if value.name}
     model = canonical(Model(graph_model))
     _believe(model.ir.graph, traced)
-    stacked = lay_out_weights(model.ir)
+    still = [name for name, tensor in program.state_dict.items() if not tensor.requires_grad]
+    stacked = lay_out_weights(model.ir, still)
     set_stages(model.ir.graph)
     model.ir.producer_name, model.ir.producer_version = "portnet", ""
     return Built(model, places, stacked)

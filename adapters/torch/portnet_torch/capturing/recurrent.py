@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import onnx_ir as ir
 import torch
 from onnxscript import opset20 as op
 
-from portnet.graph.parameters import LAYOUT_OPS, ROLE_MARK
+from portnet.graph.parameters import LAYOUT_OPS, ROLE_MARK, mark_constant
 from portnet.graph.passes.tidy import remove_unused
 
 __all__ = ["TABLE", "lay_out_weights"]
@@ -151,13 +151,15 @@ TABLE: dict[Any, Any] = {
 # ---- weights
 
 
-def lay_out_weights(model: ir.Model) -> dict[str, list[str]]:
+def lay_out_weights(model: ir.Model, frozen: Collection[str] = ()) -> dict[str, list[str]]:
     """Give each recurrent node its weights as it reads them, and leave out initial states of zeros.
 
-    A weight that is made of several of torch's bears the name of the first.
+    A weight that is made of several of torch's bears the name of the first. A bias of states that is zeros and does
+    not train becomes the zeros of a Pad.
 
     Args:
         model: in canonical form.
+        frozen: torch's parameters that do not train.
 
     Returns:
         For each weight that was made, the names of torch's that it holds.
@@ -169,7 +171,7 @@ def lay_out_weights(model: ir.Model) -> dict[str, list[str]]:
         for index in (1, 2, 3):
             value = node.inputs[index] if index < len(node.inputs) else None
             if value is not None and value.producer() is not None:
-                made |= _compute(model, node, index)
+                made |= _compute(model, node, index, frozen)
         for index in (5, 6):
             if index < len(node.inputs) and _is_zero(node.inputs[index]):
                 node.replace_input_with(index, None)
@@ -181,7 +183,7 @@ def lay_out_weights(model: ir.Model) -> dict[str, list[str]]:
     return made
 
 
-def _compute(model: ir.Model, node: ir.Node, index: int) -> dict[str, list[str]]:
+def _compute(model: ir.Model, node: ir.Node, index: int, frozen: Collection[str]) -> dict[str, list[str]]:
     """Compute one weight, if it is torch's parameters moved about, which nothing else reads."""
     value = node.inputs[index]
     assert value is not None
@@ -195,18 +197,38 @@ def _compute(model: ir.Model, node: ir.Node, index: int) -> dict[str, list[str]]
         if step in nodes:
             arrays.update(zip(step.outputs, _run(step, model.opset_imports[""], arrays), strict=True))
     first = learned[0]
+    still = [leaf for leaf in learned if index == 3 and leaf.name in frozen and _is_zeros(leaf)]
+    halved = len(still) * 2 == len(learned) and still == learned[1::2] and first.name not in frozen
     name, mark = first.name or "", first.metadata_props[ROLE_MARK]
     names = [leaf.name or "" for leaf in learned]
     for leaf in learned:
         model.graph.initializers.pop(leaf.name or "")
-    array = np.ascontiguousarray(arrays[value])
+    array = np.ascontiguousarray(np.split(arrays[value], 2, axis=1)[0] if halved else arrays[value])
     new = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(value.dtype or ir.DataType.FLOAT))
     new.const_value = ir.Tensor(array, name=name)
     new.metadata_props[ROLE_MARK] = mark
     first.name = f"{name}/torch"
     model.graph.register_initializer(new)
-    node.replace_input_with(index, new)
-    return {name: names}
+    node.replace_input_with(index, _padded(model, node, new) if halved else new)
+    return {name: names[::2] if halved else names}
+
+
+def _is_zeros(leaf: ir.Value) -> bool:
+    return leaf.const_value is not None and not leaf.const_value.numpy().any()
+
+
+def _padded(model: ir.Model, node: ir.Node, bias: ir.Value) -> ir.Value:
+    """Add a Pad before a node, which adds zeros for the bias of its states to that of its input."""
+    assert bias.shape is not None
+    array = np.array([0, 0, 0, bias.shape[1]], np.int64)
+    ends = ir.Value(name=f"{bias.name}/ends", shape=ir.Shape([4]), type=ir.TensorType(ir.DataType.INT64))
+    ends.const_value = ir.Tensor(array, name=ends.name)
+    mark_constant(ends)
+    model.graph.register_initializer(ends)
+    output = ir.Value(name=f"{bias.name}/biases", shape=ir.Shape([bias.shape[0], 2 * array[3]]), type=bias.type)
+    pad = ir.node("Pad", [bias, ends], outputs=[output], name=output.name)
+    model.graph.insert_before(node, pad)
+    return output
 
 
 def _upstream(value: ir.Value) -> tuple[set[ir.Node], list[ir.Value]]:

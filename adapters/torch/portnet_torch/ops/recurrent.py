@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from portnet.graph.lowering import NodeView
 from portnet_torch.bare import bare
 from portnet_torch.binding import Layout
+from portnet_torch.dtypes import torch_dtype
 from portnet_torch.functional import recurrent
 from portnet_torch.naming import shortest
 from portnet_torch.ops.registry import TABLE, Walk
@@ -74,6 +75,28 @@ def _recurrent(walk: Walk, node: NodeView) -> Any:
 TABLE.update(dict.fromkeys(KINDS, _recurrent))
 
 
+def first_bias(walk: Walk, value: ir.Value | None) -> ir.Value | None:
+    """Return the array behind an ONNX bias whose second half, the state's, is zeros that a Pad adds; else None."""
+    pad = None if value is None else value.producer()
+    if value is None or pad is None or pad.op_type != "Pad" or pad.domain or len(pad.inputs) != 2:
+        return None
+    bias, ends = pad.inputs
+    if not (walk.is_weight(bias) and walk.is_exclusive(bias) and walk.is_exclusive(value) and walk.is_weight(ends)):
+        return None
+    shape, mode = walk.static_shape(bias), pad.attributes.get("mode")
+    constant = mode is None or mode.as_string() == "constant"
+    return bias if constant and len(shape) == 2 and ends.const_value.numpy().tolist() == [0, 0, 0, shape[1]] else None
+
+
+def is_taken_over(walk: Walk, node: NodeView) -> bool:
+    """Whether a Pad makes the bias of one of torch's recurrent layers, which needs no second half."""
+    (use, *more) = [*node.outputs[0].uses(), None]
+    if use is None or more != [None] or use.node.op_type not in KINDS or use.idx != 3:
+        return False
+    reader = NodeView(use.node, node.opset)
+    return first_bias(walk, node.outputs[0]) is not None and _is_usual(walk, reader, KINDS[reader.op])
+
+
 def _activations(node: NodeView, kind: _Kind, directions: int) -> list[recurrent.Activation]:
     """Return (name, alpha, beta) for each activation of each direction."""
     names = [name.lower() for name in node.get("activations") or kind.activations * directions]
@@ -95,7 +118,8 @@ def _is_usual(walk: Walk, node: NodeView, kind: _Kind) -> bool:
     plain_rnn = node.op == "RNN" and names in ({"relu"}, {"tanh"})
     options = node.get("clip") is None and not node.get("input_forget", 0) and node.get("linear_before_reset", 1)
     inputs = node.input(4) is None and node.input(7) is None
-    return (default or plain_rnn) and options and inputs and walk.adoptable(*(node.input(i) for i in (1, 2, 3)))
+    bias = first_bias(walk, node.input(3)) or node.input(3)
+    return (default or plain_rnn) and options and inputs and walk.adoptable(node.input(1), node.input(2), bias)
 
 
 def _native(walk: Walk, node: NodeView, kind: _Kind, x: Any, states: list[Any], reverse: list[bool]) -> list[Any]:
@@ -105,6 +129,9 @@ def _native(walk: Walk, node: NodeView, kind: _Kind, x: Any, states: list[Any], 
     backwards = reverse == [True]
     options = {"nonlinearity": node["activations"][0].lower()} if node.op == "RNN" and node.get("activations") else {}
     layer = bare(kind.layer, inputs, hidden, bias=b is not None, bidirectional=directions == 2, **options)
+    if first_bias(walk, b) is not None:
+        b = first_bias(walk, b)
+        _rest(layer, w)
     x = walk.call(torch.flip, x, [0]) if backwards else x
     result = walk.adopt(layer, node, _weights(kind, directions, w, r, b), x, *_initial(walk, kind, states))
     y = walk.method("unflatten", result[0], 2, (directions, hidden))
@@ -120,8 +147,18 @@ def _weights(
     weights = {" ".join(f"weight_ih{s}" for s in suffixes): (w, gates)}
     weights[" ".join(f"weight_hh{s}" for s in suffixes)] = (r, gates)
     if b is not None:
-        weights[" ".join(f"bias_{part}{s}" for s in suffixes for part in ("ih", "hh"))] = (b, _gates(kind, 2))
+        shape, each = b.const_value.shape, w.const_value.shape[1]  # type: ignore[union-attr]
+        parts = ("ih", "hh") if shape[1] == 2 * each else ("ih",)
+        weights[" ".join(f"bias_{part}{s}" for s in suffixes for part in parts)] = (b, _gates(kind, len(parts)))
     return weights
+
+
+def _rest(layer: nn.RNNBase, like: ir.Value) -> None:
+    """Give a layer biases of its states that are zeros, and do not train."""
+    dtype = torch_dtype(like.const_value.dtype)  # type: ignore[union-attr]
+    for name, value in list(layer.named_parameters()):
+        if name.startswith("bias_hh"):
+            setattr(layer, name, nn.Parameter(torch.zeros(value.shape, dtype=dtype), requires_grad=False))
 
 
 def _gates(kind: _Kind, parts: int = 1) -> Layout:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from portnet.graph.lowering import NodeView
 from portnet_torch.dtypes import torch_dtype
 from portnet_torch.functional import shapes
+from portnet_torch.ops.recurrent import is_taken_over
 from portnet_torch.ops.registry import Walk, op
 
 _PAD_MODES = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
@@ -156,6 +157,8 @@ def _tile(walk: Walk, node: NodeView) -> Any:
 
 @op("Pad")
 def _pad(walk: Walk, node: NodeView) -> Any:
+    if is_taken_over(walk, node):
+        return None
     x = walk.value(node.required(0))
     pads = walk.ints(node.required(1))
     axes = None if node.input(3) is None else walk.ints(node.input(3))

@@ -171,6 +171,10 @@ def _run(walk: Walk, node: LayerNode, ways: list[_Way], direction: str) -> tuple
         given = [each[place] for each in arrays]
         stacked = [array for array in given if array is not None]
         inputs.append(walk.parameter(node, name, np.stack(stacked)) if len(stacked) == len(ways) else None)
+    if inputs[-1] is not None and not _double(walk, ways[0]):
+        # ONNX has a bias for the input and one for the state, which is none of Keras's: zeros that do not train
+        ends = walk.ints([0, 0, 0, len(kind.gates) * units], "ends")
+        inputs[-1] = walk.writer.node("Pad", [inputs[-1], ends], f"{walk.here}/biases")
     inputs += [None, *_initial(walk, initial, kind, len(ways))]
     while inputs[-1] is None:
         inputs.pop()
@@ -220,14 +224,12 @@ def _slots(walk: Walk, way: _Way, width: int) -> list[Slot]:
 
 
 def _arrays(found: dict[str, np.ndarray], way: _Way) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return ONNX's W (gates · units, inputs), R (gates · units, units) and B (2 · gates · units)."""
+    """Return ONNX's W (gates · units, inputs), R (gates · units, units), B (2 · gates · units) or its first half."""
     kernel, states = (_gates(found[f"{way.name}{name}"], way.kind).T for name in ("kernel", "recurrent_kernel"))
     bias = found.get(f"{way.name}bias")
     if bias is None:
         return kernel, states, None
-    bias = _gates(bias, way.kind)
-    # ONNX has a bias for the input and one for the state
-    return kernel, states, bias.reshape(-1) if bias.ndim == 2 else np.concatenate([bias, np.zeros_like(bias)])
+    return kernel, states, _gates(bias, way.kind).reshape(-1)
 
 
 def _gates(array: np.ndarray, kind: _Kind) -> np.ndarray:
