@@ -23,12 +23,15 @@ What an adapter promises:
   against it. What it cannot translate it lists at once.
 * `Trainer` does arithmetic, the core decides: order of data, schedule, freezing and metrics come from
   `portnet.finetune`. Two engines given the same `TrainPlan` and the same batches give the same losses.
+* An engine that loads TensorFlow calls `before_tensorflow` first, one that works with torch `before_torch`: Triton and
+  TensorFlow must be loaded in that order.
 * The update rules of `TrainPlan.optimizer` are defined once, in `portnet.adapter.training`.
 """
 
 from portnet.adapter.engine import Adapter, CaptureOptions
 from portnet.adapter.files import FileFormat, Reloaded
 from portnet.adapter.lowered import Lowered, lowered_of
+from portnet.adapter.order import before_tensorflow, before_torch
 from portnet.adapter.training import (
     Inputs,
     OptimizerSpec,
@@ -55,6 +58,8 @@ __all__ = [
     "TrainPlan",
     "Trainer",
     "as_inputs",
+    "before_tensorflow",
+    "before_torch",
     "lowered_of",
     "pieces",
 ]

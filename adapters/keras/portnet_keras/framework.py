@@ -8,6 +8,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from portnet.adapter import before_tensorflow
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
@@ -37,6 +39,7 @@ def _quiet() -> Iterator[None]:
 
 
 with _quiet():
+    before_tensorflow()
     try:
         import keras
         from keras import ops

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from portnet.adapter import Adapter, FileFormat
+from portnet.adapter import Adapter, FileFormat, before_torch
 
 if TYPE_CHECKING:
     from portnet.adapter import CaptureOptions, Lowered, Reloaded
@@ -63,6 +63,7 @@ class Engine(Adapter):
 
     def lower_canonical(self, model: Model, device: str) -> Lowered:
         """Lower a canonical model onto torch; see `portnet_torch.lower`."""
+        before_torch()
         from portnet_torch.lower import lower
 
         return lower(model, device)
@@ -75,6 +76,7 @@ class Engine(Adapter):
 
     def reload(self, lowered: Lowered, path: Path, form: str) -> Reloaded:
         """Read with torch what `write` wrote; see `portnet_torch.save`."""
+        before_torch()
         from portnet_torch.save import reload
 
         return reload(lowered, path, form)  # type: ignore[arg-type]
@@ -91,12 +93,14 @@ class Engine(Adapter):
 
     def open(self, source: str, weights: Path | None = None) -> Any:
         """Return what ``torchvision:NAME``, ``timm:NAME`` or a .pt2 means; see `portnet_torch.capturing.opening`."""
+        before_torch()
         from portnet_torch.capturing.opening import open_network
 
         return open_network(source, weights)
 
     def capture(self, native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
         """Return a network of torch as a `Model`; see `portnet_torch.capture`."""
+        before_torch()
         from portnet_torch.capture import capture
 
         return capture(native, options)
