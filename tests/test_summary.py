@@ -249,3 +249,9 @@ def test_text_is_shortened_to_its_room():
         assert "…" in short
         assert width(short, 10) <= 60
     assert fit("features.3.squeeze_activation", 10, 60).endswith("activation"[-3:])
+
+
+def test_no_title_of_a_drawing_is_cut_for_a_fraction_of_a_pixel(tmp_path):
+    path = plot_network(zoo.load("resnet50", weights=None), tmp_path / "graph.svg")
+    assert "· BN · ReLU</text>" in path.read_text()
+    assert "…</text>" not in path.read_text()

@@ -67,6 +67,18 @@ _SHORT = {
     "Reshape": "reshape",
     "Softmax": "softmax",
     "Sigmoid": "sigmoid",
+    "Transpose": "transpose",
+    "Squeeze": "squeeze",
+    "Unsqueeze": "unsqueeze",
+    "Gather": "gather",
+    "Slice": "slice",
+    "Split": "split",
+    "Sub": "subtract",
+    "Div": "divide",
+    "Pad": "pad",
+    "Resize": "resize",
+    "Gelu": "GELU",
+    "ReduceMean": "mean",
 }
 _FOLLOWERS = {*_KIND_OF["norm"].split(), *_KIND_OF["activation"].split(), "Dropout", "Flatten", "Identity", "Cast"}
 

@@ -47,7 +47,8 @@ def plot_network(
     if not 0 < len(blocks) <= MOST_BLOCKS:
         raise InputError(f"plot: got a network of {len(blocks):,} boxes, expected 1 to {MOST_BLOCKS:,}")
     sheet = Sheet(blocks, columns)
-    cost = f", {summary.macs / 1e9:.2f} GMACs" if summary.macs else ""
+    macs = summary.macs or 0
+    cost = f", {macs / 1e9:.2f} GMACs" if macs >= 1e7 else f", {macs:,} MACs" if macs else ""
     subtitle = f"{len(summary.rows)} layers, {summary.parameters:,} parameters{cost}"
 
     def draw(canvas: Canvas) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -145,7 +146,7 @@ def _box_width(blocks: Sequence[Block]) -> float:
     titles = max((width(block.title, TITLE) * 1.06 for block in blocks), default=0)
     lines = sorted(width(f"{block.name}  {block.shape}", SMALL) for block in blocks)
     usual = lines[int(0.8 * (len(lines) - 1))] if lines else 0
-    return round(min(max(titles, usual) + 2 * PADDING, _WIDEST) if lines else _NARROWEST)
+    return math.ceil(min(max(titles, usual) + 2 * PADDING, _WIDEST) if lines else _NARROWEST)
 
 
 def _frames(stages: Sequence[str], ranks: Sequence[int]) -> list[Frame]:
