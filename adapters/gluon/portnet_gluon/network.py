@@ -17,6 +17,7 @@ from portnet_gluon.carriers import CARRIERS, carried
 from portnet_gluon.compat import mx
 from portnet_gluon.lower import NOTHING, GluonLowering, Variant
 from portnet_gluon.ops.registry import Symbol
+from portnet_gluon.parameter import Parameter
 from portnet_gluon.verify import needs_probe, reason, verify
 
 __all__ = ["GluonLowered", "block"]
@@ -173,7 +174,7 @@ def _parameters(walk: GluonLowering, ctx: Any) -> Any:
             # a file's tensor that is read anew gives back the pages of the one before
             to_copy(initializers[name].const_value)
         trains = name in walk.trainable
-        parameter = mx.gluon.Parameter(
+        parameter = Parameter(
             name,
             grad_req="write" if trains else "null",
             shape=array.shape,
