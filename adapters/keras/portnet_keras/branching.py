@@ -10,6 +10,7 @@ import onnx_ir as ir
 from portnet.graph.lowering import HostValueNeededError
 from portnet.graph.parameters import Role
 from portnet_keras.framework import keras, ops
+from portnet_keras.functional import functional
 from portnet_keras.layout import KValue, identity
 from portnet_keras.lower import KerasLowering
 from portnet_keras.naming import distinct_names
@@ -146,4 +147,4 @@ def network_of(branch: Branch, inputs: Sequence[Any], outputs: Sequence[Any]) ->
     """Return the model that a subgraph was lowered to."""
     distinct_names(branch, [KValue(data, identity(len(data.shape))) for data in outputs])
     name = branch.name(branch.graph.name or "branch")
-    return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name=name)
+    return functional(inputs if len(inputs) > 1 else inputs[0], outputs, name)

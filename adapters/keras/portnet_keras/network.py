@@ -12,6 +12,7 @@ from portnet.errors import InputError, UnsupportedError, WeightsError
 from portnet.graph.model import Model, Signature
 from portnet_keras.depth import deep
 from portnet_keras.framework import BACKEND, keras, ops, share_gpu_memory
+from portnet_keras.functional import functional
 from portnet_keras.layout import KValue, identity
 from portnet_keras.lower import Binding, KerasLowering
 from portnet_keras.naming import distinct_names
@@ -48,10 +49,10 @@ class KerasLowered(Lowered):
         self.output_orders = [value.order for value in outputs]
         distinct_names(walk, outputs)
         with deep():
-            self.native = keras.Model(
+            self.native = functional(
                 unwrapped([value.data for value in walk.inputs_made]),
                 [value.data for value in outputs],
-                name=walk.name(model.name or "network"),
+                walk.name(model.name or "network"),
             )
         self._forward: Callable[..., Any] | None = None
 
