@@ -273,6 +273,8 @@ def test_transposes_in_a_row_are_merged(second, left):
 
 SEQUENCES = {
     "split": "s = SplitToSequence<axis = 1>(x, two) y = SequenceAt(s, one)",
+    "split of a long axis": "l = Concat<axis = 0>(many, many) s = SplitToSequence<axis = 0>(l, sizes) "
+    "a = SequenceAt(s, one) n = ReduceSum(a) y = Mul(x, n)",
     "split without axis": "s = SplitToSequence<axis = 1, keepdims = 0>(x) y = SequenceAt(s, one)",
     "built": "s = SequenceConstruct(x, x) t = SequenceInsert(s, h, one) u = SequenceErase(t) "
     "y = ConcatFromSequence<axis = 0, new_axis = 1>(u)",
@@ -283,7 +285,9 @@ SEQUENCES = {
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_sequences_of_known_length_are_unpacked(name):
     model = parse(f"""<ir_version: 8, opset_import: ["" : 18]> g (float[2,4] x) => (float y)
-        <int64 one = {{1}}, int64 two = {{2}}> {{ h = Exp(x) {SEQUENCES[name]} }}""")
+        <int64 one = {{1}}, int64 two = {{2}}, int64[2] sizes = {{1500, 500}}> {{
+        e = Exp(x) n8 = Constant<value = int64[2] {{1000, 1}}>() z = ReduceSum(e) many = Expand(z, n8)
+        h = Exp(x) {SEQUENCES[name]} }}""")
     model.ir.graph.outputs[0].shape = None
     canonical = model.canonical()
     assert not [op for op in ops(canonical) if "Sequence" in op or "Optional" in op]

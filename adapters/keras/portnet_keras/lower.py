@@ -185,7 +185,10 @@ class KerasLowering(Lowering[KValue]):
         expected = dtype_name(node.outputs[index].dtype) if index < len(node.outputs) else None
         if expected is not None and keras.backend.standardize_dtype(data.dtype) != expected:
             data = self.known(ops.cast(data, expected))
+        if len(data.shape) < value.rank:  # of weights alone, which stand without their leading axes of size 1
+            data = self.known(ops.reshape(data, (1,) * (value.rank - len(data.shape)) + tuple(data.shape)))
         if isinstance(data, keras.KerasTensor):
+            data._sparse = False  # Keras takes products with numpy arrays for sparse ones
             self._christen(data, node)
         return KValue(data, value.order, value.packing)
 

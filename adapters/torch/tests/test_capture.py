@@ -241,6 +241,19 @@ def test_a_batch_that_the_code_fixes_is_said():
     assert any("the batch is fixed at 2" in note for note in result.notes)
 
 
+def test_standardised_weights_stay_trainable():
+    class Standardised(nn.Conv2d):
+        def forward(self, x):
+            flat = self.weight.reshape(1, self.out_channels, -1)
+            weight = nn.functional.batch_norm(flat, None, None, training=True, momentum=0.0, eps=1e-6)
+            return self._conv_forward(x, weight.reshape_as(self.weight), self.bias)
+
+    model = capture_original(Standardised(3, 4, 3), _request(torch.randn(2, 3, 8, 8))).model
+    assert model.parameter_count == 4 * 3 * 9 + 4
+    assert [node.op_type for node in model.ir.graph][-1] == "Conv"
+    assert "BatchNormalization" not in {node.op_type for node in model.ir.graph}
+
+
 def test_dropout_that_is_live_in_inference_is_refused():
     class Live(nn.Module):
         def forward(self, x):

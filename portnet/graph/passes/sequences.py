@@ -11,7 +11,7 @@ from portnet.graph.passes.rewrite import Editor, Site, constant_array, every_nod
 
 __all__ = ["unpack_sequences"]
 
-# a longer axis is not split into so many tensors
+# an axis is not split into more tensors
 MAX_PARTS = 1024
 
 # sequence -> the tensors it holds
@@ -84,15 +84,15 @@ def _erase(site: Site, node: ir.Node, known: _Known) -> tuple[ir.Value, ...] | N
 
 
 def _split(site: Site, node: ir.Node, known: _Known) -> tuple[ir.Value, ...] | None:
-    """SplitToSequence of an axis of known size is Split."""
+    """SplitToSequence of an axis of known size, or into parts of known sizes, is Split."""
     axis, dims = python_attribute(node, "axis", 0), static_dims(node.inputs[0])
     size = None if dims is None or not -len(dims) <= axis < len(dims) else dims[axis]
     given = node.inputs[1] if len(node.inputs) > 1 else None
     array = np.array(1) if given is None else constant_array(given)
-    if size is None or array is None or size > MAX_PARTS:
+    if array is None or array.size > MAX_PARTS:
         return None
     parts = _part_sizes(size, array)
-    if parts is None or not parts:
+    if not parts:
         return None
     pieces = site.ops("Split", node.inputs[0], site.ints(parts, "split"), count=len(parts), axis=axis)
     if given is None and not python_attribute(node, "keepdims", 1):
@@ -101,11 +101,14 @@ def _split(site: Site, node: ir.Node, known: _Known) -> tuple[ir.Value, ...] | N
     return tuple(pieces)
 
 
-def _part_sizes(size: int, split: np.ndarray) -> list[int] | None:
+def _part_sizes(size: int | None, split: np.ndarray) -> list[int] | None:
     if split.ndim:
-        return [int(n) for n in split] if split.sum() == size and np.all(split >= 0) else None
+        fits = size is None or split.sum() == size
+        return [int(n) for n in split] if fits and np.all(split >= 0) else None
     step = int(split)
-    return [min(step, size - start) for start in range(0, size, step)] if step > 0 else None
+    if size is None or step <= 0 or -(-size // step) > MAX_PARTS:
+        return None
+    return [min(step, size - start) for start in range(0, size, step)]
 
 
 def _at(site: Site, node: ir.Node, source: ir.Value, known: _Known) -> ir.Value | None:

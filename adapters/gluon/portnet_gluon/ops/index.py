@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from portnet.graph.lowering import NodeView
+from portnet.graph.sizes import axis_size
 from portnet_gluon.carriers import IntegerFormat
 from portnet_gluon.compat import mx
+from portnet_gluon.ops.free import counted
 from portnet_gluon.ops.registry import BOOL_AS_BYTES, Symbol, cast, numpy_op, op
 from portnet_gluon.ops.shape import dropped
 from portnet_gluon.ops.wrap import wrapped
@@ -45,14 +47,23 @@ def gather_nd(walk: Any, node: NodeView) -> Symbol:
 def _element_coordinates(walk: Any, node: NodeView) -> Symbol:
     """Return int64 coordinates (rank, *indices' sizes): the element's own, but on ``axis`` the index."""
     data, indices = node.required(0), node.required(1)
-    axis, sizes = walk.axis(node, walk.rank(data)), walk.sizes(indices)
-    size = walk.sizes(data)[axis]
-    picked = _counted_from_front(cast(walk.value(indices), "int64"), size)
-    grid = np.indices(sizes)
-    rows = [
-        picked if i == axis else walk.constant(node, f"grid{i}", grid[i].astype(np.int64)) for i in range(len(sizes))
-    ]
+    axis, rank, x = walk.axis(node, walk.rank(data)), walk.rank(indices), walk.value(indices)
+    size = axis_size(walk, data, axis, data.shape[axis])
+    picked = _counted_from_front(cast(x, "int64"), size if isinstance(size, int) else walk.size(size, node.name))
+    rows = [picked if i == axis else _own_place(walk, node, picked, i) for i in range(rank)]
     return mx.sym.stack(*rows, axis=0)
+
+
+def _own_place(walk: Any, node: NodeView, like: Symbol, axis: int) -> Symbol:
+    """Return each element's own place along an axis of the indices."""
+    shape = walk.static_shape(node.required(1))
+    if None not in shape:
+        return walk.constant(node, f"grid{axis}", np.indices(shape)[axis].astype(np.int64))
+    size = axis_size(walk, node.required(1), axis, node.required(1).shape[axis])
+    fixed = isinstance(size, int)
+    places = walk.constant(node, f"grid{axis}", np.arange(size)) if fixed else counted(walk, size)
+    column = mx.sym.reshape(places, shape=[1] * axis + [-1] + [1] * (len(shape) - axis - 1))
+    return mx.sym.broadcast_add(mx.sym.zeros_like(like), column)
 
 
 def _tuple_coordinates(walk: Any, node: NodeView, batch_dims: int = 0) -> Symbol:
@@ -69,8 +80,9 @@ def _tuple_coordinates(walk: Any, node: NodeView, batch_dims: int = 0) -> Symbol
     return mx.sym.stack(*rows, axis=0)
 
 
-def _counted_from_front(indices: Symbol, size: int) -> Symbol:
-    return mx.sym.where(indices < 0, indices + size, indices)
+def _counted_from_front(indices: Symbol, size: int | Symbol) -> Symbol:
+    later = indices + size if isinstance(size, int) else mx.sym.broadcast_add(indices, size)
+    return mx.sym.where(indices < 0, later, indices)
 
 
 @op("ScatterElements", "Scatter", instead=_BYTES_AS_INTEGERS)

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from portnet.graph.lowering import NodeView
+from portnet.graph.sizes import axis_size
 from portnet_gluon.compat import mx
 from portnet_gluon.ops.registry import Symbol, numpy_op, op
+from portnet_gluon.ops.resize_free import FreeAxis, resized_free
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,11 @@ _ROUNDINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 @op("Resize", "Upsample")
 def resize(walk: Any, node: NodeView) -> Symbol:
     """Nearest, linear or cubic, axis by axis."""
-    axes = [axis for axis in _axes(walk, node) if not axis.is_identity]
-    x = walk.value(node.required(0))
+    every, x = _axes(walk, node), walk.value(node.required(0))
+    for free in every:
+        if isinstance(free, FreeAxis):
+            x = resized_free(walk, node, x, walk.rank(node.required(0)), free)
+    axes = [axis for axis in every if isinstance(axis, Axis) and not axis.is_identity]
     for axis in axes:
         x = _nearest(walk, node, x, axis) if node["mode"] == "nearest" else _weighted(walk, node, x, axis)
     if node.get("coordinate_transformation_mode") == "tf_crop_and_resize":
@@ -80,26 +85,29 @@ def resize(walk: Any, node: NodeView) -> Symbol:
     return mx.sym.identity(x, name=node.name)
 
 
-def _axes(walk: Any, node: NodeView) -> list[Axis]:
+def _axes(walk: Any, node: NodeView) -> list[Axis | FreeAxis]:
     value = node.required(0)
     shape, rank = walk.static_shape(value), walk.rank(value)
     chosen = [axis % rank for axis in node.get("axes") or range(rank)]
     roi, scales, sizes = _requests(walk, node, len(chosen))
     if sizes:
-        sizes = _within_aspect(node.get("keep_aspect_ratio_policy", "stretch"), sizes, [shape[i] for i in chosen])
-    result = []
+        sizes = _within_aspect(walk, node, sizes, [shape[i] for i in chosen])
+    result: list[Axis | FreeAxis] = []
     for i, index in enumerate(chosen):
-        size, region = shape[index], (roi[i], roi[i + len(chosen)])
-        if size is None:
-            if (scales[i] if scales else None) == 1:
-                continue
-            raise walk.unsupported(f"axis {index}: its size is free")
-        target = sizes[i] if sizes else math.floor(size * scales[i])
-        result.append(Axis(index, size, target, scales[i] if scales else target / size, region))
+        size, region = axis_size(walk, value, index, value.shape[index]), (roi[i], roi[i + len(chosen)])
+        scale = scales[i] if scales else None
+        if scale == 1 or (sizes and sizes[i] == size):
+            scale, target = 1.0, size
+        else:
+            target = sizes[i] if sizes else math.floor(size * scale) if isinstance(size, int) else None
+        if isinstance(size, int) and isinstance(target, int):
+            result.append(Axis(index, size, target, target / size if scale is None else scale, region))
+        elif target is not size:
+            result.append(FreeAxis(index, size, target, scale))
     return result
 
 
-def _requests(walk: Any, node: NodeView, count: int) -> tuple[list[float], list[float], list[int]]:
+def _requests(walk: Any, node: NodeView, count: int) -> tuple[list[float], list[float], list[Any]]:
     """Return roi, scales and sizes; one of the latter two is empty."""
     if node.op == "Upsample":
         return [0.0] * count + [1.0] * count, [float(n) for n in walk.host(node.required(1))], []
@@ -107,13 +115,16 @@ def _requests(walk: Any, node: NodeView, count: int) -> tuple[list[float], list[
     if node["coordinate_transformation_mode"] == "tf_crop_and_resize":
         roi = [float(n) for n in walk.host(node.required(1))]
     scales = [] if node.input(2) is None else [float(n) for n in walk.host(node.required(2))]
-    sizes = [] if scales else walk.host_ints(node.required(3))
+    sizes = [] if scales else walk.host_dims(node.required(3))
     return roi, scales, sizes
 
 
-def _within_aspect(policy: str, sizes: list[int], old: list[int]) -> list[int]:
+def _within_aspect(walk: Any, node: NodeView, sizes: list[Any], old: list[Any]) -> list[Any]:
+    policy = node.get("keep_aspect_ratio_policy", "stretch")
     if policy == "stretch":
         return sizes
+    if not all(isinstance(size, int) for size in (*sizes, *old)):
+        raise walk.unsupported(f"keep_aspect_ratio_policy {policy!r} for a free size")
     pick = min if policy == "not_larger" else max
     scale = pick(new / size for new, size in zip(sizes, old, strict=True))
     return [math.floor(scale * size + 0.5) for size in old]

@@ -12,7 +12,11 @@ from portnet.graph.host import HostValue
 from portnet.graph.lowering import NodeView
 from portnet.graph.sizes import axis_size
 from portnet_gluon.compat import mx
-from portnet_gluon.ops.registry import BOOL_AS_BYTES, Symbol, numpy_op, op
+from portnet_gluon.ops.free import counted, cut_like, ruler
+from portnet_gluon.ops.registry import BOOL_AS_BYTES, Symbol, cast, numpy_op, op
+
+# exporters write "to the very end" as the largest integer of 32 or 64 bits
+_FAR = 2**31 - 1
 
 
 @op("Flatten")
@@ -145,15 +149,40 @@ def _nothing(walk: Any, value: Any, axis: int) -> Symbol:
 
 @op("Slice")
 def slice_(walk: Any, node: NodeView) -> Symbol:
-    """``mx.sym.slice``."""
-    starts, ends = walk.host_ints(node.required(1)), walk.host_ints(node.required(2))
-    rank, shape = walk.rank(node.required(0)), walk.static_shape(node.required(0))
+    """``mx.sym.slice``; where a bound is a free size, a gather, or a cut to a length."""
+    source = node.required(0)
+    starts, ends = walk.host_dims(node.required(1)), walk.host_dims(node.required(2))
+    rank, shape = walk.rank(source), walk.static_shape(source)
     axes = walk.host_ints(node.required(3)) if node.input(3) is not None else list(range(len(starts)))
     steps = walk.host_ints(node.required(4)) if node.input(4) is not None else [1] * len(starts)
-    begin, end, step = ([None] * rank for _ in range(3))
+    x, (begin, end, step) = walk.value(source), ([None] * rank for _ in range(3))
     for axis, start, stop, stride in zip((a % rank for a in axes), starts, ends, steps, strict=True):
-        begin[axis], end[axis], step[axis] = _bounds(walk, shape[axis], start, stop, stride)
-    return mx.sym.slice(walk.value(node.required(0)), begin=begin, end=end, step=step, name=node.name)
+        if isinstance(start, int) and isinstance(stop, int):
+            begin[axis], end[axis], step[axis] = _bounds(walk, shape[axis], start, stop, stride)
+        else:
+            x = _between(walk, x, source, axis, (start, stop, stride))
+    if all(bound is None for bound in (*begin, *end)):
+        return mx.sym.identity(x, name=node.name)
+    return mx.sym.slice(x, begin=begin, end=end, step=step, name=node.name)
+
+
+def _between(walk: Any, x: Symbol, source: Any, axis: int, bounds: tuple[Any, Any, int]) -> Symbol:
+    """Cut an axis between bounds of which one is a free size; each lies within the axis."""
+    start, stop, step = bounds
+    own = _axis_size(walk, source, axis)
+    if step != 1:
+        raise walk.unsupported(f"steps: got {step} between free sizes")
+    if isinstance(stop, int):
+        stop = own if stop >= _FAR else own + stop if stop < 0 else stop
+    if isinstance(start, int) and start >= 0:
+        if stop == own:
+            return mx.sym.slice_axis(x, axis=axis, begin=start, end=None)
+        x = cut_like(walk, x, walk.rank(source), axis, stop)
+        return mx.sym.slice_axis(x, axis=axis, begin=start, end=None) if start else x
+    start = own + start if isinstance(start, int) else start
+    first = walk.size(start, "start")
+    places = mx.sym.broadcast_add(counted(walk, stop - start), first)
+    return numpy_op("take", x, places, axis=axis, mode="clip")
 
 
 def _bounds(walk: Any, size: int | None, start: int, stop: int, step: int) -> tuple[Any, Any, int]:
@@ -163,8 +192,7 @@ def _bounds(walk: Any, size: int | None, start: int, stop: int, step: int) -> tu
         return start, (None if stop < 0 else stop), step
     if step < 0:
         raise walk.unsupported("steps: got a negative one on an axis whose size is free")
-    far = 2**31 - 1
-    return start, (None if stop >= far else stop), step
+    return start, (None if stop >= _FAR else stop), step
 
 
 @op("Expand")
@@ -198,7 +226,7 @@ def broadcast_free(walk: Any, x: Symbol, own: list[int | None], wanted: list[Any
             source, source_axis = walk.symbols[want]
             x = mx.sym.broadcast_like(x, walk.value(source), lhs_axes=(axis,), rhs_axes=(source_axis,))
         else:
-            raise walk.unsupported(f"shape: got the computed size {want}")
+            x = mx.sym.broadcast_like(x, ruler(walk, want), lhs_axes=(axis,), rhs_axes=(0,))
     return x
 
 
@@ -303,9 +331,17 @@ def size(walk: Any, node: NodeView) -> Symbol:
 
 @op("Range")
 def range_(walk: Any, node: NodeView) -> Symbol:
-    """A constant."""
-    start, limit, delta = (walk.host(value).item() for value in node.inputs)
-    return walk.constant(node, "value", np.arange(start, limit, delta, dtype=walk.dtype(node.required(0))))
+    """A constant; or counted along the tensor that a free limit was read from."""
+    (start,), (limit,), (delta,) = (walk.host_dims(value) for value in node.inputs)
+    dtype = walk.dtype(node.required(0))
+    if all(isinstance(n, (int, float)) for n in (start, limit, delta)):
+        return walk.constant(node, "value", np.arange(start, limit, delta, dtype=dtype))
+    if delta != 1:
+        raise walk.unsupported(f"delta: got {delta} up to the free size {limit}, expected 1")
+    if isinstance(start, int):
+        return counted(walk, limit - start, start, dtype=dtype)
+    places = mx.sym.broadcast_add(counted(walk, limit - start), walk.size(start, f"{node.name}.start"))
+    return cast(places, dtype)
 
 
 @op("EyeLike")

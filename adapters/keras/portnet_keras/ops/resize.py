@@ -15,6 +15,8 @@ from portnet.graph.lowering import NodeView
 from portnet_keras.framework import keras, ops
 from portnet_keras.layout import KValue, channels_last
 from portnet_keras.ops.registry import op
+from portnet_keras.ops.resize_free import resized_free
+from portnet_keras.ops.shape import sizes_of
 
 __all__ = ["axis_weights"]
 
@@ -24,7 +26,8 @@ def resize(walk: Any, node: NodeView) -> KValue:
     """Resize along some axes."""
     x = walk.value(node.required(0))
     axes = [axis % x.rank for axis in node.get("axes") or range(x.rank)]
-    sizes = [x.shape[axis] for axis in axes]
+    own = sizes_of(walk, node.required(0), x)
+    sizes = [own[axis] for axis in axes]
     scales, targets = _scales_and_targets(walk, node, sizes)
     upsampled = _upsampling(walk, node, x, axes, scales)
     if upsampled is not None:
@@ -34,8 +37,9 @@ def resize(walk: Any, node: NodeView) -> KValue:
     for i, axis in enumerate(axes):
         if scales[i] == 1 and targets[i] == sizes[i]:
             continue
-        if sizes[i] is None:
-            raise walk.unsupported("a free size, but by whole factors and nearest")
+        if not (isinstance(sizes[i], int) and isinstance(targets[i], int)):
+            data = resized_free(walk, node, data, x.axis(axis), scales[i], targets[i])
+            continue
         weights, outside = axis_weights(node, sizes[i], targets[i], scales[i], (roi[i], roi[i + len(axes)]))
         data = _applied(data, weights, x.axis(axis))
         if outside.any():
@@ -62,27 +66,42 @@ def _roi(walk: Any, node: NodeView, count: int) -> list[float]:
     return [float(n) for n in walk.host(node.input(1)).reshape(-1)]
 
 
-def _scales_and_targets(walk: Any, node: NodeView, sizes: list[Any]) -> tuple[list[float], list[Any]]:
+def _scales_and_targets(walk: Any, node: NodeView, sizes: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Return the scale of each axis, None where it follows from free sizes, and its new size.
+
+    A new size is an int, a symbol, or None where it follows from the scale and a free size.
+    """
     if node.input(3) is None:
         scales = [float(n) for n in walk.host(node.input(2)).reshape(-1)]
-        return scales, [None if n is None else math.floor(n * s) for n, s in zip(sizes, scales, strict=True)]
-    if None in sizes:
-        raise walk.unsupported("target sizes for a free size")
-    wanted = walk.host_ints(node.input(3))
-    scales = [want / n for want, n in zip(wanted, sizes, strict=True)]
+        return scales, [_scaled(n, scale) for n, scale in zip(sizes, scales, strict=True)]
+    wanted = walk.host_dims(node.input(3))
     policy = node["keep_aspect_ratio_policy"]
-    if policy != "stretch":
-        scale = min(scales) if policy == "not_larger" else max(scales)
-        scales = [scale] * len(scales)
-        wanted = [math.floor(scale * n + 0.5) for n in sizes]
-    return scales, wanted
+    if policy == "stretch":
+        return [_scale(n, want) for n, want in zip(sizes, wanted, strict=True)], wanted
+    if not all(isinstance(n, int) for n in (*sizes, *wanted)):
+        raise walk.unsupported(f"keep_aspect_ratio_policy {policy!r} for a free size")
+    scales = [want / n for want, n in zip(wanted, sizes, strict=True)]
+    scale = min(scales) if policy == "not_larger" else max(scales)
+    return [scale] * len(scales), [math.floor(scale * n + 0.5) for n in sizes]
 
 
-def _upsampling(walk: Any, node: NodeView, x: KValue, axes: list[int], scales: list[float]) -> KValue | None:
+def _scaled(size: Any, scale: float) -> Any:
+    if scale == 1:
+        return size
+    return math.floor(size * scale) if isinstance(size, int) else None
+
+
+def _scale(size: Any, target: Any) -> float | None:
+    if size == target:
+        return 1.0
+    return target / size if isinstance(size, int) and isinstance(target, int) else None
+
+
+def _upsampling(walk: Any, node: NodeView, x: KValue, axes: list[int], scales: list[Any]) -> KValue | None:
     """Return nearest by whole factors as Keras's layer, or None where it is something else."""
     factors = [1] * x.rank
     for axis, scale in zip(axes, scales, strict=True):
-        factors[axis] = int(scale) if scale == int(scale) else 0
+        factors[axis] = int(scale) if scale is not None and scale == int(scale) else 0
     whole = x.rank in (3, 4, 5) and min(factors) >= 1 and max(factors) > 1 and factors[0] == factors[1] == 1
     mode = (node["coordinate_transformation_mode"], node["nearest_mode"])
     repeats = mode in (

@@ -186,11 +186,10 @@ def col2im(walk: Any, node: NodeView) -> Any:
     clipped = [np.clip(p, 0, n - 1) for p, n in zip(places, image, strict=True)]
     flat = np.where(inside, np.ravel_multi_index(clipped, image), cells).reshape(-1)
     batch, depth = x.shape[0], x.shape[1] // math.prod(block)
-    if batch is None:
-        raise walk.unsupported("a free batch")
-    columns = ops.transpose(ops.reshape(x, (batch * depth, -1)))
+    taps = x.shape[1] // depth * x.shape[2]
+    columns = ops.transpose(ops.reshape(x, (-1, taps)))
     summed = ops.segment_sum(columns, flat.astype(np.int32), num_segments=cells + 1)[(slice(0, cells), slice(None))]
-    return ops.reshape(ops.transpose(summed), (batch, depth, *image))
+    return ops.reshape(ops.transpose(summed), (-1 if batch is None else batch, depth, *image))
 
 
 @operation

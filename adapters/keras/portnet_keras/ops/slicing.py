@@ -105,7 +105,7 @@ def slice_between(x: Any, *sizes: Any, axis: int, bounds: Any, step: int) -> Any
     """Cut along an axis between ``bounds``, whose None are filled by scalar tensors in turn."""
     filled = iter(sizes)
     start, end = (next(filled) if n is None else n for n in bounds)
-    return x[(*[slice(None)] * axis, slice(start, end, step))]
+    return ops.convert_to_tensor(x)[(*[slice(None)] * axis, slice(start, end, step))]
 
 
 @op("Pad", transparent=True)
@@ -165,8 +165,24 @@ def _mirrored(size: int, before: int, after: int, mode: str) -> np.ndarray:
 def tile(walk: Any, node: NodeView) -> KValue:
     """Repeat along every axis."""
     x = walk.value(node.required(0))
-    repeats = walk.host_ints(node.input(1))
-    return replace(x, data=ops.tile(x.data, [repeats[axis] for axis in x.order]))
+    repeats = walk.host_dims(node.input(1))
+    ordered = [repeats[axis] for axis in x.order]
+    if all(isinstance(n, int) for n in ordered):
+        return replace(x, data=ops.tile(x.data, ordered))
+    known = [n if isinstance(n, int) else None for n in ordered]
+    free = [ops.cast(walk.size(n), "int32") for n in ordered if not isinstance(n, int)]
+    return replace(x, data=walk.apply(tile_free, node, x.data, *free, repeats=known))
+
+
+@operation
+def tile_free(x: Any, *counts: Any, repeats: Any) -> Any:
+    """Repeat along every axis; the None of ``repeats`` are filled by scalar tensors in turn."""
+    filled = iter(counts)
+    for axis, known in enumerate(repeats):
+        count, sizes = next(filled) if known is None else known, ops.shape(x)
+        copies = ops.broadcast_to(ops.expand_dims(x, axis), (*sizes[:axis], count, *sizes[axis:]))
+        x = ops.reshape(copies, (*sizes[:axis], count * sizes[axis], *sizes[axis + 1 :]))
+    return x
 
 
 @op("Gather")

@@ -121,9 +121,14 @@ def _check_inference(program: ExportedProgram, name: str) -> None:
         place = _place(node)
         if target in ("aten.dropout.default", "aten.dropout_.default") and _argument(node, 2, "train"):
             missing.add("Dropout that drops in inference too, so that no output repeats; pass training=False", place)
-        elif target == "aten.batch_norm.default" and _argument(node, 5, "training"):
-            missing.add("BatchNormalization by the batch's own statistics; it has no running ones, or trains", place)
+        elif target == "aten.batch_norm.default" and _argument(node, 5, "training") and _has_statistics(node):
+            missing.add("BatchNormalization that trains in inference too; pass training=False", place)
     missing.raise_if_any()
+
+
+def _has_statistics(node: torch.fx.Node) -> bool:
+    """Whether running statistics exist that training would move; without, normalising is plain arithmetic."""
+    return _argument(node, 3, "running_mean") is not None
 
 
 def _argument(node: torch.fx.Node, index: int, name: str) -> Any:

@@ -129,6 +129,8 @@ def _batch_norm(
     eps: float,
     cudnn_enabled: bool,
 ) -> Any:
+    if running_mean is None:
+        return _normalized_over_batch(input, weight, bias, eps)
     shape, dtype = [int(running_mean.shape[0])], running_mean.dtype.numpy()
     weight = _constant(np.ones(shape), dtype) if weight is None else weight
     bias = _constant(np.zeros(shape), dtype) if bias is None else bias
@@ -138,7 +140,23 @@ def _batch_norm(
     )
 
 
+def _normalized_over_batch(input: Any, weight: Any, bias: Any, eps: float) -> Any:
+    """Each channel less its mean, over its deviation: weight standardisation (Qiao et al. 2019) is written so."""
+    rank = len(input.shape)
+    axes, shape = _constant([0, *range(2, rank)], np.int64), _constant([-1] + [1] * (rank - 2), np.int64)
+    centred = op.Sub(input, op.ReduceMean(input, axes))
+    variance = op.ReduceMean(op.Mul(centred, centred), axes)
+    result = op.Div(centred, op.Sqrt(op.Add(variance, _constant(eps, input.dtype.numpy()))))
+    result = result if weight is None else op.Mul(result, op.Reshape(weight, shape))
+    return result if bias is None else op.Add(result, op.Reshape(bias, shape))
+
+
 # ---- pooling and shapes
+
+
+@_translates(_aten.reshape_as.default, _aten.view_as.default)
+def _shaped_as(self: Any, other: Any) -> Any:
+    return op.Reshape(self, op.Shape(other))
 
 
 @_translates(_aten.adaptive_avg_pool1d.default, _aten.adaptive_avg_pool2d.default, _aten.adaptive_avg_pool3d.default)

@@ -1,0 +1,113 @@
+"""What exporters write around sizes that stay free: resizing like another tensor, positions and picks of any length."""
+
+import numpy as np
+import onnx.parser
+import pytest
+from onnx import numpy_helper
+
+from portnet.graph.model import Model
+from portnet.runtime.session import Session
+
+
+def array(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def parse(text, **weights):
+    proto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 19]> {text}')
+    proto.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in weights.items())
+    return Model.from_bytes(proto.SerializeToString())
+
+
+def agree(engine, model, *feeds):
+    lowered, session = engine.lower(model), Session(model)
+    for feed in feeds:
+        for name, expected in session.run(feed).items():
+            got = lowered.run(feed)[name]
+            assert (got.shape, got.dtype) == (expected.shape, expected.dtype)
+            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    return lowered
+
+
+LIKE = """g (float[N,3,H,W] x, float[N,2,A,B] z) => (float[N,3,A,B] y) {{
+    s = Shape(x) t = Shape(z) zero = Constant<value = int64[1] {{0}}>() two = Constant<value = int64[1] {{2}}>()
+    four = Constant<value = int64[1] {{4}}>() own = Slice(s, zero, two) area = Slice(t, two, four)
+    size = Concat<axis = 0>(own, area) none = Constant<value = float[0] {{}}>()
+    y = Resize<{how}>(x, none, none, size) }}"""
+
+
+@pytest.mark.parametrize("coordinates", ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"])
+@pytest.mark.parametrize("mode", ["linear", "nearest"])
+def test_a_map_is_resized_to_the_size_of_another(engine, mode, coordinates):
+    model = parse(LIKE.format(how=f'mode = "{mode}", coordinate_transformation_mode = "{coordinates}"'))
+    agree(
+        engine,
+        model,
+        {"x": array(2, 3, 4, 5), "z": array(2, 2, 8, 15, seed=1)},
+        {"x": array(1, 3, 6, 2), "z": array(1, 2, 3, 2, seed=2)},
+    )
+
+
+def test_a_map_of_free_size_is_resized_by_a_factor(engine):
+    text = """g (float[N,3,H,W] x) => (float[N,3,A,B] y) { none = Constant<value = float[0] {}>()
+        scales = Constant<value = float[4] {1, 1, 1.5, 0.5}>() y = Resize<mode = "linear">(x, none, scales) }"""
+    agree(engine, parse(text), {"x": array(2, 3, 4, 6)}, {"x": array(1, 3, 2, 10)})
+
+
+def test_a_map_of_fixed_size_is_resized_for_any_batch(engine):
+    text = """g (float[N,3,4,4] x) => (float[N,3,6,7] y) { s = Shape(x) zero = Constant<value = int64[1] {0}>()
+        two = Constant<value = int64[1] {2}>() own = Slice(s, zero, two) area = Constant<value = int64[2] {6, 7}>()
+        size = Concat<axis = 0>(own, area) none = Constant<value = float[0] {}>()
+        y = Resize<mode = "linear">(x, none, none, size) }"""
+    agree(engine, parse(text), {"x": array(2, 3, 4, 4)}, {"x": array(1, 3, 4, 4)})
+
+
+def test_positions_are_cut_from_a_table(engine):
+    text = """g (float[N,T,4] x) => (float[N,T,4] y) { s = Shape(x) zero = Constant<value = int64[1] {0}>()
+        one = Constant<value = int64[1] {1}>() two = Constant<value = int64[1] {2}>() t = Slice(s, one, two)
+        cut = Slice(ids, zero, t, one) p = Gather(table, cut) y = Add(x, p) }"""
+    model = parse(text, ids=np.arange(9).reshape(1, 9), table=array(9, 4))
+    agree(engine, model, {"x": array(2, 5, 4)}, {"x": array(1, 9, 4)})
+
+
+SIZES = """s = Shape(x) zero = Constant<value = int64 {0}>() one = Constant<value = int64 {1}>()
+    two = Constant<value = int64 {2}>() three = Constant<value = int64 {3}>() t = Gather(s, one)"""
+
+
+@pytest.mark.parametrize(
+    "limit",
+    ["n = Identity(t)", "n = Add(t, three)", "n = Sub(t, two)", "n = Mul(t, three)", "n = Div(t, two)"],
+)
+def test_what_follows_from_a_free_size_is_counted(engine, limit):
+    text = f"g (float[N,T,4] x) => (int64[M] y) {{ {SIZES} {limit} y = Range(one, n, one) }}"
+    agree(engine, parse(text), {"x": array(2, 5, 4)}, {"x": array(1, 8, 4)})
+
+
+def test_the_end_of_a_table_is_cut_off_by_a_size(engine):
+    text = f"""g (float[N,T,4] x) => (float[M,4] y) {{ {SIZES} h = Sub(t, two) axis = Constant<value = int64[1] {{0}}>()
+        a = Unsqueeze(h, axis) b = Unsqueeze(t, axis) y = Slice(table, a, b, axis) }}"""
+    agree(engine, parse(text, table=array(9, 4)), {"x": array(2, 5, 4)}, {"x": array(1, 9, 4)})
+
+
+def test_entries_are_picked_among_any_number(engine):
+    text = """g (float[N,T] x, int64[N,K] i) => (float[N,K] y) { y = GatherElements<axis = 1>(x, i) }"""
+    picks = np.array([[0, 2, -1], [1, 1, 3]])
+    agree(engine, parse(text), {"x": array(2, 5), "i": picks}, {"x": array(1, 4), "i": picks[:1, :2]})
+
+
+def test_gradients_reach_what_is_resized(engine):
+    model = parse(
+        LIKE.format(how='mode = "linear"')
+        .replace("(x, none", "(c, none")
+        .replace("s = Shape(x)", "c = Conv(x, k) s = Shape(c)"),
+        k=array(3, 3, 1, 1),
+    )
+    lowered = engine.lower(model)
+    import mxnet as mx
+
+    feed = [mx.nd.array(array(2, 3, 4, 5)), mx.nd.array(array(2, 2, 8, 9, seed=1))]
+    with mx.autograd.record():
+        total = lowered.native(*feed).sum()
+    total.backward()
+    (kernel,) = [p for p in lowered.native.collect_params().values() if p.grad_req != "null"]
+    assert float(np.abs(kernel.grad().asnumpy()).min()) > 0
