@@ -111,3 +111,17 @@ def test_gradients_reach_what_is_resized(engine):
     total.backward()
     (kernel,) = [p for p in lowered.native.collect_params().values() if p.grad_req != "null"]
     assert float(np.abs(kernel.grad().asnumpy()).min()) > 0
+
+
+def test_queries_are_repeated_for_each_of_a_batch(engine):
+    text = """g (float[N,5,4] x) => (float[N,5,4] y) { s = Shape(x) zero = Constant<value = int64[1] {0}>()
+        one = Constant<value = int64[1] {1}>() n = Slice(s, zero, one) reps = Concat<axis = 0>(n, one, one)
+        q = Tile(queries, reps) y = Add(x, q) }"""
+    agree(engine, parse(text, queries=array(1, 5, 4)), {"x": array(3, 5, 4)}, {"x": array(1, 5, 4)})
+
+
+def test_one_of_many_axes_is_cut(engine):
+    text = """g (float[N,2,3,2,2,2,3] x) => (float[N,2,3,1,2,2,2] y) { a = Constant<value = int64[2] {1, -1}>()
+        b = Constant<value = int64[2] {2, -4}>() axes = Constant<value = int64[2] {3, 6}>()
+        steps = Constant<value = int64[2] {1, -2}>() y = Slice(x, a, b, axes, steps) }"""
+    agree(engine, parse(text), {"x": array(2, 2, 3, 2, 2, 2, 3)})

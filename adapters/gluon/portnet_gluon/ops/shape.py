@@ -18,6 +18,9 @@ from portnet_gluon.ops.registry import BOOL_AS_BYTES, Symbol, cast, numpy_op, op
 # exporters write "to the very end" as the largest integer of 32 or 64 bits
 _FAR = 2**31 - 1
 
+# axes that MXNet's slice has kernels for
+_MAX_SLICED = 5
+
 
 @op("Flatten")
 def flatten(walk: Any, node: NodeView) -> Symbol:
@@ -163,7 +166,18 @@ def slice_(walk: Any, node: NodeView) -> Symbol:
             x = _between(walk, x, source, axis, (start, stop, stride))
     if all(bound is None for bound in (*begin, *end)):
         return mx.sym.identity(x, name=node.name)
+    if rank > _MAX_SLICED:
+        return _picked(walk, node, x, [slice(*cut) for cut in zip(begin, end, step, strict=True)])
     return mx.sym.slice(x, begin=begin, end=end, step=step, name=node.name)
+
+
+def _picked(walk: Any, node: NodeView, x: Symbol, cuts: list[slice]) -> Symbol:
+    """Cut axis by axis by the places that remain; MXNet's slice knows few axes."""
+    for axis, cut in enumerate(cuts):
+        if cut != slice(None):
+            places = np.arange(walk.static_shape(node.required(0))[axis])[cut]
+            x = numpy_op("take", x, walk.constant(node, f"places{axis}", places), axis=axis, mode="clip")
+    return mx.sym.identity(x, name=node.name)
 
 
 def _between(walk: Any, x: Symbol, source: Any, axis: int, bounds: tuple[Any, Any, int]) -> Symbol:
@@ -292,7 +306,13 @@ def _wrapped_around(walk: Any, node: NodeView, x: Symbol, width: tuple[tuple[int
 @op("Tile")
 def tile(walk: Any, node: NodeView) -> Symbol:
     """numpy's tile, one axis after the other: its kernel takes few axes at once."""
-    reps, x = walk.host_ints(node.required(1)), walk.value(node.required(0))
+    reps, x = walk.host_dims(node.required(1)), walk.value(node.required(0))
+    if not all(isinstance(count, int) for count in reps):
+        own = list(_shape(walk, node.required(0)))
+        if any(size != 1 and not isinstance(count, int) for size, count in zip(own, reps, strict=True)):
+            raise walk.unsupported(f"repeats: got {reps} of the sizes {own}, expected a free one for a size of 1 alone")
+        x = broadcast_free(walk, x, own, [1 if isinstance(count, int) else count for count in reps])
+        reps = [count if isinstance(count, int) else 1 for count in reps]
     for axis, count in enumerate(reps):
         if count != 1:
             x = numpy_op("tile", x, reps=[1] * axis + [count] + [1] * (len(reps) - axis - 1))
