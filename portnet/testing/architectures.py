@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def _capture(row: Row, source: str, sizes: Sequence[int]) -> tuple[Captured, Any
         try:
             enliven(native, shape, source)
             captured, original = engine(_owner(source)).capture(native, CaptureOptions((example,)))
-        except (InputError, RuntimeError, ValueError):  # it does not run at this size
+        except (AssertionError, InputError, RuntimeError, ValueError):  # it does not run at this size
             if index == len(sizes) - 1:
                 raise
             continue
@@ -104,14 +104,21 @@ def _owner(source: str) -> str:
 def _count(native: Any, model: Any) -> int | None:
     """Count trainable scalars as the framework does, as far as the graph reads them."""
     if hasattr(native, "named_parameters"):
+        # weights of a recurrent layer are stacked as ONNX has them
+        recurrent = {path for path, module in native.named_modules() if hasattr(module, "flatten_parameters")}
         read = model.ir.graph.initializers
-        return sum(value.numel() for name, value in native.named_parameters() if name in read)
+        counted = ((name, value) for name, value in native.named_parameters() if _is_read(name, read, recurrent))
+        return sum(value.numel() for _, value in counted)
     if hasattr(native, "collect_params"):
         read, named = model.ir.graph.initializers, native._collect_params_with_prefix()
         return sum(each.data().size for name, each in named.items() if name in read and each.grad_req != "null")
     if hasattr(native, "trainable_weights"):
         return sum(int(weight.shape.num_elements()) for weight in native.trainable_weights)
     return None
+
+
+def _is_read(name: str, read: Container[str], recurrent: Container[str]) -> bool:
+    return name in read or name.rpartition(".")[0] in recurrent
 
 
 class Yardstick:
