@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from portnet.adapter import Adapter, CaptureOptions
+from portnet.adapter.lowered import carried_by
 from portnet.engines import COLLECTIONS, adapters, engine, installed
 from portnet.errors import InputError, MissingDependencyError, PortNetError, UnknownNameError, UnsupportedError
 from portnet.formats.captured import Captured, Source
+from portnet.graph.travel import take_along
 
 __all__ = ["FILES", "Original", "Request", "is_original", "kinds", "open_original", "read_file"]
 
@@ -195,7 +197,9 @@ def _capture(native: Any, request: Request) -> Original:
             f"capture: got a {kind.__module__}.{kind.__qualname__}, expected a network of "
             f"{' or '.join(adapter.framework for adapter in adapters()) or 'an installed engine, and there is none'}"
         )
-    return Original(*engine(adapter.name).capture(native, _options(request)))
+    captured, source = engine(adapter.name).capture(native, _options(request))
+    take_along(captured.model, carried_by(native))
+    return Original(captured, source)
 
 
 def _options(request: Request) -> CaptureOptions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -11,9 +12,11 @@ import numpy as np
 
 from portnet.adapter.training import Trainer, TrainPlan
 from portnet.errors import ModelError
+from portnet.graph.metadata import Metadata
 from portnet.graph.model import Model, Signature
+from portnet.graph.travel import ATTRIBUTE, from_props
 
-__all__ = ["Lowered", "lowered_of", "remember"]
+__all__ = ["Lowered", "carried_by", "lowered_of", "remember"]
 
 
 class Lowered(abc.ABC):
@@ -104,9 +107,24 @@ def _check_shape(port: Signature, array: Any) -> None:
 _LOWERED: weakref.WeakValueDictionary[int, Lowered] = weakref.WeakValueDictionary()
 
 
+# what travels with a network, for as long as its native form lives
+_CARRIED: weakref.WeakKeyDictionary[Any, Metadata] = weakref.WeakKeyDictionary()
+
+
 def remember(lowered: Lowered) -> None:
-    """Let `lowered_of` find a network, for as long as it lives."""
+    """Let `lowered_of` find a network, for as long as it lives, and `carried_by` what travels with it."""
     _LOWERED[id(lowered.native)] = lowered
+    with contextlib.suppress(TypeError):  # of a kind that cannot be a key
+        _CARRIED[lowered.native] = lowered.model.metadata
+
+
+def carried_by(native: Any) -> Metadata:
+    """Return labels, preprocessing and provenance of a native network that an engine or a generated file made."""
+    try:
+        known = _CARRIED.get(native)
+    except TypeError:
+        known = None
+    return known if known is not None else from_props(getattr(native, ATTRIBUTE, None))
 
 
 def lowered_of(native: Any) -> Lowered | None:

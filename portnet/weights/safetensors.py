@@ -52,6 +52,15 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     }
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the texts that a .safetensors file holds besides its tensors."""
+    data = map_file(path)
+    (length,) = struct.unpack_from("<Q", data)
+    found = json.loads(data[8 : 8 + min(length, _MAX_HEADER)]).get("__metadata__")
+    texts = found.items() if isinstance(found, dict) else ()
+    return {key: value for key, value in texts if isinstance(value, str)}
+
+
 _Entry = tuple[np.dtype, list[int], int, int]
 
 

@@ -308,7 +308,7 @@ def _fitted(
 ) -> Fitted:
     parameters = network.defined.parameters
     arrays = {name: array.reshape(parameters[name]) for name, array in fit.arrays.items()}
-    metadata = None if given.model is None else given.model.metadata
+    metadata = given.carried if given.model is None else given.model.metadata
     preprocessing = (key_map and key_map.preprocessing) or (metadata and metadata.preprocessing)
     labels = None if metadata is None or backbone_only else metadata.labels
     unfilled = tuple(

@@ -17,8 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from portnet.errors import InputError, WeightsError
+from portnet.graph.metadata import Metadata
 from portnet.graph.model import Model
+from portnet.graph.travel import from_props
 from portnet.weights.grouped import FileLayer
+from portnet.weights.safetensors import read_metadata
 
 __all__ = ["Given", "open_weights"]
 
@@ -38,6 +41,7 @@ class Given:
         layers: the arrays of a file that has no names for them but its layers', or None.
         architecture: the file that tells the network, where it is not ``path``.
         is_stream: whether the file is one of Darknet's, which tells neither names nor shapes.
+        carried: labels and preprocessing that lie in a file of bare arrays.
     """
 
     source: str
@@ -47,6 +51,7 @@ class Given:
     layers: list[FileLayer] | None = None
     architecture: Path | None = None
     is_stream: bool = False
+    carried: Metadata | None = None
 
 
 def open_weights(path: Path, size: tuple[int, int]) -> Given:
@@ -78,7 +83,10 @@ def open_weights(path: Path, size: tuple[int, int]) -> Given:
         return Given(str(path), path, named, None, layers)
     if path.suffix == ".weights":
         return Given(str(path), path, {}, is_stream=True)
-    return Given(str(path), path, read_weights(path))
+    arrays = read_weights(path)
+    if path.suffix == ".safetensors":
+        return Given(str(path), path, arrays, carried=from_props(read_metadata(path)))
+    return Given(str(path), path, arrays)
 
 
 def _network(path: Path, size: tuple[int, int]) -> tuple[Model | None, Path | None]:

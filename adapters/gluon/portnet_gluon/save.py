@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from portnet.adapter import Reloaded
+from portnet.formats.mxnet import ATTRIBUTE
+from portnet.graph.travel import to_text
 from portnet_gluon.arrays import shapes_as_in_numpy, to_mxnet
 from portnet_gluon.carriers import carried
 from portnet_gluon.compat import mx, unprinted
@@ -54,7 +57,22 @@ def write(lowered: GluonLowered, path: Path, form: str) -> list[Path]:
     files = _files(path)
     with mx.util.np_shape(has_scalars(lowered)):
         lowered.native.export(str(files[0]).removesuffix(_SYMBOL), epoch=0)
+    _complete(lowered, files[0])
     return files
+
+
+def _complete(lowered: GluonLowered, file: Path) -> None:
+    """Write into a symbol's file the sizes of its inputs, 0 for a free batch, and what travels with the network."""
+    tree = json.loads(file.read_bytes())
+    tree.setdefault("attrs", {})[ATTRIBUTE] = ["str", to_text(lowered.model.metadata)]
+    shapes = {port.name: port.shape for port in lowered.model.inputs if port.shape}
+    known = {name: shape for name, shape in shapes.items() if all(isinstance(size, int) for size in shape[1:])}
+    for node in tree["nodes"]:
+        if node["op"] == "null" and node["name"] in known and not has_scalars(lowered):
+            batch, *sizes = known[node["name"]]
+            first = batch if isinstance(batch, int) else 0
+            node.setdefault("attrs", {}).setdefault("__shape__", str((first, *sizes)))
+    file.write_text(json.dumps(tree, indent=2))
 
 
 def reload(lowered: GluonLowered, path: Path, form: str) -> GluonReloaded:

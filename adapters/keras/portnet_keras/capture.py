@@ -18,7 +18,7 @@ from portnet.adapter import CaptureOptions, Source
 from portnet.errors import InputError, UnsupportedError
 from portnet.formats.captured import Captured
 from portnet.formats.keras import ByLayer, Place, Translation, translate
-from portnet_keras.collection import notes_of, preprocessing_of
+from portnet_keras.collection import labels_of, notes_of, preprocessing_of
 from portnet_keras.depth import deep
 from portnet_keras.document import document
 from portnet_keras.framework import keras
@@ -52,7 +52,7 @@ def capture(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
 
 
 def _told(native: Any, captured: Captured, source: Source) -> tuple[Captured, Source]:
-    captured.model.preprocessing = preprocessing_of(native)
+    captured.model.preprocessing, captured.model.labels = preprocessing_of(native), labels_of(native)
     return replace(captured, notes=(*notes_of(native), *captured.notes)), source
 
 
@@ -236,6 +236,6 @@ def _build(native: Any, examples: tuple[Any, ...] | None) -> None:
 
 def _traced(native: Any, options: CaptureOptions, reason: str) -> tuple[Captured, Source]:
     captured, source = trace(native, options, reason)
-    captured.model.preprocessing = preprocessing_of(native)
+    captured.model.preprocessing, captured.model.labels = preprocessing_of(native), labels_of(native)
     notes = (f"tf2onnx was used: {reason}", *notes_of(native), *captured.notes)
     return replace(captured, notes=notes), source

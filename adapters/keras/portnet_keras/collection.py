@@ -14,10 +14,11 @@ import numpy as np
 from portnet.errors import InputError, MissingDependencyError, PortNetError, UnknownNameError
 from portnet.formats.keras import read_translation
 from portnet.graph.metadata import Preprocessing
+from portnet.weights.labels import labels
 from portnet_keras.depth import deep
 from portnet_keras.framework import keras
 
-__all__ = ["PREFIX", "applications", "notes_of", "open_source", "preprocessing_of"]
+__all__ = ["PREFIX", "applications", "labels_of", "notes_of", "open_source", "preprocessing_of"]
 
 PREFIX = "keras:"
 _FILES = (".keras", ".h5", ".hdf5", ".json")
@@ -34,12 +35,18 @@ _DEFAULT_SIZE = 224
 _PROBE = np.array([[[[255.0, 128.0, 0.0], [10.0, 20.0, 200.0]]]], np.float32)
 
 _known: weakref.WeakKeyDictionary[Any, Preprocessing] = weakref.WeakKeyDictionary()
+_labels: weakref.WeakKeyDictionary[Any, tuple[str, ...]] = weakref.WeakKeyDictionary()
 _notes: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
 
 def preprocessing_of(native: Any) -> Preprocessing | None:
     """Return how images become the input of a network that `open_source` made, or None."""
     return _known.get(native)
+
+
+def labels_of(native: Any) -> tuple[str, ...] | None:
+    """Return the classes of a network that `open_source` made with published weights, or None."""
+    return _labels.get(native)
 
 
 def notes_of(native: Any) -> tuple[str, ...]:
@@ -86,6 +93,8 @@ def _application(text: str) -> Any:
         raise InputError(f"{PREFIX}{text}: {message}") from error
     if keywords["weights"] is None:
         _notes[network] = f"the weights are random; {PREFIX}{name}?weights=imagenet takes the published ones"
+    if keywords["weights"] == "imagenet" and keywords.get("include_top", True):
+        _labels[network] = labels("imagenet1k")  # in the order of the synsets' numbers, as Keras's own list is
     found = _preprocessing(known[name], network)
     if found is not None:
         _known[network] = found

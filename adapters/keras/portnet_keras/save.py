@@ -15,12 +15,16 @@ import numpy as np
 
 from portnet.adapter import Reloaded
 from portnet.errors import UnsupportedError
+from portnet.graph.travel import FILE, to_text
 from portnet_keras.depth import deep
 from portnet_keras.framework import BACKEND, keras
 from portnet_keras.layout import identity
 from portnet_keras.network import KerasLowered, fed, read
 
-__all__ = ["KerasReloaded", "check_flatbuffer", "reload", "write"]
+__all__ = ["EXTRA", "KerasReloaded", "check_flatbuffer", "reload", "write"]
+
+# in a SavedModel, the place for what its graph does not load
+EXTRA = Path("assets.extra", FILE)
 
 # an operator that TensorFlow has and TensorFlow Lite lacks, as its converter says so
 _LACKING = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
@@ -69,6 +73,8 @@ def reload(lowered: KerasLowered, path: Path, form: str) -> KerasReloaded:
 
 def _write_keras(lowered: KerasLowered, path: Path) -> None:
     lowered.native.save(path)
+    with zipfile.ZipFile(path, "a") as archive:  # Keras passes over what it does not know
+        archive.writestr(FILE, to_text(lowered.model.metadata))
 
 
 def _read_keras(lowered: KerasLowered, path: Path) -> KerasReloaded:
@@ -110,6 +116,9 @@ def _write_saved_model(lowered: KerasLowered, path: Path) -> None:
 
     module.serve = tf.function(serve, input_signature=specs)
     tf.saved_model.save(module, str(path), signatures={"serving_default": module.serve})
+    extra = path / EXTRA
+    extra.parent.mkdir()
+    extra.write_text(to_text(lowered.model.metadata))
 
 
 def _read_saved_model(lowered: KerasLowered, path: Path) -> KerasReloaded:

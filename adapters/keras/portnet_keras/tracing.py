@@ -14,8 +14,9 @@ from portnet.adapter import CaptureOptions, Source
 from portnet.errors import InputError, MissingDependencyError, ModelError, PortNetError, UnsupportedError
 from portnet.formats.captured import Captured
 from portnet.graph.model import Model
+from portnet.graph.travel import MAX_BYTES, from_text, take_along
 from portnet_keras.framework import BACKEND, keras
-from portnet_keras.save import check_flatbuffer
+from portnet_keras.save import EXTRA, check_flatbuffer
 
 __all__ = ["SavedModel", "TFLiteModel", "TracedSource", "called", "input_specs", "trace"]
 
@@ -251,6 +252,10 @@ def _saved_model(convert: Any, native: SavedModel, moved: bool) -> tuple[Capture
         call = tf.function(infer, input_signature=specs)
         model = _converted(convert, call, specs, native.name, moved)
     _rename(model, {variable.name: variable.numpy() for variable in _variables(loaded)})
+    extra = native.path / EXTRA
+    if extra.is_file() and not extra.is_symlink():
+        with extra.open("rb") as file:
+            take_along(model, from_text(file.read(MAX_BYTES + 1), str(extra)))
     captured = Captured(model, "SavedModel, converted by tf2onnx", (_FOLDED,))
     return captured, TracedSource(lambda *arrays: call(*map(tf.constant, arrays)), model, moved)
 

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from portnet.adapter import CaptureOptions
 from portnet.errors import InputError
 from portnet.formats.captured import Captured, Source
+from portnet.graph.travel import take_along
 from portnet_torch.capturing.examples import examples_for
 from portnet_torch.capturing.exporting import export
 from portnet_torch.capturing.facts import device_of, facts_of, frozen, hidden
@@ -106,6 +107,8 @@ def _describe(model: Any, native: Any, stacked: Mapping[str, Sequence[str]]) -> 
         **(facts.provenance or {}),
         **({"frozen": kept} if kept else {}),
     }
+    if facts.carried is not None:
+        take_along(model, facts.carried)
 
 
 def _notes(native: Any, built: Built) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from portnet.adapter import Reloaded
 from portnet.errors import UnsupportedError
+from portnet.graph.metadata import Metadata
+from portnet.graph.travel import FILE, to_text
 from portnet_torch.alone import Alone
 from portnet_torch.network import TorchLowered
 from portnet_torch.program import fixed_axes, program_of
@@ -56,7 +58,7 @@ def _write_program(lowered: TorchLowered, path: Path) -> list[Path]:
     with warnings.catch_warnings():
         # about weights that lie channels last: they come back as they are
         warnings.simplefilter("ignore", UserWarning)
-        torch.export.save(program_of(lowered), path)
+        torch.export.save(program_of(lowered), path, extra_files={FILE: to_text(lowered.model.metadata)})
     return [path]
 
 
@@ -67,7 +69,7 @@ def _read_program(lowered: TorchLowered, path: Path) -> TorchReloaded:
 
 
 def _write_state(lowered: TorchLowered, path: Path) -> list[Path]:
-    _save_tensors(lowered.native.state_dict(), path)
+    _save_tensors(lowered.native.state_dict(), path, lowered.model.metadata)
     return [path]
 
 
@@ -91,7 +93,7 @@ def _write_code(lowered: TorchLowered, path: Path) -> list[Path]:
     source, weights = _code_files(path)
     source.parent.mkdir(exist_ok=True)
     source.write_text(network_source(lowered, weights.name), encoding="utf-8")
-    _save_tensors(stored_tensors(lowered), weights)
+    _save_tensors(stored_tensors(lowered), weights, lowered.model.metadata)
     return [source, weights]
 
 
@@ -106,11 +108,11 @@ def _read_code(lowered: TorchLowered, path: Path) -> TorchReloaded:
     return TorchReloaded(lowered, Alone(source), f"{source.name} needs torch alone")
 
 
-def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+def _save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Metadata) -> None:
     strange = [
         f"{name!r} ({tensor.dtype})" for name, tensor in tensors.items() if tensor.dtype not in SAFETENSORS_NAMES
     ]
     if strange:
         raise UnsupportedError(f"torch: safetensors has no element type for {', '.join(strange)}", engine="torch")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    safetensors.torch.save_file(plain, path, metadata={"format": "pt"})
+    safetensors.torch.save_file(plain, path, metadata={"format": "pt", **metadata.to_props()})

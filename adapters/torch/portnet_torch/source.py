@@ -54,16 +54,17 @@ DTYPES = {dtypes}
 def load(weights: str | Path = Path(__file__).with_name({weights})) -> Model:
     """Return the network with its weights, in inference mode."""
     network = Model()
-    network.load_state_dict(read_safetensors(weights)){memory_format}
+    tensors, network.metadata = read_safetensors(weights)  # labels and preprocessing go with the weights
+    network.load_state_dict(tensors){memory_format}
     return network.eval()
 
 
-def read_safetensors(path: str | Path) -> dict[str, Tensor]:
+def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a .safetensors file: the length of a JSON header in 8 bytes, the header, the tensors."""
     data = bytearray(Path(path).read_bytes())
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", {{}})
     tensors = {{}}
     for name, entry in header.items():
         first, last = (start + offset for offset in entry["data_offsets"])
@@ -71,7 +72,7 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
         empty = torch.empty(0, dtype=dtype)
         tensor = torch.frombuffer(data[first:last], dtype=dtype) if last > first else empty
         tensors[name] = tensor.reshape(entry["shape"])
-    return tensors
+    return tensors, metadata
 '''
 
 

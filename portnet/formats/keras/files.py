@@ -22,6 +22,8 @@ from portnet.formats.captured import Captured
 from portnet.formats.keras.config import NetworkConfig
 from portnet.formats.keras.supply import Legacy, Made, Store, Supply
 from portnet.formats.keras.translate import Translation, translate
+from portnet.graph.metadata import Metadata
+from portnet.graph.travel import FILE, from_text, take_along
 from portnet.weights.arrays import Buffer, map_file
 from portnet.weights.h5 import H5Group, read_groups
 from portnet.weights.hdf5 import SIGNATURE
@@ -73,7 +75,7 @@ def read_translation(
     path = Path(path)
     try:
         document, version, supply, way = _opened(path, None if weights is None else Path(weights), seed)
-        return translate(
+        translation = translate(
             document,
             make_supply=supply,
             way=way,
@@ -81,6 +83,8 @@ def read_translation(
             keras2=_is_keras2(version, document),
             keep_layout=keep_layout,
         )
+        take_along(translation.captured.model, _carried(path))
+        return translation
     except PortNetError:
         raise
     except RecursionError as error:
@@ -145,6 +149,15 @@ def _archive(path: Path) -> tuple[Mapping[str, Any], str, SupplyMaker, str]:
         return _supply(read_groups(data, f"{path}, {_WEIGHTS}"), network, str(path))
 
     return document, version, supply, f"read from {path.name}"
+
+
+def _carried(path: Path) -> Metadata:
+    """Return what PortNet left in an archive of Keras's besides the network."""
+    with path.open("rb") as file:
+        if file.read(4) != _ZIP:
+            return Metadata()
+    archive = Archive(path)
+    return from_text(archive.inflated(FILE), str(path)) if FILE in archive.members else Metadata()
 
 
 def _whole(data: Buffer, path: Path) -> tuple[Mapping[str, Any], str, SupplyMaker, str]:

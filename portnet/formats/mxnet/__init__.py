@@ -9,10 +9,11 @@ ops/           one builder an operator, in a table
 """
 
 from portnet.formats.mxnet.files import params_beside, read, read_symbol, read_translation
-from portnet.formats.mxnet.symbol import Symbol, parse_symbol
+from portnet.formats.mxnet.symbol import ATTRIBUTE, Symbol, parse_symbol
 from portnet.formats.mxnet.translate import Translation, translate
 
 __all__ = [
+    "ATTRIBUTE",
     "Symbol",
     "Translation",
     "params_beside",

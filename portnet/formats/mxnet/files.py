@@ -11,6 +11,7 @@ from portnet.errors import InputError
 from portnet.formats.captured import Captured
 from portnet.formats.mxnet.symbol import MAX_BYTES, Symbol, parse_symbol
 from portnet.formats.mxnet.translate import Translation, translate
+from portnet.graph.travel import from_text, take_along
 from portnet.weights.read import read_weights
 
 __all__ = ["SUFFIX", "params_beside", "read", "read_symbol", "read_translation"]
@@ -56,7 +57,7 @@ def read_translation(
     symbol = read_symbol(path)
     params = Path(weights) if weights is not None else params_beside(path)
     arrays = None if params is None else read_weights(params)
-    return translate(
+    translation = translate(
         symbol,
         arrays,
         source=path.name.removesuffix(SUFFIX).removesuffix(".json"),
@@ -64,6 +65,9 @@ def read_translation(
         dynamic_batch=dynamic_batch,
         way=f"read from {path.name}" + ("" if params is None else f" and {params.name}"),
     )
+    if symbol.carried:
+        take_along(translation.captured.model, from_text(symbol.carried, str(path)))
+    return translation
 
 
 def read_symbol(path: Path) -> Symbol:

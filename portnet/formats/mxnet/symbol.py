@@ -16,13 +16,15 @@ from typing import Any, NamedTuple
 
 from portnet.errors import ModelError
 
-__all__ = ["MAX_BYTES", "VARIABLE", "Entry", "Node", "Symbol", "parse_symbol"]
+__all__ = ["ATTRIBUTE", "MAX_BYTES", "VARIABLE", "Entry", "Node", "Symbol", "parse_symbol"]
 
 MAX_BYTES = 64 << 20
 _MAX_NODES = 100_000
 _MAX_INPUTS = 4096
 _MAX_NAME = 4096
 VARIABLE = "null"
+# of the graph: what PortNet left besides it
+ATTRIBUTE = "portnet"
 
 # operators whose last inputs MXNet before 0.9 did not write: their count of inputs, and the names of those
 AUXILIARY = {"BatchNorm": (5, ("moving_mean", "moving_var")), "CuDNNBatchNorm": (5, ("moving_mean", "moving_var"))}
@@ -64,10 +66,12 @@ class Symbol:
     Attributes:
         nodes: variables and operators.
         heads: the graph's outputs.
+        carried: what PortNet left besides the graph, as text; "" where it left nothing.
     """
 
     nodes: tuple[Node, ...]
     heads: tuple[Entry, ...]
+    carried: str = ""
 
     @property
     def variables(self) -> list[str]:
@@ -101,7 +105,13 @@ def parse_symbol(text: str | bytes, source: str) -> Symbol:
     heads = reader.entries(tree.get("heads"), len(nodes), "heads")
     if not heads:
         raise ModelError(f"{source}: a symbol without heads has no outputs")
-    return _with_auxiliary(Symbol(tuple(read), heads))
+    return _with_auxiliary(Symbol(tuple(read), heads, _carried(tree.get("attrs"))))
+
+
+def _carried(attributes: Any) -> str:
+    entry = attributes.get(ATTRIBUTE) if isinstance(attributes, dict) else None
+    is_text = isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str)
+    return entry[1] if is_text else ""
 
 
 class _Reader:
@@ -168,7 +178,8 @@ def _with_auxiliary(symbol: Symbol) -> Symbol:
                 nodes.append(Node(VARIABLE, f"{node.name}_{state}", {}))
         moved.append(len(nodes))
         nodes.append(Node(node.op, node.name, node.attributes, inputs))
-    return Symbol(tuple(nodes), tuple(Entry(moved[head.node], head.output) for head in symbol.heads))
+    heads = tuple(Entry(moved[head.node], head.output) for head in symbol.heads)
+    return Symbol(tuple(nodes), heads, symbol.carried)
 
 
 def _first_line(error: BaseException) -> str:

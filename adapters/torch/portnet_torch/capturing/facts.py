@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from portnet.graph.metadata import Preprocessing
+from portnet.graph.metadata import Metadata, Preprocessing
 
 __all__ = ["Facts", "device_of", "facts_of", "frozen", "hidden", "remember"]
 
@@ -25,6 +25,7 @@ class Facts:
         labels: class names.
         provenance: where it and its weights come from.
         notes: what the user must know.
+        carried: what PortNet left in its file besides the network.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Facts:
     labels: tuple[str, ...] | None = None
     provenance: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    carried: Metadata | None = None
 
 
 _KNOWN: weakref.WeakKeyDictionary[object, Facts] = weakref.WeakKeyDictionary()

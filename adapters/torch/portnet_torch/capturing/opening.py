@@ -28,10 +28,10 @@ def open_network(source: str, weights: Path | None) -> Any:
         return from_timm(name, weights)
     path = Path(source)
     if path.suffix == ".pt2":
-        from portnet_torch.capturing.programs import load_program
+        from portnet_torch.capturing.programs import carried_by, load_program
 
         program = load_program(path)
-        remember(program, Facts(path.stem, provenance={"source": path.name}))
+        remember(program, Facts(path.stem, provenance={"source": path.name}, carried=carried_by(path)))
         return program
     raise InputError(
         f"{source}: a {path.suffix or 'file without suffix'} holds weights alone, TorchScript or a pickled module, "

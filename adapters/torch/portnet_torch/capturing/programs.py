@@ -21,13 +21,16 @@ import torch
 from torch.export import ExportedProgram
 
 from portnet.errors import InputError
+from portnet.graph.metadata import Metadata
+from portnet.graph.travel import FILE, from_text
 from portnet.weights.zipped import Archive
 from portnet_torch.capturing.modes import quiet
 from portnet_torch.capturing.tracing import first_line
 
-__all__ = ["load_program"]
+__all__ = ["carried_by", "load_program"]
 
 _MODEL = "models/model.json"
+_CARRIED = f"extra/{FILE}"
 # example inputs are a pickle; sizes tell as much
 _EXAMPLES = "data/sample_inputs/model.pt"
 _CONFIGS = {"data/weights/": "model_weights_config.json", "data/constants/": "model_constants_config.json"}
@@ -74,6 +77,17 @@ def load_program(path: Path) -> ExportedProgram:
             f"{path}: torch {torch.__version__} cannot read the program: {first_line(error)}. "
             "Write it again with torch.export.save."
         ) from error
+
+
+def carried_by(path: Path) -> Metadata:
+    """Return what PortNet left in a program's file besides the network.
+
+    Raises:
+        ModelError: it is ill-formed.
+    """
+    archive = Archive(path)
+    name = next((name for name in archive.members if name.partition("/")[2] == _CARRIED), None)
+    return Metadata() if name is None else from_text(archive.stored(name), str(path))
 
 
 def _archive(members: dict[str, bytes | memoryview]) -> io.BytesIO:
