@@ -5,6 +5,7 @@ Prints one line a file that ended otherwise than in a model or a one-line PortNe
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import re
@@ -15,15 +16,17 @@ import sys
 import tempfile
 import traceback
 import warnings
+import zipfile
 from pathlib import Path
 
 import caffe_files
 import mxnet_files
+import numpy as np
 import test_formats_darknet as darknet_files
 import test_formats_darknet_sections as sections_files
 from caffe_networks import NETWORKS
 from fuzz_models import MEMORY, SECONDS, _too_slow, mutate_bytes
-from test_formats_caffe_wild import EXCITED, SSD
+from test_formats_caffe_wild import EXCITED, SSD, layer, net
 
 from portnet.errors import PortNetError
 from portnet.formats import caffe, darknet, keras, mxnet
@@ -82,6 +85,20 @@ def mutate_symbol(data: bytes, draw: random.Random) -> bytes:
     return json.dumps(tree).encode()
 
 
+def mutate_inner(data: bytes, draw: random.Random) -> bytes:
+    """Damage a member of an archive of Keras's, whose checksum is right: its HDF5, or its configuration."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = "model.weights.h5" if draw.random() < 0.7 else "config.json"
+    mutate = mutate_text if name == "config.json" and draw.random() < 0.8 else mutate_bytes
+    members[name] = mutate(members[name], draw)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for key, value in members.items():
+            archive.writestr(key, value)
+    return buffer.getvalue()
+
+
 def read(reader, *paths: Path) -> str:
     """Return "" where files end in a model or a one-line PortNetError, else what happened."""
     signal.alarm(SECONDS)
@@ -113,9 +130,13 @@ def main(form: str, seed: int, count: int) -> int:
             is_text = place == 0 and suffix not in (".keras", ".h5") and draw.random() < 0.8
             pair[place] = Path(folder) / f"damaged{suffix}"
             mutate = mutate_text if is_text else mutate_bytes
+            if form == "inner":
+                mutate = mutate_inner
             if reader is mxnet and is_text and draw.random() < 0.6:
                 mutate = mutate_symbol
             pair[place].write_bytes(mutate(data, draw))
+            if form == "binaryproto":  # which a prototxt finds beside it
+                pair = pair[:1]
             problem = read(reader, *pair[: 1 if place == 0 and draw.random() < 0.5 else 2])
             if problem:
                 bad += 1
@@ -139,6 +160,15 @@ def _seeds(form: str, folder: Path):
             (folder / edition).mkdir()
             pairs.append(mxnet_files.write(folder / edition, edition=edition, image=mxnet_files.IMAGE))
         return mxnet, "-symbol.json" if form == "symbol" else ".params", pairs
+    if form == "binaryproto":
+        path = folder / "net.prototxt"
+        path.write_text(net((1, 3, 227, 227), layer("r", "ReLU", "data")))
+        image = np.random.default_rng(0).uniform(0, 255, (1, 3, 6, 5)).astype(np.float32)
+        (folder / "mean.blob").write_bytes(caffe_files.blob(image, "layers"))
+        return caffe, ".binaryproto", [(path, folder / "mean.blob")]
+    if form == "inner":
+        reader, _, pairs = _seeds("keras", folder)
+        return reader, ".keras", pairs
     if form in ("keras", "h5", "json"):
         # Keras writes them in a process of its own: this one may have little memory
         subprocess.run([sys.executable, Path(__file__).with_name("keras_files.py"), folder], check=True)

@@ -9,7 +9,8 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "form", ["prototxt", "caffemodel", "cfg", "weights", "symbol", "params", "keras", "h5", "json"]
+    "form",
+    ["prototxt", "caffemodel", "cfg", "weights", "symbol", "params", "keras", "h5", "json", "inner", "binaryproto"],
 )
 def test_damaged_files_end_in_one_line(form):
     result = subprocess.run(

@@ -77,7 +77,14 @@ def _opened(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
         dynamic_batch=options.dynamic_batch,
         trusted=True,
     )
-    return translation.captured, OpenedSource(native, translation, opened)
+    captured = translation.captured
+    fixed = opened.computed()
+    if fixed:
+        shown = ", ".join(f"{name} {tuple(value.shape)}" for name, value in list(fixed.items())[:3])
+        more = f" and {len(fixed) - 3} more" if len(fixed) > 3 else ""
+        note = f"what its call computes from weights before it reads an input is constant and does not train: {shown}"
+        captured = replace(captured, notes=(*captured.notes, f"{note}{more}."))
+    return captured, OpenedSource(native, translation, opened)
 
 
 def translation_of(native: Any, options: CaptureOptions) -> Translation:

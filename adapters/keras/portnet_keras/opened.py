@@ -77,6 +77,11 @@ class Opened:
             found[(step.name,)] = [numpy_of(weight) for weight in getattr(step.operation, "weights", ())]
         return found
 
+    def computed(self) -> dict[str, Any]:
+        """Return the tensors of several numbers that are neither variables nor the user's own arrays, by name."""
+        tensors = {name: value for name, (_, value) in self.held.items() if not isinstance(value, np.ndarray)}
+        return {name: x for name, x in tensors.items() if not isinstance(x, keras.Variable) and numpy_of(x).size > 1}
+
     def compute(self, arrays: Sequence[Any], name: str, call: int, output: int) -> Any:
         """Take the steps on arrays, in the order of the inputs, up to an output of a step.
 

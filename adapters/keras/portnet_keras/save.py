@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-import warnings
+import types
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,18 +14,20 @@ from typing import Any
 import numpy as np
 
 from portnet.adapter import Reloaded
-from portnet.errors import UnsupportedError
+from portnet.errors import ModelError, UnsupportedError
 from portnet.graph.travel import FILE, to_text
 from portnet_keras.depth import deep
 from portnet_keras.framework import BACKEND, keras
 from portnet_keras.layout import identity
 from portnet_keras.network import KerasLowered, fed, read
+from portnet_keras.trial import quiet_interpreter
 
 __all__ = ["EXTRA", "KerasReloaded", "check_flatbuffer", "reload", "write"]
 
 # in a SavedModel, the place for what its graph does not load
 EXTRA = Path("assets.extra", FILE)
 
+_FEWEST_TABLES = 10_000
 # an operator that TensorFlow has and TensorFlow Lite lacks, as its converter says so
 _LACKING = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
 
@@ -162,9 +164,7 @@ def _read_tflite(lowered: KerasLowered, path: Path) -> KerasReloaded:
     import tensorflow as tf
 
     check_flatbuffer(path)
-    with warnings.catch_warnings():
-        # TensorFlow means to move the interpreter into a package of its own
-        warnings.simplefilter("ignore", UserWarning)
+    with quiet_interpreter():
         runner = tf.lite.Interpreter(str(path)).get_signature_runner()
     inputs, outputs = _border_names(lowered)
 
@@ -176,10 +176,33 @@ def _read_tflite(lowered: KerasLowered, path: Path) -> KerasReloaded:
 
 
 def check_flatbuffer(path: Path) -> None:
-    """Follow every offset of the file in Python, which raises where one leads astray: the interpreter would crash."""
+    """Follow every offset of the file in Python, which raises where one leads astray: the interpreter would crash.
+
+    Raises:
+        ModelError: tables are told to be in several places, so often that the file would grow without end.
+    """
     from tensorflow.lite.python import schema_py_generated as schema
 
-    schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))
+    data = path.read_bytes()
+    left = max(len(data), _FEWEST_TABLES)
+    table = schema.flatbuffers.table.Table
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ModelError(f"{path}: its tables are more than its bytes. Refused.")
+        return table(*arguments)
+
+    # the generated reader finds its tables here, and nothing else of TensorFlow does
+    reader = schema.flatbuffers
+    schema.flatbuffers = types.SimpleNamespace(
+        **{**vars(reader), "table": types.SimpleNamespace(**{**vars(reader.table), "Table": counted})}
+    )
+    try:
+        schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+    finally:
+        schema.flatbuffers = reader
 
 
 # ---- the border

@@ -17,6 +17,7 @@ from portnet.graph.model import Model
 from portnet.graph.travel import MAX_BYTES, from_text, take_along
 from portnet_keras.framework import BACKEND, keras
 from portnet_keras.save import EXTRA, check_flatbuffer
+from portnet_keras.trial import quiet_interpreter, try_out
 
 __all__ = ["SavedModel", "TFLiteModel", "TracedSource", "called", "input_specs", "trace"]
 
@@ -269,8 +270,9 @@ def _tflite(convert: Any, native: TFLiteModel, moved: bool) -> tuple[Captured, S
 
     if native.path.stat().st_size > _MAX_BYTES:
         raise ModelError(f"{native.path}: over {_MAX_BYTES} bytes. Refused.")
-    with _errors(f"{native.path} cannot be converted"):
+    with _errors(f"{native.path} cannot be converted"), quiet_interpreter():
         check_flatbuffer(native.path)
+        try_out(native.path)
         interpreter = tf.lite.Interpreter(model_path=str(native.path))
         given, made = interpreter.get_input_details(), interpreter.get_output_details()
         first = [each["name"] for each in given if len(each["shape"]) == 4]

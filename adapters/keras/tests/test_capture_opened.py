@@ -234,3 +234,29 @@ def test_an_operator_computes_as_in_keras(name):
     assert captured.way == "walked over Keras's layers"
     report = check(OnnxruntimeSide(captured.model), SourceSide(source, captured.model))
     assert report.passed, str(report)
+
+
+class Tied(keras.Model):
+    """A reader whose classes are compared with its own words, whose lengths are made one before anything is read."""
+
+    def __init__(self):
+        super().__init__(name="tied")
+        self.table = layers.Embedding(11, 4, name="table")
+
+    def call(self, words):
+        found = ops.mean(self.table(words), axis=1)
+        return ops.matmul(found, ops.transpose(ops.normalize(ops.convert_to_tensor(self.table.embeddings))))
+
+
+def test_what_is_computed_before_the_input_is_read_is_told_to_be_constant():
+    network = Tied()
+    words = np.arange(6, dtype=np.int32).reshape(2, 3)
+    network(words)
+    captured, source = Engine().capture(network, CaptureOptions((words,)))
+    feeds = {captured.model.inputs[0].name: words}
+    ours, theirs = OnnxruntimeSide(captured.model).run(feeds), source.run(feeds)
+    for name, value in theirs.items():
+        np.testing.assert_allclose(ours[name], value, rtol=1e-4, atol=1e-6)
+    told = [note for note in captured.notes if "does not train" in note]
+    assert len(told) == 1
+    assert "(4, 11)" in told[0]
