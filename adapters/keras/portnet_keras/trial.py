@@ -28,7 +28,9 @@ import numpy as np
 import tensorflow as tf
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() if sys.platform == "linux" else 0
 if used:
-    resource.setrlimit(resource.RLIMIT_AS, (used + {_MEMORY}, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    limit = used + {_MEMORY}
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 print(json.dumps(""), flush=True)
 for line in sys.stdin:
     try:

@@ -106,6 +106,9 @@ JOINS = {
     "operators": lambda a, b: ops.mean((a * 2 - b) / (ops.abs(b) + 1.0), axis=(1, 2)),
     "attention": lambda a, b: layers.MultiHeadAttention(2, 3)(layers.Reshape((63, 4))(a), layers.Reshape((63, 4))(b)),
     "shared": lambda a, b: (lambda layer: layers.Add()([layer(a), layer(b)]))(layers.Conv2D(3, 1)),
+    "a tensor in two orders": lambda a, b: (
+        ops.matmul(a, ops.transpose(b, (0, 1, 3, 2))) + ops.matmul(a, ops.transpose(a, (0, 1, 3, 2)))
+    ),
     "nested": lambda a, b: keras.Sequential([keras.Input((9, 7, 4)), layers.Conv2D(3, 2), layers.ReLU()])(a),
 }
 
@@ -151,9 +154,23 @@ def reader(mask_zero):
     return keras.Model(x, layers.LSTM(4)(layers.Embedding(12, 5, mask_zero=mask_zero, name="table")(x)), name="reader")
 
 
+def test_whole_numbers_become_rows_of_one_and_zeros():
+    x = keras.Input((1,), dtype="int32", name="x")
+    network = keras.Model(x, layers.CategoryEncoding(5, "one_hot")(x))
+    got, expected, _ = compared(network, np.array([[2], [0], [4]], np.int32))
+    np.testing.assert_array_equal(got[0], expected[0])
+
+
 def test_a_mask_is_refused_as_onnx_has_none():
     with pytest.raises(UnsupportedError, match=r"NotEqual|mask_zero"):
         translation_of(reader(True), CaptureOptions())
+
+
+def test_an_activation_of_the_users_own_is_not_taken_for_none():
+    x = keras.Input(ROW)
+    network = keras.Model(x, layers.Dense(3, activation=lambda v: v * 2)(x))
+    with pytest.raises(UnsupportedError, match="Dense with activation 'a function of its own'"):
+        translation_of(network, CaptureOptions())
 
 
 def test_words_are_looked_up():

@@ -125,7 +125,7 @@ class Walk:
     places: dict[str, Place] = field(default_factory=dict)
     here: str = ""
     loose: set[ir.Value] = field(default_factory=set)
-    _moved: dict[tuple[ir.Value, tuple[int, ...]], Held] = field(default_factory=dict)
+    _moved: dict[tuple[Any, ...], Held] = field(default_factory=dict)
     _left_out: dict[str, list[str]] = field(default_factory=dict)
 
     # ---- the walk
@@ -291,7 +291,7 @@ class Walk:
         order = tuple(order)
         if x.order == order:
             return x
-        key = (x.value, order)
+        key = (x.value, x.order, order)  # a tensor may be held in several orders, as by ops.transpose
         if key not in self._moved:
             perm = [x.order.index(axis) for axis in order]
             value = self.writer.node("Transpose", [x.value], f"{x.value.name}/transpose", perm=perm)

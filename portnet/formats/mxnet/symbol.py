@@ -110,8 +110,9 @@ def parse_symbol(text: str | bytes, source: str) -> Symbol:
 
 def _carried(attributes: Any) -> str:
     entry = attributes.get(ATTRIBUTE) if isinstance(attributes, dict) else None
-    is_text = isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str)
-    return entry[1] if is_text else ""
+    if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str):
+        return entry[1]
+    return ""
 
 
 class _Reader:

@@ -39,6 +39,8 @@ def activation_name(spec: Any) -> str:
         spec = config if spec.get("class_name") == "function" else spec.get("class_name")
         if isinstance(spec, Mapping):  # Keras 3 writes classes and functions alike
             spec = spec.get("name", registered)
+        if spec is None:  # Keras writes a lambda as its code
+            return "a function of its own"
     if spec is None:
         return "linear"
     return spec.rsplit(">", 1)[-1] if isinstance(spec, str) else repr(spec)[:60]

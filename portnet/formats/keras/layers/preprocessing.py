@@ -180,7 +180,7 @@ def category_encoding(walk: Walk, node: LayerNode) -> Held:
     mode = node.options.choice("output_mode", "multi_hot", ("one_hot",))
     x, depth = walk.plain(node.input), node.options.integer("num_tokens")
     inputs = [x.value, walk.ints(depth, "depth"), walk.constant([0, 1], "values")]
-    if x.value.dtype not in (ir.DataType.INT32, ir.DataType.INT64):
+    if x.value.dtype is not ir.DataType.INT64:  # as the depth is
         inputs[0] = walk.emit("Cast", [x.value], to=ir.DataType.INT64.value).value
     if mode == "one_hot" and x.shape[-1] == 1:
         hot = walk.emit("OneHot", inputs, identity(x.rank + 1), axis=-1)
