@@ -94,4 +94,5 @@ def _prefixes(parts: list[str]) -> list[str]:
 
 def _attribute(part: str) -> str:
     taken = hasattr(torch.fx.GraphModule, part) or hasattr(torch.nn.ModuleDict, part) or part in ("training", "graph")
-    return f"{part}_" if taken else part
+    # torch.fx writes the path as it is into the code of a graph
+    return f"{part}_" if taken or keyword.iskeyword(part) else part

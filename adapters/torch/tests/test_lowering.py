@@ -7,12 +7,14 @@ import sys
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import fx, nn
 
+import portnet
 from portnet import zoo
 from portnet.errors import ModelError, UnsupportedError, WeightsError
 from portnet.graph.model import Model
@@ -338,3 +340,16 @@ def test_embedding_counts_negative_indices_from_the_end(engine):
     lowered = engine.lower(Model.from_bytes(proto.SerializeToString()))
     assert type(lowered.native.emb) is nn.Embedding
     np.testing.assert_array_equal(lowered.predict(np.array([0, -1, 3])), table[[0, -1, 3]])
+
+
+def test_a_layer_that_is_called_as_a_word_of_python_is_given_another_name():
+    text = """<ir_version: 10, opset_import: ["" : 21]> g (float[N,3] x) => (float[N,2] y)
+        { y = Gemm(x, weight, bias) }"""
+    proto = onnx.parser.parse_model(text)
+    rng = np.random.default_rng(0)
+    for name, shape in (("lstm/while/weight", (3, 2)), ("lstm/if/bias", (2,))):
+        array = rng.standard_normal(shape).astype(np.float32)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    proto.graph.node[0].input[1:] = ["lstm/while/weight", "lstm/if/bias"]
+    model = Model.from_bytes(proto.SerializeToString())
+    assert portnet.check(model, "torch").passed
