@@ -20,6 +20,7 @@ import onnx_ir as ir
 
 from portnet.errors import ModelError, PortNetError, UnsupportedError
 from portnet.graph.host import HostValue, evaluate, shape_of
+from portnet.graph.host_rules import RULES
 from portnet.graph.model import Model
 from portnet.graph.parameters import Role, roles
 from portnet.graph.schema import attribute_defaults
@@ -225,9 +226,14 @@ class Lowering(abc.ABC, Generic[T]):
                 self.host_values[node.outputs[0]] = shape_of(self, node, source)
                 return True
             return False
-        inputs = [None if value is None else self.try_host(value) for value in node.inputs]
-        if any(value is not None and known is None for value, known in zip(node.inputs, inputs, strict=True)):
+        if node.op not in RULES:
             return False
+        inputs: list[HostValue | None] = []
+        for value in node.inputs:
+            known = None if value is None else self.try_host(value)
+            if value is not None and known is None:
+                return False
+            inputs.append(known)
         results = evaluate(node, inputs)
         if results is None:
             return False
@@ -237,7 +243,6 @@ class Lowering(abc.ABC, Generic[T]):
 
     def _bind(self, node: NodeView, produced: Any) -> None:
         results = list(produced) if isinstance(produced, (list, tuple)) else [produced]
-        wanted = [value for value in node.outputs if value.name]
         if len(results) < len(node.outputs) and any(v.name for v in node.outputs[len(results) :]):
             raise UnsupportedError(
                 f"{self.engine}: {node.describe()}: output {node.outputs[len(results)].name!r} is not produced",
@@ -246,7 +251,7 @@ class Lowering(abc.ABC, Generic[T]):
                 node=node.name,
             )
         for value, result in zip(node.outputs, results, strict=False):
-            if value in wanted:
+            if value.name:
                 self.values[value] = result
                 register_sizes(self, value)
 

@@ -36,9 +36,14 @@ def axis_size(walk: Lowering[Any] | SizeWalk, source: ir.Value, axis: int, dim: 
     meaning = walk.named_sizes.get(name)
     if meaning is not None and all(symbol in walk.symbols for symbol in meaning.free_symbols):
         return meaning
-    symbol = sympy.Symbol(name, integer=True, positive=True)
+    symbol = _symbol(name)
     walk.symbols.setdefault(symbol, (source, axis))
     return symbol
+
+
+@functools.lru_cache(1 << 12)
+def _symbol(name: str) -> sympy.Symbol:
+    return sympy.Symbol(name, integer=True, positive=True)
 
 
 def register_sizes(walk: Lowering[Any] | SizeWalk, value: ir.Value) -> None:

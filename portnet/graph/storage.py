@@ -18,6 +18,10 @@ from portnet.errors import ModelError
 __all__ = ["Buffer", "External", "MappedTensor", "byte_size", "map_file", "open_contained", "roots_of", "to_copy"]
 
 
+# giving back pages of less is not worth the call
+KEPT = 8 << 20
+
+
 def roots_of(path: Path) -> tuple[Path, ...]:
     """Return the folders that a model's external data may lie in.
 
@@ -65,8 +69,8 @@ def _open_regular(target: Path, location: str) -> IO[bytes]:
 class Buffer:
     """Bytes that tensors are views of: those of a file, memory-mapped, or given ones.
 
-    Of a mapped file, about one tensor at a time takes memory: when the next is read, the pages of the one before
-    are given back. A view of them stays valid, and reads them from the file again.
+    Of a mapped file, about one tensor at a time takes memory, or `KEPT` bytes of small ones: then the pages of what
+    was read are given back. A view of them stays valid, and reads them from the file again.
 
     Args:
         data: bytes, or a memory map.
@@ -74,7 +78,7 @@ class Buffer:
 
     def __init__(self, data: Any) -> None:
         self.data = data
-        self._last = (0, 0)
+        self._begin, self._end = len(data), 0
 
     def __len__(self) -> int:
         return len(self.data)
@@ -82,11 +86,11 @@ class Buffer:
     def read(self, offset: int, size: int) -> Any:
         """Return ``data``, of which ``size`` bytes from ``offset`` are about to be read."""
         if isinstance(self.data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            start, length = self._last
-            begin = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
-            if start + length > begin:
-                self.data.madvise(mmap.MADV_DONTNEED, begin, start + length - begin)
-            self._last = (offset, size)
+            if self._end - self._begin > KEPT:
+                begin = -(-self._begin // mmap.PAGESIZE) * mmap.PAGESIZE
+                self.data.madvise(mmap.MADV_DONTNEED, begin, self._end - begin)
+                self._begin, self._end = len(self.data), 0
+            self._begin, self._end = min(self._begin, offset), max(self._end, offset + size)
         return self.data
 
 
@@ -130,9 +134,14 @@ class MappedTensor(ir.LazyTensor):
 
 
 def _entries(buffer: Buffer, offset: int, dtype: ir.DataType, dims: tuple[int, ...]) -> np.ndarray:
-    kind, size = dtype.numpy(), byte_size(dims, dtype)
-    little = kind.newbyteorder("<") if kind.kind in "iuf" else kind
-    return np.frombuffer(buffer.read(offset, size), little, size // kind.itemsize, offset).reshape(dims)
+    kind, size = _little_endian(dtype), byte_size(dims, dtype)
+    return np.frombuffer(buffer.read(offset, size), kind, size // kind.itemsize, offset).reshape(dims)
+
+
+@functools.cache
+def _little_endian(dtype: ir.DataType) -> np.dtype:
+    kind = dtype.numpy()
+    return kind.newbyteorder("<") if kind.kind in "iuf" else kind
 
 
 def _aligned(array: np.ndarray) -> np.ndarray:

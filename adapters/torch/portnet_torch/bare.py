@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 __all__ = ["bare"]
@@ -25,4 +26,12 @@ def bare(kind: Callable[..., Layer], *args: Any, **options: Any) -> Layer:
 
 @functools.cache
 def _undrawn(kind: type[nn.Module]) -> Callable[..., Any]:
-    return type(kind.__name__, (kind,), {"reset_parameters": lambda self: None})
+    return type(kind.__name__, (kind,), {"reset_parameters": lambda self: None, "__setattr__": _set_attribute})
+
+
+def _set_attribute(module: nn.Module, name: str, value: Any) -> None:
+    """Set what is neither tensor nor layer at once: whether it is one takes `nn.Module` longer than all the rest."""
+    if isinstance(value, (nn.Module, torch.Tensor)):
+        nn.Module.__setattr__(module, name, value)
+    else:
+        object.__setattr__(module, name, value)

@@ -29,6 +29,7 @@ from portnet_torch.dtypes import own_tensor, to_tensor, torch_dtype
 from portnet_torch.naming import RESERVED, LayerPaths, free, identifier, layer_name, weight_owner
 from portnet_torch.network import TorchLowered
 from portnet_torch.ops import TABLE
+from portnet_torch.recording import Recorder
 
 __all__ = ["Subgraph", "TorchLowering", "lower"]
 
@@ -95,10 +96,8 @@ class TorchLowering(Lowering[fx.Proxy]):
         self.shared = parent.shared if parent else _Shared(device, memory_format(model))
         self.absorbed: set[ir.Node] = set()
         self._root = nn.Module()
-        self._graph = fx.Graph()
-        self._tracer = fx.proxy.GraphAppendingTracer(self._graph)
+        self._recorder = Recorder()
         self._paths = LayerPaths()
-        self._named: set[fx.Node] = set()
         self._adopted: dict[tuple[Any, ...], str] = {}
         self._constants: list[str] = []
         self._sizes: dict[Any, fx.Proxy] = {}
@@ -111,10 +110,11 @@ class TorchLowering(Lowering[fx.Proxy]):
         """Walk the graph and return the module that runs it."""
         outputs = self.walk()
         single = len(outputs) == 1 and self.parent is None
-        self._graph.output(self._tracer.create_arg(outputs[0] if single else tuple(outputs)))
-        self._erase_unread()
-        self._graph.lint()
-        module = fx.GraphModule(self._root, self._graph, identifier(self.graph.name or "Network"))
+        graph = self._recorder.graph
+        graph.output(self._recorder.argument(outputs[0] if single else tuple(outputs)))
+        self._recorder.erase_unread()
+        graph.lint()
+        module = fx.GraphModule(self._root, graph, identifier(self.graph.name or "Network"))
         for path in self._constants:
             owner, _, leaf = path.rpartition(".")
             _forget(module.get_submodule(owner), leaf)
@@ -124,15 +124,15 @@ class TorchLowering(Lowering[fx.Proxy]):
 
     def make_input(self, value: ir.Value) -> fx.Proxy:
         """Return a placeholder named like the input."""
-        taken = {node.target for node in self._graph.nodes if node.op == "placeholder"} | RESERVED
-        return self._tracer.create_proxy("placeholder", free(identifier(value.name or "x"), taken), (), {})
+        taken = {node.target for node in self._recorder.graph.nodes if node.op == "placeholder"} | RESERVED
+        return self._recorder.record("placeholder", free(identifier(value.name or "x"), taken))
 
     def make_parameter(self, value: ir.Value, array: np.ndarray) -> fx.Proxy:
         """Return a parameter, or a buffer for a running statistic, of the network itself."""
         path = self._paths.new(value.name or "parameter")
         self._set(path, self._tensor_for(value, self._own(array)))
         self._bind_initializer(value, (path,), PLAIN)
-        return self._tracer.create_proxy("get_attr", path, (), {})
+        return self._recorder.record("get_attr", path)
 
     def make_constant(self, value: ir.Value, array: np.ndarray) -> fx.Proxy:
         """Return a buffer that the state dict leaves out; strings stay a numpy array."""
@@ -140,7 +140,7 @@ class TorchLowering(Lowering[fx.Proxy]):
         tensor = to_tensor(array)
         self._set(path, tensor.clone() if isinstance(tensor, Tensor) else tensor)
         self._constants.append(path)
-        return self._tracer.create_proxy("get_attr", path, (), {})
+        return self._recorder.record("get_attr", path)
 
     def make_symbolic(self, value: ir.Value, host: HostValue) -> fx.Proxy:
         """Return a tensor made from sizes of the inputs."""
@@ -165,29 +165,24 @@ class TorchLowering(Lowering[fx.Proxy]):
         super()._bind(node, produced)
         for value in node.outputs:
             proxy = self.values.get(value)
-            if proxy is not None and proxy.node not in self._named:
-                self._name(proxy.node, node.name if len(node.outputs) == 1 else f"{node.name}_{value.name}")
-
-    def _name(self, node: fx.Node, name: str) -> None:
-        self._named.add(node)
-        if node.op in ("call_function", "call_method", "call_module"):
-            node._rename(identifier(name))
+            if proxy is not None:
+                self._recorder.name(proxy, node.name if len(node.outputs) == 1 else f"{node.name}_{value.name}")
 
     # ---- what builders use
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Record a call of a function."""
-        return self._tracer.create_proxy("call_function", function, args, kwargs)
+        return self._recorder.record("call_function", function, args, kwargs)
 
     def method(self, name: str, tensor: fx.Proxy, *args: Any, **kwargs: Any) -> Any:
         """Record a call of a tensor's method."""
-        return self._tracer.create_proxy("call_method", name, (tensor, *args), kwargs)
+        return self._recorder.record("call_method", name, (tensor, *args), kwargs)
 
     def layer(self, module: nn.Module, name: str, *args: Any) -> Any:
         """Add a layer under a path made from ``name`` and record a call of it."""
         path = self._paths.new(name)
         self._set(path, module)
-        return self._tracer.create_proxy("call_module", path, args, {})
+        return self._recorder.record("call_module", path, args)
 
     def adopt(
         self, module: nn.Module, node: NodeView, weights: Mapping[str, tuple[ir.Value | None, Layout]], *args: Any
@@ -203,7 +198,7 @@ class TorchLowering(Lowering[fx.Proxy]):
         """
         key = (node.op, *(value for value, _ in weights.values()))
         if key in self._adopted:
-            return self._tracer.create_proxy("call_module", self._adopted[key], args, {})
+            return self._recorder.record("call_module", self._adopted[key], args)
         owners = [weight_owner(value.name or "") for value, _ in weights.values() if value is not None]
         path = self._paths.new(next(filter(None, owners), layer_name(node.name, node.op)))
         for names, (value, layout) in weights.items():
@@ -211,7 +206,7 @@ class TorchLowering(Lowering[fx.Proxy]):
                 self._fill(module, path, names.split(), value, layout)
         self._set(path, module)
         self._adopted[key] = path
-        return self._tracer.create_proxy("call_module", path, args, {})
+        return self._recorder.record("call_module", path, args)
 
     def adoptable(self, *values: ir.Value | None) -> bool:
         """Whether a native layer may take over all of these initializers (those left out aside).
@@ -283,7 +278,7 @@ class TorchLowering(Lowering[fx.Proxy]):
         lowered = {name: self.subgraph(graph, f"{path}.{name}") for name, graph in graphs.items()}
         self._set(path, make(**{name: sub.module for name, sub in lowered.items()}))
         captured = [sub.captured for sub in lowered.values()]
-        return self._tracer.create_proxy("call_module", path, (*args, *captured), {})
+        return self._recorder.record("call_module", path, (*args, *captured))
 
     def inline(self, graph: ir.Graph) -> list[fx.Proxy]:
         """Lower a subgraph that has no inputs right here, and return its outputs."""
@@ -296,12 +291,6 @@ class TorchLowering(Lowering[fx.Proxy]):
 
     # ---- inside
 
-    def _erase_unread(self) -> None:
-        """Erase calls whose result nobody reads; layers stay, for they hold weights."""
-        for node in reversed(list(self._graph.nodes)):
-            if node.op in ("call_function", "call_method") and not node.users:
-                self._graph.erase_node(node)
-
     def _leaf(self, symbol: Any) -> fx.Proxy:
         if symbol not in self._sizes:
             source, axis = self.symbols[symbol]
@@ -312,8 +301,9 @@ class TorchLowering(Lowering[fx.Proxy]):
         return self.parent is not None and value.graph not in self._inlined
 
     def _capture(self, value: ir.Value) -> fx.Proxy:
-        last = next((n for n in reversed(self._graph.nodes) if n.op == "placeholder"), None)
-        place = self._graph.inserting_after(last) if last else self._graph.inserting_before()
+        graph = self._recorder.graph
+        last = next((n for n in reversed(graph.nodes) if n.op == "placeholder"), None)
+        place = graph.inserting_after(last) if last else graph.inserting_before()
         with place:
             self._captured[value] = self.make_input(value)
         return self._captured[value]
@@ -322,10 +312,12 @@ class TorchLowering(Lowering[fx.Proxy]):
         *parents, leaf = path.split(".")
         owner = self._root
         for part in parents:
-            if not hasattr(owner, part):
+            if part not in owner._modules:
                 owner.add_module(part, nn.Module())
-            owner = getattr(owner, part)
-        if isinstance(item, Tensor) and not isinstance(item, nn.Parameter):
+            owner = owner._modules[part]  # type: ignore[assignment]
+        if isinstance(item, nn.Module):
+            owner.add_module(leaf, item)
+        elif isinstance(item, Tensor) and not isinstance(item, nn.Parameter):
             owner.register_buffer(leaf, item)
         else:
             setattr(owner, leaf, item)
@@ -345,7 +337,10 @@ class TorchLowering(Lowering[fx.Proxy]):
     def _fill(self, module: nn.Module, path: str, names: list[str], value: ir.Value, layout: Layout) -> None:
         array = to_copy(value.const_value)  # type: ignore[arg-type]
         for name, own in zip(names, self._parts(array, layout), strict=True):
-            setattr(module, name, own if name in module._buffers else self._tensor_for(value, own))
+            if name in module._buffers:
+                module._buffers[name] = own
+            else:
+                module.register_parameter(name, self._tensor_for(value, own))  # type: ignore[arg-type]
         self._bind_initializer(value, tuple(f"{path}.{name}" for name in names), layout)
 
     def _parts(self, array: np.ndarray, layout: Layout) -> list[Tensor]:

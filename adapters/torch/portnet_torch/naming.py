@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import keyword
 import re
 import unicodedata
@@ -15,6 +16,9 @@ __all__ = ["RESERVED", "LayerPaths", "free", "identifier", "layer_name", "shorte
 # what the code of an `fx.GraphModule` calls by these names, an input cannot be called
 RESERVED = frozenset({"self", "torch", "math", "operator", "builtins", "device", "inf", "nan", "NoneType"})
 
+_SEPARATORS = re.compile(r"[./:]+")
+_NO_WORD = re.compile(r"\W+")
+
 # how the framework that made a file calls a layer's weight and bias
 _WEIGHT_SUFFIX = re.compile(r"[._/](weight|kernel|gamma|W|bias|beta)$")
 
@@ -23,8 +27,10 @@ def identifier(name: str) -> str:
     """Return a name as a Python identifier: ``/features/conv.1`` becomes ``features_conv_1``."""
     if name.isascii() and name.isidentifier() and name.strip("_") == name and not keyword.iskeyword(name):
         return name
-    text = re.sub(r"\W+", "_", unicodedata.normalize("NFKC", name)).strip("_") or "value"
-    text = "".join(letter if f"_{letter}".isidentifier() else "_" for letter in text)
+    is_ascii = name.isascii()
+    text = _NO_WORD.sub("_", name if is_ascii else unicodedata.normalize("NFKC", name)).strip("_") or "value"
+    if not is_ascii:
+        text = "".join(letter if f"_{letter}".isidentifier() else "_" for letter in text)
     text = f"_{text}" if text[0].isdigit() else text
     return f"{text}_" if keyword.iskeyword(text) else text
 
@@ -71,7 +77,7 @@ class LayerPaths:
 
         A path that would lead through another layer is joined with underscores; a taken one gets a number.
         """
-        parts = [re.sub(r"\W+", "_", part) for part in re.split(r"[./:]+", name)]
+        parts = [_NO_WORD.sub("_", part) for part in _SEPARATORS.split(name)]
         parts = [_attribute(part) for part in parts if part.strip("_")] or ["layer"]
         path = ".".join(parts) if self._is_free(parts) else "_".join(parts)
         candidate, number = path, 1
@@ -92,6 +98,7 @@ def _prefixes(parts: list[str]) -> list[str]:
     return [".".join(parts[:length]) for length in range(1, len(parts))]
 
 
+@functools.lru_cache(1 << 12)
 def _attribute(part: str) -> str:
     taken = hasattr(torch.fx.GraphModule, part) or hasattr(torch.nn.ModuleDict, part) or part in ("training", "graph")
     # torch.fx writes the path as it is into the code of a graph
