@@ -23,6 +23,7 @@ from portnet.graph.passes.fold import fold_constants
 from portnet.graph.passes.inline import inline_functions
 from portnet.graph.passes.names import name_nodes, name_values
 from portnet.graph.passes.padding import explicit_padding
+from portnet.graph.passes.plain_shapes import infer_plain_shapes
 from portnet.graph.passes.ratios import resize_to_sizes
 from portnet.graph.passes.rewrite import every_node
 from portnet.graph.passes.roles import pin_roles
@@ -144,5 +145,6 @@ def _simplify(model: ir.Model, keep: frozenset[str], unroll: bool, fixed_ranks: 
 
 
 def _infer(model: ir.Model) -> None:
-    infer_shapes(model)
-    name_sizes(model)
+    if not infer_plain_shapes(model):
+        infer_shapes(model)
+        name_sizes(model)
