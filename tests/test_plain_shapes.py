@@ -97,8 +97,8 @@ def test_what_no_rule_can_tell_is_left_as_it_was():
     "text",
     [
         "x2 = Reshape(x, a) y = Transpose<perm = [0, 2, 1, 3]>(x2)",
-        "s = Shape(x) i = Constant<value_int = 1>() t = Gather(s, i) u = Unsqueeze(t, zero) v = Concat<axis = 0>(u, m, eight)"
-        " y = Reshape(x, v)",
+        "s = Shape(x) i = Constant<value_int = 1>() t = Gather(s, i) u = Unsqueeze(t, zero)"
+        " v = Concat<axis = 0>(u, m, eight) y = Reshape(x, v)",
         "s = Shape<start = 1, end = 3>(x) v = Concat<axis = 0>(m, s) y = Reshape(x, v)",
         "q = ReduceMean<keepdims = 0>(x, m) y = Add(q, q)",
         "l, r = Split<axis = 2, num_outputs = 2>(x) y = Concat<axis = -1>(r, l)",

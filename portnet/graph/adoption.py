@@ -31,7 +31,7 @@ def adopt_constants(model: ir.Model) -> None:
     for node in constants:
         old = node.outputs[0]
         if old.name and names[old.name] == 1 and not old.is_graph_output() and node.graph is not None:
-            initializer = _initializer(old.name, node.attributes["value"].as_tensor())
+            initializer = _initializer(old.name, node.attributes["value"].value)
             model.graph.register_initializer(initializer)
             for user, index in tuple(old.uses()):
                 user.replace_input_with(index, initializer)

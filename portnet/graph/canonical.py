@@ -25,9 +25,9 @@ from portnet.graph.passes.names import name_nodes, name_values
 from portnet.graph.passes.padding import explicit_padding
 from portnet.graph.passes.plain_shapes import infer_plain_shapes
 from portnet.graph.passes.ratios import resize_to_sizes
-from portnet.graph.passes.rewrite import every_node
+from portnet.graph.passes.rewrite import every_node, subgraphs
 from portnet.graph.passes.roles import pin_roles
-from portnet.graph.passes.sequences import unpack_sequences
+from portnet.graph.passes.sequences import SEQUENCE_OPS, unpack_sequences
 from portnet.graph.passes.shapes import infer_shapes
 from portnet.graph.passes.signatures import check_signatures
 from portnet.graph.passes.sizes import name_sizes
@@ -43,6 +43,8 @@ __all__ = ["canonical"]
 
 # an If inside a Loop inside an If unfolds one level a round; so does an op whose rule needs the rank of another's
 MAX_ROUNDS = 8
+# ops that a round may replace by others
+_REWRITTEN = SEQUENCE_OPS | {"CastLike", "Resize", "Transpose"}
 # upgrading nodes older than this takes their ranks or types into account
 RANKLESS_OPSET = 13
 
@@ -110,8 +112,9 @@ def _flatten(model: ir.Model) -> None:
 
 def _lift(model: ir.Model) -> None:
     name_nodes(model)
-    name_values(model)
-    lift_initializers(model)
+    if any(subgraphs(node) for node in model.graph):
+        name_values(model)
+        lift_initializers(model)
     lift_constants(model)
 
 
@@ -129,19 +132,32 @@ def _modernise(model: ir.Model) -> None:
 def _simplify(model: ir.Model, keep: frozenset[str], unroll: bool, fixed_ranks: bool) -> None:
     """Do what constants decide: arithmetic, branches, loops; remove what then does nothing."""
     for _ in range(MAX_ROUNDS):
-        cast_like_to_cast(model)
-        fold_constants(model)
-        unpack_sequences(model)
-        merge_transposes(model)
-        resize_to_sizes(model)
-        remove_identities(model, keep)
-        unfolded = inline_ifs(model) | (unroll and unroll_loops(model))
-        if fixed_ranks and not unfolded:
-            unfolded = settle_squeezes(model)
+        present = {node.op_type for node in every_node(model.graph)}
+        if "CastLike" in present:
+            cast_like_to_cast(model)
+        folded = fold_constants(model)
+        if present & SEQUENCE_OPS:
+            unpack_sequences(model)
+        if "Transpose" in present:
+            merge_transposes(model)
+        if "Resize" in present:
+            resize_to_sizes(model)
+        removed = remove_identities(model, keep)
+        unfolded = _unfold(model, present, unroll, fixed_ranks)
         if unfolded:
             _infer(model)
-        elif not fold_constants(model):  # an identity may have stood before what is constant
-            return
+        elif not (folded or removed or present & _REWRITTEN) or not fold_constants(model):
+            return  # else an identity may have stood before what is constant
+
+
+def _unfold(model: ir.Model, present: set[str], unroll: bool, fixed_ranks: bool) -> bool:
+    """Replace branches and loops that constants decide; True if there was one."""
+    unfolded = "If" in present and inline_ifs(model)
+    if unroll and "Loop" in present:
+        unfolded |= unroll_loops(model)
+    if fixed_ranks and not unfolded and "If" in present:
+        unfolded = settle_squeezes(model)
+    return unfolded
 
 
 def _infer(model: ir.Model) -> None:

@@ -43,6 +43,8 @@ class Role(enum.Enum):
         return self is Role.WEIGHT
 
 
+_ROLES = Role.__members__
+
 _NORM = {1: Role.NORM_SCALE, 2: Role.NORM_BIAS}
 _RECURRENT = {1: Role.WEIGHT, 2: Role.WEIGHT, 3: Role.BIAS, 7: Role.WEIGHT}
 
@@ -118,43 +120,48 @@ def roles(model: ir.Model) -> dict[str, Role]:
 
 
 def _role(value: ir.Value) -> Role:
-    pinned = value.metadata_props.get(ROLE_MARK, "")
-    if pinned in Role.__members__:
-        return Role[pinned]
+    marks = value.metadata_props
+    pinned = _ROLES.get(marks.get(ROLE_MARK, ""))
+    if pinned is not None:
+        return pinned
     if value.dtype not in FLOATS and (value.const_value is None or value.const_value.dtype not in FLOATS):
         return Role.CONSTANT
-    if CONSTANT_MARK in value.metadata_props:
+    if CONSTANT_MARK in marks:
         return Role.CONSTANT
-    tensor = value.const_value
-    return _role_of_uses(value, tensor is None or not _is_learned_elementwise(value.name or "", tensor), set())
+    return _role_of_uses(value, value, set())
 
 
-def _is_learned_elementwise(name: str, tensor: ir.TensorProtocol) -> bool:
+def _is_learned_elementwise(value: ir.Value) -> bool:
     """Whether an operand of Add, Sub, Mul or Div is a parameter: a bias, a scale, a position embedding.
 
     No number is one. A vector is. An array of more axes is one unless an exporter made its name up: then it is a grid
     of anchors or the like, which the exporter folded, and training must not move it.
     """
-    long_axes = sum(n > 1 for n in tensor.shape.numpy())
-    return long_axes == 1 or (long_axes > 1 and _MADE_UP.search(name) is None)
+    tensor = value.const_value
+    long_axes = 0 if tensor is None else sum(n > 1 for n in tensor.shape.numpy())
+    return long_axes == 1 or (long_axes > 1 and _MADE_UP.search(value.name or "") is None)
 
 
-def _role_of_uses(value: ir.Value, is_fixed: bool, seen: set[ir.Value]) -> Role:
+def _role_of_uses(value: ir.Value, initializer: ir.Value, seen: set[ir.Value]) -> Role:
+    """Return the first role that a use of ``value`` gives, in which ``initializer`` is moved about."""
     seen.add(value)
-    found = (_place(use.node, use.idx, is_fixed, seen) for use in value.uses())
-    return next((role for role in found if role is not Role.CONSTANT), Role.CONSTANT)
+    for node, index in value.uses():
+        role = _place(node, index, initializer, seen)
+        if role is not Role.CONSTANT:
+            return role
+    return Role.CONSTANT
 
 
-def _place(node: ir.Node, index: int, is_fixed: bool, seen: set[ir.Value]) -> Role:
+def _place(node: ir.Node, index: int, initializer: ir.Value, seen: set[ir.Value]) -> Role:
     if node.domain not in _DOMAINS:
         return Role.CONSTANT
-    role = PLACES.get(node.op_type, {}).get(index)
-    if role is not None:
-        return role
-    if node.op_type in _ELEMENTWISE and not is_fixed:
+    places = PLACES.get(node.op_type)
+    if places is not None and index in places:
+        return places[index]
+    if node.op_type in _ELEMENTWISE and _is_learned_elementwise(initializer):
         return _ELEMENTWISE[node.op_type]
     if _moves_floats(node, index) and len(seen) < _MAX_LAYOUT_VALUES:
-        found = (_role_of_uses(output, is_fixed, seen) for output in node.outputs if output not in seen)
+        found = (_role_of_uses(output, initializer, seen) for output in node.outputs if output not in seen)
         return next((role for role in found if role is not Role.CONSTANT), Role.CONSTANT)
     return Role.CONSTANT
 

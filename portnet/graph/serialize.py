@@ -6,8 +6,6 @@ Weights stay where they are: those of a file are memory-mapped, those of bytes a
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +16,9 @@ from google.protobuf.message import DecodeError
 
 from portnet.errors import ModelError, PortNetError
 from portnet.graph.adoption import adopt_constants
+from portnet.graph.deserialize import deserialize
 from portnet.graph.storage import Buffer, External, MappedTensor, byte_size, map_file, roots_of
-from portnet.graph.validate import check_model, check_tensor
+from portnet.graph.validate import SCALARS, check_model, check_tensor
 from portnet.graph.wire import outline
 from portnet.graph.write import save, serialize
 
@@ -62,21 +61,18 @@ def _read(buffer: Buffer, external: External, where: str) -> ir.Model:
         weights = dict(_weights(proto.graph, buffer, parts.regions, external))
         for node in (*proto.graph.node, *(node for function in proto.functions for node in function.node)):
             _check_attributes(node, external)
-        model = _deserialize(proto)
+        model = _deserialize(proto, weights)
     except DecodeError as error:
         raise ModelError(f"{where}: not ONNX, or truncated: {_root_cause(error)}") from error
     except PortNetError as error:
         raise type(error)(f"{where}: {error}") from error
-    for name, tensor in weights.items():
-        model.graph.initializers[name].const_value = tensor
     adopt_constants(model)
     return model
 
 
-def _deserialize(proto: onnx.ModelProto) -> ir.Model:
+def _deserialize(proto: onnx.ModelProto, weights: dict[str, ir.TensorProtocol]) -> ir.Model:
     try:
-        with _quiet(logging.getLogger("onnx_ir")):
-            return ir.serde.deserialize_model(proto)
+        return deserialize(proto, weights)
     except Exception as error:  # whatever a hostile file makes it raise
         raise ModelError(f"broken: {_root_cause(error)}") from error
 
@@ -85,17 +81,6 @@ def _root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-@contextlib.contextmanager
-def _quiet(logger: logging.Logger) -> Iterator[None]:
-    """Errors are raised here, not logged."""
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _weights(
@@ -138,6 +123,8 @@ def _declared_bytes(tensor: onnx.TensorProto) -> int:
 def _check_attributes(node: onnx.NodeProto, external: External) -> None:
     """Check the tensors that a node holds, in subgraphs too; external data is read in."""
     for attribute in node.attribute:
+        if attribute.type in SCALARS:
+            continue
         if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
             raise ModelError(f"node {node.name!r}: sparse tensors are not supported. Store them dense.")
         graphs = [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]

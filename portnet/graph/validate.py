@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence, Set
 
 import onnx
 import onnx_ir as ir
@@ -16,9 +16,13 @@ import onnx_ir as ir
 from portnet.errors import ModelError
 from portnet.graph.storage import byte_size
 
-__all__ = ["check_graph", "check_model", "check_tensor"]
+__all__ = ["SCALARS", "check_graph", "check_model", "check_tensor"]
 
 MAX_DIM = 1 << 40
+# types of attributes of which nothing but numbers and strings is read
+SCALARS = frozenset(
+    map(onnx.AttributeProto.AttributeType.Value, ("INT", "INTS", "FLOAT", "FLOATS", "STRING", "STRINGS"))
+)
 _TYPES = {int(dtype): dtype for dtype in ir.DataType if dtype != ir.DataType.UNDEFINED}
 _COMPLEX = frozenset({ir.DataType.COMPLEX64, ir.DataType.COMPLEX128})
 _TYPED_FIELDS = {
@@ -112,6 +116,7 @@ def _check_outputs(
 
 def _check_nodes(nodes: Sequence[onnx.NodeProto], given: set[str], outer: frozenset[str], where: str) -> None:
     writers: dict[str, int] = {}
+    held: list[onnx.GraphProto] = []
     for index, node in enumerate(nodes):
         if not node.op_type:
             raise ModelError(f"{where}: node {node.name!r} has no op type")
@@ -120,27 +125,32 @@ def _check_nodes(nodes: Sequence[onnx.NodeProto], given: set[str], outer: frozen
                 raise ModelError(f"{where}: tensor {name!r} is written twice, by node {node.name!r} ({node.op_type})")
             if name:
                 writers[name] = index
+        held += _subgraphs(node)
     inside = outer | given | writers.keys()
-    for node in nodes:
-        for attribute in node.attribute:
-            for subgraph in _subgraphs(attribute):
-                check_graph(subgraph, frozenset(inside))
-    _check_order(nodes, writers, inside, where)
+    for subgraph in held:
+        check_graph(subgraph, frozenset(inside))
+    _check_order(nodes, writers, outer | given, where, bool(held))
 
 
-def _check_order(nodes: Sequence[onnx.NodeProto], writers: dict[str, int], known: frozenset[str], where: str) -> None:
-    needed: list[set[int]] = []
-    for index, node in enumerate(nodes):
-        needed.append(set())
-        for name in _reads(node):
-            if name in writers:
-                needed[index].add(writers[name])
-            elif name not in known:
+def _check_order(
+    nodes: Sequence[onnx.NodeProto], writers: dict[str, int], known: Set[str], where: str, nested: bool
+) -> None:
+    """Check that what nodes read is known from outside or written, and sort them unless it is written before."""
+    reads = [_reads(node) for node in nodes] if nested else [node.input for node in nodes]
+    # a name that is written here hides the same name outside
+    ready, sorted_already = {*known, ""} - writers.keys(), True
+    for node, names in zip(nodes, reads, strict=True):
+        for name in names:
+            if name in ready:
+                continue
+            if name not in writers:
                 raise ModelError(
                     f"{where}: node {node.name!r} ({node.op_type}) reads tensor {name!r}, which nothing writes"
                 )
-    if any(max(before, default=-1) >= index for index, before in enumerate(needed)):
-        _sort(nodes, needed, where)
+            sorted_already = False
+        ready.update(node.output)
+    if not sorted_already:
+        _sort(nodes, [{writers[name] for name in names if name in writers} for names in reads], where)
 
 
 def _sort(nodes: Sequence[onnx.NodeProto], needed: list[set[int]], where: str) -> None:
@@ -167,12 +177,9 @@ def _sort(nodes: Sequence[onnx.NodeProto], needed: list[set[int]], where: str) -
     nodes.extend(copies)  # type: ignore[attr-defined]
 
 
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Yield the names that a node reads of its graph, by itself or in its subgraphs."""
-    yield from (name for name in node.input if name)
-    for attribute in node.attribute:
-        for graph in _subgraphs(attribute):
-            yield from _free_names(graph)
+def _reads(node: onnx.NodeProto) -> list[str]:
+    """Return the names that a node reads of its graph, by itself or in its subgraphs."""
+    return [*filter(None, node.input), *(name for graph in _subgraphs(node) for name in _free_names(graph))]
 
 
 def _free_names(graph: onnx.GraphProto) -> set[str]:
@@ -182,8 +189,12 @@ def _free_names(graph: onnx.GraphProto) -> set[str]:
     return read - own
 
 
-def _subgraphs(attribute: onnx.AttributeProto) -> list[onnx.GraphProto]:
-    return [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+def _subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    held: list[onnx.GraphProto] = []
+    for attribute in node.attribute:
+        if attribute.type not in SCALARS:
+            held += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+    return held
 
 
 def check_tensor(tensor: onnx.TensorProto, data_bytes: int | None = None) -> ir.DataType:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from portnet.errors import ModelError
 
@@ -37,8 +37,7 @@ class Outline:
     regions: dict[int, tuple[int, int]]
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """A field of a message: its number, wire type, and where it, its payload and its end lie, in bytes."""
 
     number: int
@@ -62,23 +61,24 @@ def outline(data: Any) -> Outline:
         if field.number != MODEL_GRAPH or field.kind != BYTES:
             light += data[field.start : field.end]
             continue
-        graph = bytearray()
+        graph, taken = bytearray(), field.payload
         for part in fields(data, field.payload, field.end):
             if part.number != GRAPH_INITIALIZER or part.kind != BYTES:
-                graph += data[part.start : part.end]
                 continue
-            tensor, region = _without_raw_data(data, part)
-            graph += field_header(GRAPH_INITIALIZER, len(tensor)) + tensor
-            if region is not None:
-                regions[count] = region
+            if part.end - part.payload >= MIN_RAW_BYTES:
+                tensor, region = _without_raw_data(data, part)
+                graph += data[taken : part.start]
+                graph += field_header(GRAPH_INITIALIZER, len(tensor)) + tensor
+                taken = part.end
+                if region is not None:
+                    regions[count] = region
             count += 1
+        graph += data[taken : field.end]
         light += field_header(MODEL_GRAPH, len(graph)) + graph
     return Outline(bytes(light), regions)
 
 
 def _without_raw_data(data: Any, tensor: Field) -> tuple[bytes, tuple[int, int] | None]:
-    if tensor.end - tensor.payload < MIN_RAW_BYTES:
-        return bytes(data[tensor.payload : tensor.end]), None
     kept, region = bytearray(), None
     for field in fields(data, tensor.payload, tensor.end):
         if field.number == TENSOR_RAW_DATA and field.kind == BYTES:
@@ -95,14 +95,17 @@ def fields(data: Any, position: int, end: int, what: str = "model", kind: str = 
         ModelError: a field that is none, or that ends beyond the message.
     """
     while position < end:
-        start = position
-        tag, position = varint(data, position, end, what, kind)
+        start, tag = position, data[position]
+        if tag < 0x80:
+            position += 1
+        else:
+            tag, position = varint(data, position, end, what, kind)
         number, wire_type = tag >> 3, tag & 7
-        if wire_type == VARINT:
-            payload, (_, position) = position, varint(data, position, end, what, kind)
-        elif wire_type == BYTES:
+        if wire_type == BYTES:
             length, payload = varint(data, position, end, what, kind)
             position = payload + length
+        elif wire_type == VARINT:
+            payload, (_, position) = position, varint(data, position, end, what, kind)
         elif wire_type in _FIXED_SIZES:
             payload, position = position, position + _FIXED_SIZES[wire_type]
         else:
@@ -118,6 +121,8 @@ def varint(data: Any, position: int, end: int, what: str = "model", kind: str = 
     Raises:
         ModelError: it does not end before ``end``.
     """
+    if position < end and data[position] < 0x80:
+        return data[position], position + 1
     result = 0
     for index in range(_MAX_VARINT_BYTES):
         if position + index >= end:

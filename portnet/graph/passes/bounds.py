@@ -61,6 +61,7 @@ def refuse_endless_loops(model: ir.Model) -> None:
 
 
 def _least_bytes(value: ir.Value) -> int:
-    if value.shape is None or not isinstance(value.type, (ir.TensorType, type(None))):
+    shape = value.shape
+    if shape is None or not isinstance(value.type, (ir.TensorType, type(None))):
         return 0
-    return int(item_bytes(value.dtype) * math.prod(size for size in value.shape if isinstance(size, int)))
+    return math.prod([size for size in shape.dims if isinstance(size, int)]) * item_bytes(value.dtype)

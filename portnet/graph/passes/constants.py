@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from portnet.errors import ModelError
-from portnet.graph.passes.rewrite import Editor, Site, every_graph, every_node, subgraphs
+from portnet.graph.passes.rewrite import Editor, Site, every_graph, every_node, subgraphs, tensor_of
 
 __all__ = ["lift_constants", "lift_initializers", "remove_initializers_from_inputs"]
 
@@ -65,10 +65,10 @@ def lift_constants(model: ir.Model, nodes: list[ir.Node] | None = None) -> None:
 def _tensor(node: ir.Node) -> ir.TensorProtocol:
     attributes = node.attributes
     if "value" in attributes:
-        return attributes["value"].as_tensor()
+        return attributes["value"].value  # type: ignore[no-any-return]
     for key, dtype in _NUMBERS.items():
         if key in attributes:
-            return ir.tensor(np.array(attributes[key].value, dtype.numpy()))
+            return tensor_of(np.array(attributes[key].value, dtype.numpy()))
     for key in ("value_string", "value_strings"):
         if key in attributes:
             texts = attributes[key].value

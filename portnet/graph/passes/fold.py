@@ -52,17 +52,27 @@ def fold_constants(model: ir.Model) -> bool:
         Whether there was one.
     """
     editor, total, folded = Editor(model), 0, False
-    trained = {name for name, role in roles(model).items() if role is not Role.CONSTANT}
+    trained: set[str] | None = None
     for node in every_node(model.graph):
-        if node.domain == "" and node.op_type in FOLDABLE and not subgraphs(node):
-            results = _known_shape(node) or _filled(node) or _evaluate(node, model.opset_imports[""], trained)
-            if results is not None:
-                _replace(node, results, editor)
-                folded = True
-                total += sum(array.nbytes for array in results)
-                if total > MAX_TOTAL_BYTES:
-                    return folded
+        if node.domain != "" or node.op_type not in FOLDABLE or subgraphs(node):
+            continue
+        results = _known_shape(node) if node.op_type in ("Shape", "Size") else None
+        if results is None and _reads_initializers(node):
+            if trained is None:
+                trained = {name for name, role in roles(model).items() if role is not Role.CONSTANT}
+            results = _filled(node) or _evaluate(node, model.opset_imports[""], trained)
+        if results is not None:
+            _replace(node, results, editor)
+            folded = True
+            total += sum(array.nbytes for array in results)
+            if total > MAX_TOTAL_BYTES:
+                return folded
     return folded
+
+
+def _reads_initializers(node: ir.Node) -> bool:
+    """Whether no input is computed."""
+    return all(value is None or value.is_initializer() for value in node.inputs)
 
 
 def _replace(node: ir.Node, results: list[np.ndarray], editor: Editor) -> None:
@@ -76,7 +86,7 @@ def _replace(node: ir.Node, results: list[np.ndarray], editor: Editor) -> None:
 def _known_shape(node: ir.Node) -> list[np.ndarray] | None:
     """Evaluate Shape and Size of a tensor whose sizes are numbers, though its values are not known."""
     source = node.inputs[0] if node.inputs else None
-    if node.op_type not in ("Shape", "Size") or source is None or source.shape is None:
+    if source is None or source.shape is None:
         return None
     sizes = list(source.shape)
     if node.op_type == "Shape":

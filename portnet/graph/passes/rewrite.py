@@ -27,19 +27,25 @@ __all__ = [
     "set_input",
     "static_dims",
     "subgraphs",
+    "tensor_of",
 ]
 
 # version of a node that is written in the newest semantics and needs no upgrade
 NEWEST = 1 << 30
 
 _GRAPH, _GRAPHS = ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS
+_HOLDING = (_GRAPH, _GRAPHS)
 
 
 def every_node(graph: ir.Graph) -> Iterator[ir.Node]:
     """Yield the nodes of a graph in order, the nodes of a node's subgraphs before itself. The graph may change."""
     for node in tuple(graph):
-        for subgraph in subgraphs(node):
-            yield from every_node(subgraph)
+        # every pass comes here for every node: all that a node without subgraphs may cost is a look at its attributes
+        for attribute in node.attributes.data.values():
+            if attribute.type in _HOLDING:
+                for subgraph in subgraphs(node):
+                    yield from every_node(subgraph)
+                break
         yield node
 
 
@@ -54,7 +60,6 @@ def subgraphs(node: ir.Node) -> list[ir.Graph]:
 def held_graphs(node: ir.Node) -> list[ir.Graph]:
     """Return the graphs among a node's attributes, whatever its op and domain."""
     found: list[ir.Graph] = []
-    # every pass asks this of every node: a dictionary's own iterator and one look at each type are what it may cost
     for attribute in node.attributes.data.values():
         kind = attribute.type
         if kind is _GRAPH and not attribute.is_ref():
@@ -90,7 +95,7 @@ def python_attribute(node: ir.Node, name: str, default: Any = None) -> Any:
     if attribute.type == ir.AttributeType.STRING:
         return attribute.as_string()
     if attribute.type == ir.AttributeType.TENSOR:
-        return attribute.as_tensor().numpy()
+        return attribute.value.numpy()
     value = attribute.value
     return list(value) if isinstance(value, (tuple, list)) else value
 
@@ -102,11 +107,22 @@ def constant_array(value: ir.Value | None) -> np.ndarray | None:
     return value.const_value.numpy()
 
 
+def tensor_of(array: np.ndarray, dtype: ir.DataType | None = None) -> ir.TensorProtocol:
+    """Return an array as a tensor, of an element type that numpy may know by another name."""
+    # `ir.tensor` finds out first which of its dozen kinds of argument this is
+    plain = dtype is None and array.dtype.kind in "iufb"
+    return ir.Tensor(array) if plain else ir.tensor(array, dtype=dtype)
+
+
 def item_bytes(dtype: ir.DataType | None) -> int:
     """Return the bytes of one element; 1 where it takes less, where it is unknown, and for strings."""
-    if dtype is None or dtype in (ir.DataType.UNDEFINED, ir.DataType.STRING):
-        return 1
-    return max(int(dtype.itemsize), 1)
+    return 1 if dtype is None else _item_bytes(dtype)
+
+
+@functools.cache
+def _item_bytes(dtype: ir.DataType) -> int:
+    is_sized = dtype not in (ir.DataType.UNDEFINED, ir.DataType.STRING)
+    return max(int(dtype.itemsize), 1) if is_sized else 1
 
 
 def rank(value: ir.Value | None) -> int | None:
@@ -154,7 +170,7 @@ class Editor:
 
     def constant(self, array: Any, base: str, dtype: ir.DataType | None = None) -> ir.Value:
         """Add an initializer to the main graph that is no parameter, and return it."""
-        return self.register(ir.tensor(np.asarray(array), dtype=dtype), base)
+        return self.register(tensor_of(np.asarray(array), dtype), base)
 
     def register(self, tensor: ir.TensorProtocol, base: str) -> ir.Value:
         """Add a tensor to the main graph as an initializer that is no parameter, and return it."""

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from portnet.graph.passes.rewrite import Editor, Site, constant_array, every_node, python_attribute, static_dims
 
-__all__ = ["unpack_sequences"]
+__all__ = ["SEQUENCE_OPS", "unpack_sequences"]
 
 # an axis is not split into more tensors
 MAX_PARTS = 1024
@@ -160,3 +160,5 @@ _READERS: dict[str, Callable[[Site, ir.Node, ir.Value, _Known], ir.Value | None]
     "OptionalGetElement": _get_element,
     "OptionalHasElement": _has_element,
 }
+# ops that make or read a sequence or an optional
+SEQUENCE_OPS = frozenset({*_MAKERS, *_READERS})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -89,16 +90,17 @@ def _expected(op_type: str, version: int) -> _Expected | None:
 
 
 def _problem(node: ir.Node, expected: _Expected, upgraded: bool) -> str:
-    for name, attribute in node.attributes.items():
+    attributes = node.attributes.data
+    for name, attribute in attributes.items():
         if expected.types.get(name, attribute.type) != attribute.type:
             wanted = ir.AttributeType(expected.types[name])
             return f"has attribute {name!r} of type {attribute.type.name}, expected {wanted.name}"
         problem = _bounds_problem(name, attribute)
         if problem:
             return problem
-    if not upgraded and not all(name in expected.types for name in node.attributes):
+    if not upgraded and not attributes.keys() <= expected.types.keys():
         return ""
-    lacking = [name for name in expected.required if name not in node.attributes]
+    lacking = [name for name in expected.required if name not in attributes]
     return f"lacks attribute {lacking[0]!r}" if lacking else _arity_problem(node, expected)
 
 
@@ -116,18 +118,26 @@ def _arity_problem(node: ir.Node, expected: _Expected) -> str:
 
 
 def _bounds_problem(name: str, attribute: ir.Attr) -> str:
-    if attribute.type not in (ir.AttributeType.INT, ir.AttributeType.INTS) or name in _FREE:
+    kind = attribute.type
+    if kind is not ir.AttributeType.INT and kind is not ir.AttributeType.INTS:
         return ""
-    numbers: Sequence[int] = [attribute.value] if attribute.type == ir.AttributeType.INT else attribute.value
-    if name == "batch_dims":
-        low, high = 0, MAX_RANK
-    elif name in _AXES:
-        low, high = -MAX_RANK, MAX_RANK - 1
-    elif name in _POSITIVE:
-        low, high = (0 if name in _ZERO_IS_UNSET else 1), MAX_INT
-    else:
-        low, high = -MAX_INT, MAX_INT
-    outside = [number for number in numbers if not low <= number <= high]
-    if outside:
-        return f"has {name}={outside[0]}, expected {low} to {high}"
+    low, high = _bounds(name)
+    numbers: Sequence[int] = (attribute.value,) if kind is ir.AttributeType.INT else attribute.value
+    for number in numbers:
+        if not low <= number <= high:
+            return f"has {name}={number}, expected {low} to {high}"
     return f"has {len(numbers)} numbers in {name!r}" if name in _AXES and len(numbers) > MAX_RANK else ""
+
+
+@functools.lru_cache(1 << 10)
+def _bounds(name: str) -> tuple[float, float]:
+    """Return the least and the largest number that an attribute may hold."""
+    if name in _FREE:
+        return -math.inf, math.inf
+    if name == "batch_dims":
+        return 0, MAX_RANK
+    if name in _AXES:
+        return -MAX_RANK, MAX_RANK - 1
+    if name in _POSITIVE:
+        return (0 if name in _ZERO_IS_UNSET else 1), MAX_INT
+    return -MAX_INT, MAX_INT

@@ -19,20 +19,26 @@ from portnet.graph.passes.rewrite import (
     static_dims,
     subgraphs,
 )
+from portnet.graph.schema import schema
 
 __all__ = ["remove_identities", "remove_unused"]
 
 
-def remove_identities(model: ir.Model, keep: frozenset[str] = frozenset()) -> None:
+def remove_identities(model: ir.Model, keep: frozenset[str] = frozenset()) -> bool:
     """Let the readers of a node that changes nothing read its input.
 
     Requires: newest semantics, inferred types and shapes.
     Ensures: names of graph outputs, and of the tensors in ``keep``, are as they were.
+
+    Returns:
+        Whether there was one.
     """
-    editor = Editor(model)
+    editor, removed = Editor(model), False
     for node in every_node(model.graph):
-        if node.domain == "" and node.outputs and _does_nothing(node):
+        if node.op_type in _IDENTITIES and node.domain == "" and node.outputs and _does_nothing(node):
             _bypass(node, editor, keep)
+            removed = True
+    return removed
 
 
 def _does_nothing(node: ir.Node) -> bool:
@@ -153,8 +159,9 @@ def remove_unused(model: ir.Model) -> None:
     opset = model.opset_imports.get("", 1)
     _prune(model.graph, opset)
     for graph in every_graph(model):
-        for name, value in tuple(graph.initializers.items()):
-            if not _is_read(value) and not value.is_graph_input():
+        unread = [name for name, value in graph.initializers.items() if not _is_read(value)]
+        for name in unread:
+            if not graph.initializers[name].is_graph_input():
                 graph.initializers.pop(name)
 
 
@@ -169,11 +176,11 @@ def _prune(graph: ir.Graph, opset: int) -> None:
 
 
 def _prune_outputs(node: ir.Node, opset: int) -> None:
-    if node.domain != "" or not onnx.defs.has(node.op_type, opset, ""):
+    known = schema(node.domain, node.op_type, opset) if node.domain == "" and len(node.outputs) > 1 else None
+    if known is None:
         return
-    formal = onnx.defs.get_schema(node.op_type, opset, "").outputs
     optional = onnx.defs.OpSchema.FormalParameterOption.Optional
-    for output, parameter in zip(node.outputs, formal, strict=False):
+    for output, parameter in zip(node.outputs, known.outputs, strict=False):
         if parameter.option == optional and not _is_read(output):
             output.name = ""
     count = len(node.outputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -44,6 +45,7 @@ def upgrade(
     return register
 
 
+@functools.cache
 def rules_for(op_type: str) -> list[Rule]:
-    """Return the rules of an op, oldest first."""
+    """Return the rules of an op, oldest first; all are registered when this package is imported."""
     return sorted([*_RULES.get(op_type, ()), *_RULES.get(_ANY, ())], key=lambda rule: rule.since)
