@@ -7,6 +7,7 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
+from portnet import Model, zoo
 from portnet.graph.deserialize import deserialize
 from portnet.graph.serialize import parse
 from portnet.graph.validate import check_model
@@ -53,4 +54,29 @@ def test_text_that_is_none_stays_bytes():
     proto = onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 21]> g (float x) => (float y) { y = A(x) }')
     proto.graph.node[0].attribute.add(name="s", type=3, s=b"\xff\xfe")
     expected = ir.serde.deserialize_model(proto).graph[0].attributes["s"].value
-    assert parse(proto.SerializeToString()).graph[0].attributes["s"].value == expected
+    assert parse(proto.SerializeToString())().graph[0].attributes["s"].value == expected
+
+
+def test_copies_of_a_file_that_nobody_has_seen_are_graphs_of_their_own(tmp_path):
+    path = tmp_path / "m.onnx"
+    zoo.load("squeezenet1_1", weights=None).save(path)
+    model = Model.load(path)
+    first, second = model.copy(), model.copy()
+    graphs = [first.ir, second.ir, model.ir, model.copy().ir]
+    assert len(set(map(id, graphs))) == 4
+    first.ir.graph[0].name = "changed"
+    texts = [ir.serde.serialize_model(graph) for graph in graphs[1:]]
+    assert texts[0] == texts[1] == texts[2]
+    assert {array.tobytes() for array in model.weights().values()} == {
+        array.tobytes() for array in second.weights().values()
+    }
+
+
+def test_a_change_of_a_graph_is_in_its_copies(tmp_path):
+    path = tmp_path / "m.onnx"
+    zoo.load("squeezenet1_1", weights=None).save(path)
+    model = Model.load(path)
+    model.copy()
+    model.ir.graph[0].name = "changed"
+    assert model.copy().ir.graph[0].name == "changed"
+    assert model.ir.graph[0].name == "changed"

@@ -40,8 +40,10 @@ def adopt_constants(model: ir.Model) -> None:
 
 def _is_array(node: ir.Node) -> bool:
     """Whether a node is a Constant of more than one float."""
+    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+        return False
     value = node.attributes.get("value")
-    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or value is None or value.is_ref():
+    if value is None or value.is_ref():
         return False
     return value.type == ir.AttributeType.TENSOR and value.value.size > 1 and value.value.dtype in FLOATS
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ import onnx_ir as ir
 
 __all__ = ["deserialize"]
 
+# reading raw data copies them
+MAX_BYTES = 4096
 _Kind = ir.AttributeType
 _PLAIN = {
     int(_Kind.INT): (_Kind.INT, lambda proto: proto.i),
@@ -26,6 +29,7 @@ _PLAIN = {
     int(_Kind.STRING): (_Kind.STRING, lambda proto: _text(proto.s)),
     int(_Kind.TENSOR): (_Kind.TENSOR, lambda proto: _tensor(proto.t)),
 }
+_HOLDING = (int(_Kind.GRAPH), int(_Kind.GRAPHS))
 _TYPES = {int(dtype): dtype for dtype in ir.DataType}
 # element types whose raw data numpy reads as they are
 _RAW = {
@@ -66,9 +70,11 @@ def _is_plain(proto: onnx.ModelProto) -> bool:
     graph = proto.graph
     if proto.functions or graph.quantization_annotation or getattr(proto, "configuration", ()):
         return False
-    return all(
-        attribute.type in _PLAIN and not attribute.ref_attr_name for node in graph.node for attribute in node.attribute
-    ) and not any(getattr(node, "device_configurations", ()) for node in graph.node)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type in _HOLDING:
+                return False
+    return not any(getattr(node, "device_configurations", ()) for node in graph.node)
 
 
 @contextlib.contextmanager
@@ -138,6 +144,8 @@ def _node(proto: onnx.NodeProto, values: dict[str, ir.Value], infos: dict[str, o
 
 
 def _attribute(proto: onnx.AttributeProto) -> ir.Attr:
+    if proto.type not in _PLAIN or proto.ref_attr_name:
+        return ir.serde.deserialize_attribute(proto)
     kind, read = _PLAIN[proto.type]
     return ir.Attr(proto.name, kind, read(proto), doc_string=_given(proto, "doc_string"))
 
@@ -171,11 +179,16 @@ def _shape(proto: onnx.TensorShapeProto) -> ir.Shape:
 
 
 def _tensor(proto: onnx.TensorProto) -> ir.TensorProtocol:
-    """Return a tensor; one whose entries lie as numpy wants them is an array at once, which is faster to ask."""
-    if not proto.HasField("raw_data") or proto.data_type not in _RAW or proto.doc_string or proto.metadata_props:
+    """Return a tensor; a small one whose entries numpy can read as they are is an array at once, as nothing is faster."""
+    kind = _RAW.get(proto.data_type)
+    if kind is None or not proto.HasField("raw_data") or proto.doc_string or proto.metadata_props:
         return ir.serde.deserialize_tensor(proto)
-    array = np.frombuffer(proto.raw_data, _RAW[proto.data_type]).reshape(tuple(proto.dims))
-    return ir.Tensor(array, _TYPES[proto.data_type], name=_given(proto, "name"))
+    shape = tuple(proto.dims)
+    if math.prod(shape) * kind.itemsize > MAX_BYTES:
+        return ir.serde.deserialize_tensor(proto)
+    return ir.Tensor(
+        np.frombuffer(proto.raw_data, kind).reshape(shape), _TYPES[proto.data_type], name=_given(proto, "name")
+    )
 
 
 def _text(data: bytes) -> str | bytes:

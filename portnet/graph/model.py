@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,8 +54,27 @@ class Model:
     """
 
     def __init__(self, graph_model: ir.Model, metadata: Metadata | None = None) -> None:
-        self.ir = graph_model
+        self._graphs = [graph_model]
+        self._again: Callable[[], ir.Model] | None = None
+        self._lock = threading.Lock()
         self.metadata = metadata or Metadata.from_props(graph_model.metadata_props)
+
+    @classmethod
+    def _of_file(cls, make: Callable[[], ir.Model]) -> Model:
+        """Return a model whose graph can be made again, so that its first copy may take the one that is there."""
+        model = cls(make())
+        model._again = make
+        return model
+
+    @property
+    def ir(self) -> ir.Model:
+        """The graph and its initializers."""
+        if self._again is not None:
+            with self._lock:
+                if self._again is not None and not self._graphs:
+                    self._graphs.append(self._again())
+                self._again = None  # whoever has seen the graph may change it
+        return self._graphs[0]
 
     def __repr__(self) -> str:
         name = self.ir.graph.name or "unnamed"
@@ -72,7 +92,7 @@ class Model:
         """
         from portnet.graph.serialize import load
 
-        return cls(load(path))
+        return cls._of_file(load(path))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Model:
@@ -83,7 +103,7 @@ class Model:
         """
         from portnet.graph.serialize import parse
 
-        return cls(parse(data))
+        return cls._of_file(parse(data))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an .onnx file, whole or not at all; weights of 2 GB and more go to ``<name>.data`` beside it.
@@ -241,7 +261,15 @@ class Model:
             self.metadata.backbone,
             dict(self.metadata.provenance),
         )
-        return Model(self.ir.clone(), metadata)
+        return Model(self._copied(), metadata)
+
+    def _copied(self) -> ir.Model:
+        """Return a graph like this one: of a file, the one that is there, as long as nobody has seen it."""
+        with self._lock:
+            again = self._again
+            if again is not None and self._graphs:
+                return self._graphs.pop()
+        return self.ir.clone() if again is None else again()
 
     def __deepcopy__(self, memo: dict[int, object]) -> Model:
         return self.copy()

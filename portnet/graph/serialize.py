@@ -6,8 +6,9 @@ Weights stay where they are: those of a file are memory-mapped, those of bytes a
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import onnx
@@ -17,6 +18,7 @@ from google.protobuf.message import DecodeError
 from portnet.errors import ModelError, PortNetError
 from portnet.graph.adoption import adopt_constants
 from portnet.graph.deserialize import deserialize
+from portnet.graph.garbage import no_collection
 from portnet.graph.storage import Buffer, External, MappedTensor, byte_size, map_file, roots_of
 from portnet.graph.validate import SCALARS, check_model, check_tensor
 from portnet.graph.wire import outline
@@ -25,8 +27,11 @@ from portnet.graph.write import save, serialize
 __all__ = ["load", "parse", "save", "serialize"]
 
 
-def load(path: str | os.PathLike[str]) -> ir.Model:
+def load(path: str | os.PathLike[str]) -> Callable[[], ir.Model]:
     """Read an .onnx file; weights stay in the file, memory-mapped, until they are read.
+
+    Returns:
+        What makes a new graph of the file each time it is called.
 
     Raises:
         ModelError: no such file, not ONNX, truncated, inconsistent, or external data outside its folder.
@@ -42,8 +47,11 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
     return _read(buffer, External(roots_of(path)), str(path))
 
 
-def parse(data: bytes) -> ir.Model:
+def parse(data: bytes) -> Callable[[], ir.Model]:
     """Read a serialized ModelProto that carries its own weights; they are views of ``data``.
+
+    Returns:
+        What makes a new graph of it each time it is called.
 
     Raises:
         ModelError: not ONNX, truncated, inconsistent, or weights that lie in another file.
@@ -51,7 +59,7 @@ def parse(data: bytes) -> ir.Model:
     return _read(Buffer(data), External(), "model")
 
 
-def _read(buffer: Buffer, external: External, where: str) -> ir.Model:
+def _read(buffer: Buffer, external: External, where: str) -> Callable[[], ir.Model]:
     if not len(buffer):
         raise ModelError(f"{where}: the file is empty")
     try:
@@ -59,22 +67,23 @@ def _read(buffer: Buffer, external: External, where: str) -> ir.Model:
         proto = onnx.ModelProto.FromString(parts.light)
         check_model(proto)
         weights = dict(_weights(proto.graph, buffer, parts.regions, external))
-        for node in (*proto.graph.node, *(node for function in proto.functions for node in function.node)):
-            _check_attributes(node, external)
-        model = _deserialize(proto, weights)
+        for nodes in (proto.graph.node, *(function.node for function in proto.functions)):
+            _check_attributes(nodes, external)
     except DecodeError as error:
         raise ModelError(f"{where}: not ONNX, or truncated: {_root_cause(error)}") from error
     except PortNetError as error:
         raise type(error)(f"{where}: {error}") from error
+    return functools.partial(_graph, proto, weights, where)
+
+
+def _graph(proto: onnx.ModelProto, weights: dict[str, ir.TensorProtocol], where: str) -> ir.Model:
+    try:
+        with no_collection():
+            model = deserialize(proto, weights)
+    except Exception as error:  # whatever a hostile file makes it raise
+        raise ModelError(f"{where}: broken: {_root_cause(error)}") from error
     adopt_constants(model)
     return model
-
-
-def _deserialize(proto: onnx.ModelProto, weights: dict[str, ir.TensorProtocol]) -> ir.Model:
-    try:
-        return deserialize(proto, weights)
-    except Exception as error:  # whatever a hostile file makes it raise
-        raise ModelError(f"broken: {_root_cause(error)}") from error
 
 
 def _root_cause(error: BaseException) -> str:
@@ -120,20 +129,23 @@ def _declared_bytes(tensor: onnx.TensorProto) -> int:
     return byte_size(tensor.dims, ir.DataType(tensor.data_type)) if known else 0
 
 
-def _check_attributes(node: onnx.NodeProto, external: External) -> None:
-    """Check the tensors that a node holds, in subgraphs too; external data is read in."""
-    for attribute in node.attribute:
-        if attribute.type in SCALARS:
-            continue
-        if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
-            raise ModelError(f"node {node.name!r}: sparse tensors are not supported. Store them dense.")
-        graphs = [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
-        held = [*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors]
-        for tensor in (*held, *(tensor for graph in graphs for tensor in graph.initializer)):
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                dtype, buffer, offset = _external(tensor, external)
-                tensor.raw_data = bytes(buffer.data[offset : offset + byte_size(tensor.dims, dtype)])
-            check_tensor(tensor)
-        for graph in graphs:
-            for inner in graph.node:
-                _check_attributes(inner, external)
+def _check_attributes(nodes: Iterable[onnx.NodeProto], external: External) -> None:
+    """Check the tensors that nodes hold, in subgraphs too; external data is read in."""
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.type not in SCALARS:
+                _check_attribute(node.name, attribute, external)
+
+
+def _check_attribute(node: str, attribute: onnx.AttributeProto, external: External) -> None:
+    if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
+        raise ModelError(f"node {node!r}: sparse tensors are not supported. Store them dense.")
+    graphs = [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+    held = [*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors]
+    for tensor in (*held, *(tensor for graph in graphs for tensor in graph.initializer)):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            dtype, buffer, offset = _external(tensor, external)
+            tensor.raw_data = bytes(buffer.data[offset : offset + byte_size(tensor.dims, dtype)])
+        check_tensor(tensor)
+    for graph in graphs:
+        _check_attributes(graph.node, external)
