@@ -179,7 +179,7 @@ def _shape(proto: onnx.TensorShapeProto) -> ir.Shape:
 
 
 def _tensor(proto: onnx.TensorProto) -> ir.TensorProtocol:
-    """Return a tensor; a small one whose entries numpy can read as they are is an array at once, as nothing is faster."""
+    """Return a tensor; a small one whose entries numpy reads as they are is an array, as nothing is faster."""
     kind = _RAW.get(proto.data_type)
     if kind is None or not proto.HasField("raw_data") or proto.doc_string or proto.metadata_props:
         return ir.serde.deserialize_tensor(proto)

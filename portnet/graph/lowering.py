@@ -11,6 +11,7 @@ own value (an fx.Proxy, a KerasTensor, an mx.sym.Symbol).
 from __future__ import annotations
 
 import abc
+import functools
 import re
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, ClassVar, Generic, TypeVar
@@ -61,7 +62,6 @@ class NodeView:
         opset: version of its operator set.
         inputs: values read, None where an optional input is left out.
         outputs: values written; an output that is left out has the name "".
-        attributes: Python values by name (int, float, str, list, np.ndarray, ir.Graph).
     """
 
     def __init__(self, node: ir.Node, opset: int, index: int = 0) -> None:
@@ -71,8 +71,13 @@ class NodeView:
         self.opset = opset
         self.inputs: list[ir.Value | None] = list(node.inputs)
         self.outputs: list[ir.Value] = list(node.outputs)
-        self.attributes = dict(attribute_defaults(node.domain, node.op_type, opset))
-        self.attributes.update({key: _python(attr) for key, attr in node.attributes.items()})
+
+    @functools.cached_property
+    def attributes(self) -> dict[str, Any]:
+        """Python values by name (int, float, str, list, np.ndarray, ir.Graph)."""
+        node = self.ir
+        given = {name: _python(attribute) for name, attribute in node.attributes.data.items()}
+        return {**attribute_defaults(node.domain, node.op_type, self.opset), **given}
 
     def __getitem__(self, attribute: str) -> Any:
         return self.attributes[attribute]
@@ -283,7 +288,8 @@ class Lowering(abc.ABC, Generic[T]):
             raise ModelError(f"tensor {value.name!r} is read before anything writes it")
         role = self.roles.get(value.name or "", Role.CONSTANT)
         if role is Role.CONSTANT:
-            return self.make_constant(value, value.const_value.numpy())
+            self.host_values[value] = known = HostValue(value.const_value.numpy())
+            return self.make_constant(value, known.array)
         return self.make_parameter(value, to_copy(value.const_value))
 
     def try_host(self, value: ir.Value) -> HostValue | None:

@@ -48,9 +48,10 @@ def _symbol(name: str) -> sympy.Symbol:
 
 def register_sizes(walk: Lowering[Any] | SizeWalk, value: ir.Value) -> None:
     """Remember that the free sizes of a tensor can be read from it."""
-    if isinstance(value.type, (ir.SequenceType, ir.OptionalType)):
+    shape = value.shape
+    if shape is None or isinstance(value.type, (ir.SequenceType, ir.OptionalType)):
         return
-    for axis, dim in enumerate(value.shape or ()):
+    for axis, dim in enumerate(shape.dims):
         if not isinstance(dim, int) and dim.value not in walk.named_sizes:
             axis_size(walk, value, axis, dim)
 

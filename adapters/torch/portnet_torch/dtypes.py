@@ -87,6 +87,10 @@ _WIDER: dict[np.dtype, type] = {
 }
 
 
+# from so many entries on, memory that torch aligns pays
+MANY = 1 << 12
+
+
 def torch_dtype(dtype: ir.DataType | None) -> torch.dtype:
     """Return the torch dtype that carries an ONNX element type.
 
@@ -130,6 +134,8 @@ def own_tensor(array: np.ndarray, memory_format: torch.memory_format = torch.con
     """Return a tensor of its own memory, into which the array is copied once, even where it cannot be written to."""
     if array.dtype not in _CARRIED_AS_IS:
         return to_tensor(array).clone(memory_format=memory_format)
+    if array.size < MANY and memory_format is torch.contiguous_format:
+        return torch.from_numpy(np.array(array, array.dtype.newbyteorder("="), order="C"))
     tensor = torch.empty(array.shape, dtype=_CARRIED_AS_IS[array.dtype], memory_format=memory_format)
     np.copyto(tensor.numpy(), array)
     return tensor

@@ -24,6 +24,7 @@ from portnet.graph.model import Model
 from portnet.graph.parameters import Role
 from portnet.graph.sizes import evaluate_size
 from portnet.graph.storage import to_copy
+from portnet_torch.bare import put
 from portnet_torch.binding import PLAIN, Binding, Layout
 from portnet_torch.dtypes import own_tensor, to_tensor, torch_dtype
 from portnet_torch.naming import RESERVED, LayerPaths, free, identifier, layer_name, weight_owner
@@ -206,7 +207,7 @@ class TorchLowering(Lowering[fx.Proxy]):
                 self._fill(module, path, names.split(), value, layout)
         self._set(path, module)
         self._adopted[key] = path
-        return self._recorder.record("call_module", path, args)
+        return self._recorder.record("call_module", path, args, name=node.name)
 
     def adoptable(self, *values: ir.Value | None) -> bool:
         """Whether a native layer may take over all of these initializers (those left out aside).
@@ -337,10 +338,7 @@ class TorchLowering(Lowering[fx.Proxy]):
     def _fill(self, module: nn.Module, path: str, names: list[str], value: ir.Value, layout: Layout) -> None:
         array = to_copy(value.const_value)  # type: ignore[arg-type]
         for name, own in zip(names, self._parts(array, layout), strict=True):
-            if name in module._buffers:
-                module._buffers[name] = own
-            else:
-                module.register_parameter(name, self._tensor_for(value, own))  # type: ignore[arg-type]
+            put(module, name, own if name in module._buffers else self._tensor_for(value, own))
         self._bind_initializer(value, tuple(f"{path}.{name}" for name in names), layout)
 
     def _parts(self, array: np.ndarray, layout: Layout) -> list[Tensor]:

@@ -26,10 +26,24 @@ class Recorder:
         self._tracer = fx.proxy.GraphAppendingTracer(self.graph)
         self._named: set[fx.Node] = set()
 
-    def record(self, op: str, target: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
-        """Append a node whose arguments may hold proxies, and return its proxy."""
-        named = {name: self.argument(value) for name, value in kwargs.items()} if kwargs else {}
-        node = self.graph.create_node(op, target, tuple(map(self.argument, args)), named)
+    def record(
+        self,
+        op: str,
+        target: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        name: str | None = None,
+    ) -> Any:
+        """Append a node whose arguments may hold proxies, and return its proxy.
+
+        ``name`` is what `name` will call it, most likely.
+        """
+        node = self.graph.create_node(op, target, name=None if name is None else identifier(name))
+        # arguments that `create_node` is given are searched for symbolic sizes of torch's own, which no builder makes
+        if args:
+            node.args = tuple(map(self.argument, args))
+        if kwargs:
+            node.kwargs = {key: self.argument(value) for key, value in kwargs.items()}
         return fx.Proxy(node, self._tracer)
 
     def argument(self, value: Any) -> Any:
@@ -44,8 +58,9 @@ class Recorder:
         node = proxy.node
         if node not in self._named:
             self._named.add(node)
-            if node.op in _CALLS:
-                node._rename(identifier(name))
+            wanted = identifier(name)
+            if node.op in _CALLS and node.name != wanted:
+                node._rename(wanted)
 
     def erase_unread(self) -> None:
         """Erase calls whose result nobody reads; layers stay, for they hold weights."""

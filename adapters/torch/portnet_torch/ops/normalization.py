@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from portnet.graph.lowering import NodeView
-from portnet_torch.bare import bare
+from portnet_torch.bare import bare, put
 from portnet_torch.binding import PLAIN
 from portnet_torch.functional import normalization
 from portnet_torch.naming import shortest
@@ -31,7 +31,7 @@ def _batch_normalization(walk: Walk, node: NodeView) -> Any:
     rank, shape = walk.rank(x), walk.static_shape(state[0])
     if rank in _BATCH_NORM and walk.adoptable(*state) and walk.is_exclusive(state[2]) and shape:
         layer = bare(_BATCH_NORM[rank], shape[0], eps, momentum)
-        layer.num_batches_tracked = layer.num_batches_tracked.new_zeros((), device="cpu")
+        put(layer, "num_batches_tracked", torch.tensor(0))
         names = ("weight", "bias", "running_mean", "running_var")
         weights = {name: (value, PLAIN) for name, value in zip(names, state, strict=True)}
         return walk.adopt(layer, node, weights, walk.value(x))
