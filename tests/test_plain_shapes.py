@@ -13,7 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from portnet import Model
 from portnet.errors import PortNetError
 from portnet.graph import canonical as form
-from portnet.graph.passes.plain_shapes import RULES, infer_plain_shapes
+from portnet.graph.passes.plain_rules import RULES
+from portnet.graph.passes.plain_shapes import infer_plain_shapes
 from portnet.graph.passes.shapes import infer_shapes
 from portnet.graph.passes.sizes import name_sizes
 from portnet.testing.cases import cases
@@ -112,3 +113,13 @@ def test_sizes_that_pass_through(compare, text):
     proto = onnx.parser.parse_model(graph)
     proto.graph.output[0].type.tensor_type.ClearField("shape")
     assert compare(Model.from_bytes(proto.SerializeToString()))
+
+
+@pytest.mark.parametrize("op", ["Concat<axis = 0>", "Gather"])
+def test_what_doubles_with_every_node_is_left_to_others(op):
+    steps = "".join(f" v{i + 1} = {op}(v{i}, v{i})" for i in range(200))
+    text = f"""<ir_version: 10, opset_import: ["" : 21]> g (int64[2, 2] x) => (int64[K] y)
+        {{ {"v0 = Shape(x)" if op != "Gather" else "v0 = Identity(x)"} {steps} y = Identity(v200) }}"""
+    model = Model.from_bytes(onnx.parser.parse_model(text).SerializeToString()).ir
+    infer_plain_shapes(model)
+    assert all(len(output.shape or ()) <= 64 for node in model.graph for output in node.outputs)

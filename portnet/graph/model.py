@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from portnet.graph.parameters import Role
 
 __all__ = ["Model", "Signature"]
+
+# inside the class, ``ir`` is its graph
+GraphModel: TypeAlias = ir.Model
 
 
 @dataclass(frozen=True)
@@ -53,21 +56,21 @@ class Model:
         metadata: what travels with it; read from the graph's ``metadata_props`` when None.
     """
 
-    def __init__(self, graph_model: ir.Model, metadata: Metadata | None = None) -> None:
+    def __init__(self, graph_model: GraphModel, metadata: Metadata | None = None) -> None:
         self._graphs = [graph_model]
-        self._again: Callable[[], ir.Model] | None = None
+        self._again: Callable[[], GraphModel] | None = None
         self._lock = threading.Lock()
         self.metadata = metadata or Metadata.from_props(graph_model.metadata_props)
 
     @classmethod
-    def _of_file(cls, make: Callable[[], ir.Model]) -> Model:
+    def _of_file(cls, make: Callable[[], GraphModel]) -> Model:
         """Return a model whose graph can be made again, so that its first copy may take the one that is there."""
         model = cls(make())
         model._again = make
         return model
 
     @property
-    def ir(self) -> ir.Model:
+    def ir(self) -> GraphModel:
         """The graph and its initializers."""
         if self._again is not None:
             with self._lock:
@@ -125,7 +128,7 @@ class Model:
 
         return serialize(self.to_ir())
 
-    def to_ir(self) -> ir.Model:
+    def to_ir(self) -> GraphModel:
         """Return the graph with the metadata written into its ``metadata_props``."""
         props = self.ir.metadata_props
         for name in [name for name in props if name.startswith(PREFIX)]:
@@ -263,7 +266,7 @@ class Model:
         )
         return Model(self._copied(), metadata)
 
-    def _copied(self) -> ir.Model:
+    def _copied(self) -> GraphModel:
         """Return a graph like this one: of a file, the one that is there, as long as nobody has seen it."""
         with self._lock:
             again = self._again
