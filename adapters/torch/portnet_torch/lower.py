@@ -200,8 +200,8 @@ class TorchLowering(Lowering[fx.Proxy]):
         key = (node.op, *(value for value, _ in weights.values()))
         if key in self._adopted:
             return self._recorder.record("call_module", self._adopted[key], args)
-        owners = [weight_owner(value.name or "") for value, _ in weights.values() if value is not None]
-        path = self._paths.new(next(filter(None, owners), layer_name(node.name, node.op)))
+        owners = (weight_owner(value.name or "") for value, _ in weights.values() if value is not None)
+        path = self._paths.new(next(filter(None, owners), None) or layer_name(node.name, node.op))
         for names, (value, layout) in weights.items():
             if value is not None and value.const_value is not None:
                 self._fill(module, path, names.split(), value, layout)

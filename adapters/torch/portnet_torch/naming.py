@@ -79,19 +79,19 @@ class LayerPaths:
         """
         parts = [_NO_WORD.sub("_", part) for part in _SEPARATORS.split(name)]
         parts = [_attribute(part) for part in parts if part.strip("_")] or ["layer"]
-        path = ".".join(parts) if self._is_free(parts) else "_".join(parts)
-        candidate, number = path, 1
-        while not self._is_free(candidate.split(".")):
-            number += 1
-            candidate = f"{path}_{number}"
-        self._layers.add(candidate)
-        self._parents.update(_prefixes(candidate.split(".")))
-        return candidate
+        path, parents = ".".join(parts), _prefixes(parts)
+        if not self._is_free(path, parents):
+            base, number = "_".join(parts), 1
+            path, parents = base, []
+            while not self._is_free(path, parents):
+                number += 1
+                path = f"{base}_{number}"
+        self._layers.add(path)
+        self._parents.update(parents)
+        return path
 
-    def _is_free(self, parts: list[str]) -> bool:
-        path = ".".join(parts)
-        taken = path in self._layers or path in self._parents
-        return not taken and not self._layers.intersection(_prefixes(parts))
+    def _is_free(self, path: str, parents: list[str]) -> bool:
+        return path not in self._layers and path not in self._parents and self._layers.isdisjoint(parents)
 
 
 def _prefixes(parts: list[str]) -> list[str]:

@@ -28,6 +28,17 @@ class UnknownError(Exception):
     """A rule cannot tell."""
 
 
+def numbers(dims: Dims) -> tuple[int, ...]:
+    """Return sizes all of which are numbers.
+
+    Raises:
+        UnknownError: one is not.
+    """
+    if not all(isinstance(size, int) for size in dims):
+        raise UnknownError
+    return dims  # type: ignore[return-value]
+
+
 def _axis(axis: int, rank: int) -> int:
     if not -rank <= axis < rank:
         raise UnknownError
@@ -87,8 +98,8 @@ def _pool(walk: PlainWalk, node: ir.Node) -> Dims:
 
 
 def _windows(walk: PlainWalk, node: ir.Node, sizes: list[Size], kernel: Any) -> list[int]:
-    count = len(walk.numbers(tuple(sizes)))
-    walk.numbers(tuple(kernel))
+    count = len(numbers(tuple(sizes)))
+    numbers(tuple(kernel))
     strides, dilations = _attribute(node, "strides", [1] * count), _attribute(node, "dilations", [1] * count)
     pads, mode = _attribute(node, "pads", [0] * 2 * count), python_attribute(node, "auto_pad", "NOTSET")
     if not count == len(kernel) == len(strides) == len(dilations) == len(pads) // 2:
@@ -138,7 +149,7 @@ def _flatten(walk: PlainWalk, node: ir.Node) -> Dims:
 def _product(dims: Dims) -> Size:
     """Return a product of numbers, or a size that stands alone."""
     kept = [size for size in dims if size != 1]
-    return kept[0] if len(kept) == 1 else math.prod(PlainWalk.numbers(tuple(kept)))
+    return kept[0] if len(kept) == 1 else math.prod(numbers(tuple(kept)))
 
 
 def _reshape(walk: PlainWalk, node: ir.Node) -> Dims:
@@ -180,19 +191,19 @@ def _concat(walk: PlainWalk, node: ir.Node) -> Dims:
     first = shapes[0]
     if any(shape[:axis] + shape[axis + 1 :] != first[:axis] + first[axis + 1 :] for shape in shapes):
         raise UnknownError
-    return (*first[:axis], sum(walk.numbers(tuple(shape[axis] for shape in shapes))), *first[axis + 1 :])
+    return (*first[:axis], sum(numbers(tuple(shape[axis] for shape in shapes))), *first[axis + 1 :])
 
 
 def _axes(walk: PlainWalk, node: ir.Node, rank: int) -> set[int] | None:
     entries = walk.sizes(node, 1)
-    return None if entries is None else {_axis(axis, rank) for axis in walk.numbers(tuple(entries))}
+    return None if entries is None else {_axis(axis, rank) for axis in numbers(tuple(entries))}
 
 
 def _unsqueeze(walk: PlainWalk, node: ir.Node) -> Dims:
     dims, entries = list(walk.dims(node)), walk.sizes(node, 1)
     if entries is None:
         raise UnknownError
-    axes = {_axis(axis, len(dims) + len(entries)) for axis in walk.numbers(tuple(entries))}
+    axes = {_axis(axis, len(dims) + len(entries)) for axis in numbers(tuple(entries))}
     if len(axes) < len(entries):
         raise UnknownError
     for axis in sorted(axes):
@@ -229,9 +240,9 @@ def _slice(walk: PlainWalk, node: ir.Node) -> Dims:
     if starts is None or ends is None or len(starts) != len(ends):
         raise UnknownError
     cuts = zip(starts, ends, axes or range(len(starts)), steps or [1] * len(starts), strict=True)
-    for start, end, axis, step in (walk.numbers(cut) for cut in cuts):
+    for start, end, axis, step in (numbers(cut) for cut in cuts):
         place = _axis(axis, len(dims))
-        [size] = walk.numbers((dims[place],))
+        [size] = numbers((dims[place],))
         dims[place] = len(range(size)[start:end:step])
     return tuple(dims)
 
@@ -239,10 +250,10 @@ def _slice(walk: PlainWalk, node: ir.Node) -> Dims:
 def _split(walk: PlainWalk, node: ir.Node) -> list[Dims]:
     dims, given = walk.dims(node), walk.sizes(node, 1)
     axis, count = _axis(_attribute(node, "axis", 0), len(dims)), len(node.outputs)
-    [size] = walk.numbers((dims[axis],))
+    [size] = numbers((dims[axis],))
     part = -(-size // count)
     even = [part] * (count - 1) + [size - part * (count - 1)]
-    parts = walk.numbers(tuple(even if given is None else given))
+    parts = numbers(tuple(even if given is None else given))
     if sum(parts) != size or len(parts) != count or min(parts) < 0:
         raise UnknownError
     return [(*dims[:axis], part, *dims[axis + 1 :]) for part in parts]
@@ -317,7 +328,7 @@ def _chained(walk: PlainWalk, node: ir.Node) -> Any:
 def _cut(walk: PlainWalk, node: ir.Node) -> Any:
     entries, [start], [end] = walk.known(node.inputs[0]), walk.sizes(node, 1) or [], walk.sizes(node, 2) or []
     [step] = walk.sizes(node, 4) or [1]
-    start, end, step = walk.numbers((start, end, step))
+    start, end, step = numbers((start, end, step))
     return entries[start:end:step] if isinstance(entries, list) else None
 
 

@@ -126,13 +126,6 @@ class PlainWalk:
         """Return the sizes of an input."""
         return self.of(node.inputs[index])[1]
 
-    @staticmethod
-    def numbers(dims: Dims) -> tuple[int, ...]:
-        """Return sizes all of which are numbers."""
-        if not all(isinstance(size, int) for size in dims):
-            raise UnknownError
-        return dims  # type: ignore[return-value]
-
     def sizes(self, node: ir.Node, index: int) -> list[Size] | None:
         """Return the entries of an input that is a list of sizes, or None where it is left out."""
         value = node.inputs[index] if index < len(node.inputs) else None
