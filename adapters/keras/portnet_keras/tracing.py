@@ -17,7 +17,7 @@ from portnet.graph.model import Model
 from portnet.graph.travel import MAX_BYTES, from_text, take_along
 from portnet_keras.framework import BACKEND, keras
 from portnet_keras.save import EXTRA, check_flatbuffer
-from portnet_keras.trial import quiet_interpreter, try_out
+from portnet_keras.trial import convert_tflite, run_tflite
 
 __all__ = ["SavedModel", "TFLiteModel", "TracedSource", "called", "input_specs", "trace"]
 
@@ -100,7 +100,7 @@ def trace(native: Any, options: CaptureOptions, reason: str) -> tuple[Captured, 
     convert = _tf2onnx(reason)
     moved = not options.keep_layout
     if isinstance(native, TFLiteModel):
-        return _tflite(convert, native, moved)
+        return _tflite(native, moved)
     if isinstance(native, SavedModel):
         return _saved_model(convert, native, moved)
     signature = _signature(native, options)
@@ -265,37 +265,16 @@ def _variables(loaded: Any) -> list[Any]:
     return list(getattr(loaded, "variables", None) or [])
 
 
-def _tflite(convert: Any, native: TFLiteModel, moved: bool) -> tuple[Captured, Source]:
-    import tensorflow as tf
-
+def _tflite(native: TFLiteModel, moved: bool) -> tuple[Captured, Source]:
     if native.path.stat().st_size > _MAX_BYTES:
         raise ModelError(f"{native.path}: over {_MAX_BYTES} bytes. Refused.")
-    with _errors(f"{native.path} cannot be converted"), quiet_interpreter():
+    with _errors(f"{native.path} cannot be converted"):
         check_flatbuffer(native.path)
-        try_out(native.path)
-        interpreter = tf.lite.Interpreter(model_path=str(native.path))
-        given, made = interpreter.get_input_details(), interpreter.get_output_details()
-        first = [each["name"] for each in given if len(each["shape"]) == 4]
-        last = [each["name"] for each in made if len(each["shape"]) == 4]
-        proto, _ = convert.convert.from_tflite(
-            str(native.path),
-            opset=_OPSET,
-            inputs_as_nchw=first if moved else None,
-            outputs_as_nchw=last if moved else None,
-        )
-        model = _model(proto, native.name)
-
-    def run(*arrays: np.ndarray) -> list[Any]:
-        for each, array in zip(given, arrays, strict=True):
-            interpreter.resize_tensor_input(each["index"], array.shape)
-        interpreter.allocate_tensors()
-        for each, array in zip(given, arrays, strict=True):
-            interpreter.set_tensor(each["index"], array.astype(each["dtype"]))
-        interpreter.invoke()
-        return [interpreter.get_tensor(each["index"]) for each in made]
-
+        model = Model.from_bytes(convert_tflite(native.path, _OPSET, moved))
+    model.ir.graph.name = native.name
     note = "TensorFlow Lite's files hold networks for inference: BatchNormalization is folded, weights have no names."
-    return Captured(model, "TensorFlow Lite's file, converted by tf2onnx", (note,)), TracedSource(run, model, moved)
+    source = TracedSource(lambda *arrays: run_tflite(native.path, arrays), model, moved)
+    return Captured(model, "TensorFlow Lite's file, converted by tf2onnx", (note,)), source
 
 
 def _rename(model: Model, weights: Mapping[str, np.ndarray]) -> None:

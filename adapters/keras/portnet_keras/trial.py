@@ -1,4 +1,4 @@
-"""A file of TensorFlow Lite is tried in a process of its own first: a damaged one can end the process that loads it."""
+"""TensorFlow Lite's files, run and converted in a process of their own (`portnet_keras.tflite_worker`)."""
 
 from __future__ import annotations
 
@@ -8,66 +8,55 @@ import json
 import select
 import subprocess
 import sys
+import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from portnet.errors import ModelError
-
-__all__ = ["quiet_interpreter", "try_out"]
-
-SECONDS = 60
-_START_SECONDS = 300
-_MEMORY = 8 << 30
-
-# for each path that it reads, it loads the file and runs it once on zeros
-_WORKER = f"""
-import json, resource, sys
 import numpy as np
-import tensorflow as tf
-used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() if sys.platform == "linux" else 0
-if used:
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    limit = used + {_MEMORY}
-    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
-print(json.dumps(""), flush=True)
-for line in sys.stdin:
-    try:
-        interpreter = tf.lite.Interpreter(model_path=json.loads(line))
-        interpreter.allocate_tensors()
-        for each in interpreter.get_input_details():
-            interpreter.set_tensor(each["index"], np.zeros(each["shape"], each["dtype"]))
-        interpreter.invoke()
-        said = ""
-    except Exception as error:
-        said = " ".join(str(error).split())[:300] or type(error).__name__
-    interpreter = None
-    print(json.dumps(said), flush=True)
-"""
+
+from portnet.errors import ModelError, UnsupportedError
+
+__all__ = ["convert_tflite", "quiet_interpreter", "run_tflite"]
+
+SECONDS = 120
+_START_SECONDS = 300
+_SCRIPT = Path(__file__).with_name("tflite_worker.py")
 
 _worker: subprocess.Popen[bytes] | None = None
 
 
-def try_out(path: Path) -> None:
-    """Load a file and run it once, elsewhere.
+def convert_tflite(path: Path, opset: int, moved: bool) -> bytes:
+    """Return a file as ONNX, converted by tf2onnx, once TensorFlow Lite has run it on zeros.
+
+    Args:
+        path: the file.
+        opset: of the result.
+        moved: whether images become channels first.
 
     Raises:
-        ModelError: TensorFlow Lite refuses it, breaks on it, or takes longer than a minute.
+        ModelError: TensorFlow Lite breaks on the file, or takes longer than two minutes.
+        UnsupportedError: it refuses the file, or tf2onnx cannot convert it.
     """
-    worker = _started()
-    assert worker.stdin is not None
-    try:
-        worker.stdin.write(json.dumps(str(path.absolute())).encode() + b"\n")
-        worker.stdin.flush()
-        said = _answer(worker, SECONDS)
-    except (OSError, ValueError):
-        said = None
-    if said is None:
-        _stop()
-        raise ModelError(f"{path} is broken: TensorFlow Lite ends, or does not end, on it. Fetch it again.")
-    if said:
-        raise ModelError(f"{path}: TensorFlow Lite does not run it: {said}")
+    with tempfile.TemporaryDirectory(prefix="portnet-") as folder:
+        to = Path(folder, "network.onnx")
+        _ask(path, {"do": "convert", "opset": opset, "moved": moved, "to": str(to)})
+        return to.read_bytes()
+
+
+def run_tflite(path: Path, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return what TensorFlow Lite computes from arrays, in the order of the file's inputs and outputs.
+
+    Raises:
+        ModelError, UnsupportedError: as `convert_tflite`.
+    """
+    with tempfile.TemporaryDirectory(prefix="portnet-") as folder:
+        given, to = Path(folder, "given.npz"), Path(folder, "made.npz")
+        np.savez(given, **{f"x{i}": array for i, array in enumerate(arrays)})  # type: ignore[arg-type]
+        count = _ask(path, {"do": "run", "given": str(given), "to": str(to)})["count"]
+        with np.load(to) as made:
+            return [made[f"y{i}"] for i in range(count)]
 
 
 @contextlib.contextmanager
@@ -78,11 +67,28 @@ def quiet_interpreter() -> Iterator[None]:
         yield
 
 
+def _ask(path: Path, request: dict[str, Any]) -> dict[str, Any]:
+    worker = _started()
+    assert worker.stdin is not None
+    try:
+        worker.stdin.write(json.dumps({**request, "path": str(path.absolute())}).encode() + b"\n")
+        worker.stdin.flush()
+        answer = _answer(worker, SECONDS)
+    except (OSError, ValueError):
+        answer = None
+    if answer is None:
+        _stop()
+        raise ModelError(f"{path} is broken: TensorFlow Lite ends, or does not end, on it. Fetch it again.")
+    if "error" in answer:
+        raise UnsupportedError(f"{path} cannot be converted: {answer['error']}", engine="keras")
+    return answer
+
+
 def _started() -> subprocess.Popen[bytes]:
     global _worker
     if _worker is None or _worker.poll() is not None:
         _worker = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", _WORKER],
+            [sys.executable, "-W", "ignore", str(_SCRIPT)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -93,12 +99,16 @@ def _started() -> subprocess.Popen[bytes]:
     return _worker
 
 
-def _answer(worker: subprocess.Popen[bytes], seconds: float) -> Any:
+def _answer(worker: subprocess.Popen[bytes], seconds: float) -> dict[str, Any] | None:
     """Return what the worker says, or None where it ends or says nothing in time."""
     assert worker.stdout is not None
-    ready, _, _ = select.select([worker.stdout], [], [], seconds)
-    line = worker.stdout.readline() if ready else b""
-    return json.loads(line) if line.startswith(b'"') else None
+    while select.select([worker.stdout], [], [], seconds)[0]:
+        line = worker.stdout.readline()
+        if line.startswith(b"{"):
+            return dict(json.loads(line))
+        if not line:
+            break
+    return None
 
 
 @atexit.register

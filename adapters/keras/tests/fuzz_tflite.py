@@ -95,7 +95,6 @@ def main(seed: int, count: int) -> int:
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
         for number in range(count):
             path.write_bytes(mutate(data, random.Random(seed * 1_000_003 + number)))
-            print(f"file {number} of seed {seed}", file=sys.stderr, flush=True)
             problem = capture(path)
             if problem:
                 bad += 1
