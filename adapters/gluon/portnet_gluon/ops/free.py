@@ -7,11 +7,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from portnet.graph.sizes import evaluate_size
+import onnx_ir as ir
+
+from portnet.graph.sizes import axis_size, evaluate_size
 from portnet_gluon.compat import mx
 from portnet_gluon.ops.registry import Symbol, cast
 
-__all__ = ["counted", "cut_like", "ruler"]
+__all__ = ["counted", "cut_like", "ruler", "size_of"]
+
+
+def size_of(walk: Any, value: ir.Value, axis: int) -> Any:
+    """Return an axis's size: a number, or the symbol that stands for it."""
+    known = walk.static_shape(value)
+    if known is not None and known[axis] is not None:
+        return known[axis]
+    return axis_size(walk, value, axis, ir.SymbolicDim(None) if value.shape is None else value.shape[axis])
 
 
 def ruler(walk: Any, size: Any) -> Symbol:

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from portnet.graph.lowering import NodeView
-from portnet.graph.sizes import axis_size
 from portnet_gluon.carriers import IntegerFormat
 from portnet_gluon.compat import mx
-from portnet_gluon.ops.free import counted
+from portnet_gluon.ops.free import counted, size_of
 from portnet_gluon.ops.registry import BOOL_AS_BYTES, Symbol, cast, numpy_op, op
 from portnet_gluon.ops.shape import dropped
 from portnet_gluon.ops.wrap import wrapped
@@ -48,7 +47,7 @@ def _element_coordinates(walk: Any, node: NodeView) -> Symbol:
     """Return int64 coordinates (rank, *indices' sizes): the element's own, but on ``axis`` the index."""
     data, indices = node.required(0), node.required(1)
     axis, rank, x = walk.axis(node, walk.rank(data)), walk.rank(indices), walk.value(indices)
-    size = axis_size(walk, data, axis, data.shape[axis])
+    size = size_of(walk, data, axis)
     picked = _counted_from_front(cast(x, "int64"), size if isinstance(size, int) else walk.size(size, node.name))
     rows = [picked if i == axis else _own_place(walk, node, picked, i) for i in range(rank)]
     return mx.sym.stack(*rows, axis=0)
@@ -59,7 +58,7 @@ def _own_place(walk: Any, node: NodeView, like: Symbol, axis: int) -> Symbol:
     shape = walk.static_shape(node.required(1))
     if None not in shape:
         return walk.constant(node, f"grid{axis}", np.indices(shape)[axis].astype(np.int64))
-    size = axis_size(walk, node.required(1), axis, node.required(1).shape[axis])
+    size = size_of(walk, node.required(1), axis)
     fixed = isinstance(size, int)
     places = walk.constant(node, f"grid{axis}", np.arange(size)) if fixed else counted(walk, size)
     column = mx.sym.reshape(places, shape=[1] * axis + [-1] + [1] * (len(shape) - axis - 1))

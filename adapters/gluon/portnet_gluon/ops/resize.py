@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from portnet.graph.lowering import NodeView
-from portnet.graph.sizes import axis_size
 from portnet_gluon.compat import mx
+from portnet_gluon.ops.free import size_of
 from portnet_gluon.ops.registry import Symbol, numpy_op, op
 from portnet_gluon.ops.resize_free import FreeAxis, resized_free
 
@@ -94,7 +94,7 @@ def _axes(walk: Any, node: NodeView) -> list[Axis | FreeAxis]:
         sizes = _within_aspect(walk, node, sizes, [shape[i] for i in chosen])
     result: list[Axis | FreeAxis] = []
     for i, index in enumerate(chosen):
-        size, region = axis_size(walk, value, index, value.shape[index]), (roi[i], roi[i + len(chosen)])
+        size, region = size_of(walk, value, index), (roi[i], roi[i + len(chosen)])
         scale = scales[i] if scales else None
         if scale == 1 or (sizes and sizes[i] == size):
             scale, target = 1.0, size

@@ -10,9 +10,8 @@ import numpy as np
 
 from portnet.graph.host import HostValue
 from portnet.graph.lowering import NodeView
-from portnet.graph.sizes import axis_size
 from portnet_gluon.compat import mx
-from portnet_gluon.ops.free import counted, cut_like, ruler
+from portnet_gluon.ops.free import counted, cut_like, ruler, size_of
 from portnet_gluon.ops.registry import BOOL_AS_BYTES, Symbol, cast, numpy_op, op
 
 # exporters write "to the very end" as the largest integer of 32 or 64 bits
@@ -30,8 +29,9 @@ def flatten(walk: Any, node: NodeView) -> Symbol:
     x = walk.value(node.required(0))
     if axis == 1:
         return mx.sym.Flatten(x, name=node.name) if rank > 1 else mx.sym.reshape(x, shape=(-1, 1), name=node.name)
-    known = list(walk.static_shape(node.outputs[0]) or ())
-    return mx.sym.reshape(x, shape=reshape_codes(walk, known or [None, None]), name=node.name)
+    sizes = [size_of(walk, node.required(0), i) for i in range(rank)]
+    known = [size if isinstance(size, int) else None for size in (math.prod(sizes[:axis]), math.prod(sizes[axis:]))]
+    return mx.sym.reshape(x, shape=reshape_codes(walk, known), name=node.name)
 
 
 @op("Reshape")
@@ -40,7 +40,7 @@ def reshape(walk: Any, node: NodeView) -> Symbol:
     dims = walk.host_dims(node.required(1))
     source = node.required(0)
     if not node["allowzero"]:
-        dims = [_axis_size(walk, source, axis) if size == 0 else size for axis, size in enumerate(dims)]
+        dims = [size_of(walk, source, axis) if size == 0 else size for axis, size in enumerate(dims)]
     sizes = [size if isinstance(size, int) and size >= 0 else None for size in dims]
     inferred = walk.static_shape(node.outputs[0]) or [None] * len(sizes)
     sizes = [known if size is None else size for size, known in zip(sizes, inferred, strict=True)]
@@ -60,16 +60,9 @@ def _open(sizes: list[int | None], copied: list[bool]) -> int:
     return sum(size is None and not copy for size, copy in zip(sizes, copied, strict=True))
 
 
-def _axis_size(walk: Any, value: Any, axis: int) -> Any:
-    """Return an axis's size: a number, or the symbol that stands for it."""
-    return axis_size(walk, value, axis, value.shape[axis])
-
-
 def _is_same_size(walk: Any, source: Any, axis: int, size: Any) -> bool:
     shape = source.shape
-    return (
-        not isinstance(size, int) and shape is not None and axis < len(shape) and _axis_size(walk, source, axis) == size
-    )
+    return not isinstance(size, int) and shape is not None and axis < len(shape) and size_of(walk, source, axis) == size
 
 
 def reshape_codes(walk: Any, sizes: list[int | None], copied: list[bool] | None = None) -> list[int]:
@@ -183,7 +176,7 @@ def _picked(walk: Any, node: NodeView, x: Symbol, cuts: list[slice]) -> Symbol:
 def _between(walk: Any, x: Symbol, source: Any, axis: int, bounds: tuple[Any, Any, int]) -> Symbol:
     """Cut an axis between bounds of which one is a free size; each lies within the axis."""
     start, stop, step = bounds
-    own = _axis_size(walk, source, axis)
+    own = size_of(walk, source, axis)
     if step != 1:
         raise walk.unsupported(f"steps: got {step} between free sizes")
     if isinstance(stop, int):
@@ -345,7 +338,7 @@ def shape(walk: Any, node: NodeView) -> Symbol:
 def size(walk: Any, node: NodeView) -> Symbol:
     """The product of all sizes, free ones as they are when the network runs."""
     value = node.required(0)
-    product = math.prod(_axis_size(walk, value, axis) for axis in range(walk.rank(value)))
+    product = math.prod(size_of(walk, value, axis) for axis in range(walk.rank(value)))
     return walk.make_symbolic(node.outputs[0], HostValue(np.array(product, object), np.dtype(np.int64)))
 
 
