@@ -125,3 +125,17 @@ def test_one_of_many_axes_is_cut(engine):
         b = Constant<value = int64[2] {2, -4}>() axes = Constant<value = int64[2] {3, 6}>()
         steps = Constant<value = int64[2] {1, -2}>() y = Slice(x, a, b, axes, steps) }"""
     agree(engine, parse(text), {"x": array(2, 2, 3, 2, 2, 2, 3)})
+
+
+def test_a_map_is_a_matrix_for_a_while_and_then_what_it_was(engine):
+    text = """g (float[N,2,H,W] x) => (float[N,2,H,W] y) { s = Shape(x) f = Flatten<axis = 3>(x)
+        p = Softmax<axis = -1>(f) y = Reshape(p, s) }"""
+    agree(engine, parse(text), {"x": array(2, 2, 3, 5)}, {"x": array(1, 2, 4, 2)})
+
+
+def test_a_map_is_split_into_rows_of_a_computed_count(engine):
+    text = f"""g (float[N,T,M,6] x) => (float[N,A,B,2] y) {{ {SIZES} n = Gather(s, zero) h = Mul(t, t)
+        axis = Constant<value = int64[1] {{0}}>() a = Unsqueeze(n, axis) b = Unsqueeze(h, axis)
+        c = Constant<value = int64[1] {{2}}>() d = Constant<value = int64[1] {{3}}>() m = Gather(s, c)
+        size = Concat<axis = 0>(a, b, d, c) y = Reshape(x, size) }}"""
+    agree(engine, parse(text), {"x": array(2, 3, 3, 6)}, {"x": array(1, 4, 4, 6)})

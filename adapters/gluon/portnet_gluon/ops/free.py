@@ -79,6 +79,11 @@ class _Length:
         return _Length(mx.sym.concat(self.vector, mx.sym.zeros(more), dim=0) if more else self.vector, self.negative)
 
     def __mul__(self, other: Any) -> _Length:
+        if isinstance(other, _Length):
+            table = mx.sym.broadcast_mul(
+                mx.sym.expand_dims(self.vector, axis=1), mx.sym.expand_dims(other.vector, axis=0)
+            )
+            return _Length(mx.sym.reshape(table, shape=(-1,)), self.negative != other.negative)
         if not isinstance(other, int) or other == 0:
             return NotImplemented
         times = mx.sym.repeat(self.vector, repeats=abs(other)) if abs(other) > 1 else self.vector

@@ -31,6 +31,10 @@ def flatten(walk: Any, node: NodeView) -> Symbol:
         return mx.sym.Flatten(x, name=node.name) if rank > 1 else mx.sym.reshape(x, shape=(-1, 1), name=node.name)
     sizes = [size_of(walk, node.required(0), i) for i in range(rank)]
     known = [size if isinstance(size, int) else None for size in (math.prod(sizes[:axis]), math.prod(sizes[axis:]))]
+    if known == [None, None]:
+        for _ in range(axis - 1):
+            x = mx.sym.reshape(x, shape=(-3, -2))  # joins the first two axes
+        return mx.sym.reshape(x, shape=(0, -1), name=node.name)
     return mx.sym.reshape(x, shape=reshape_codes(walk, known), name=node.name)
 
 
@@ -47,8 +51,7 @@ def reshape(walk: Any, node: NodeView) -> Symbol:
     copied = [_is_same_size(walk, source, axis, size) for axis, size in enumerate(dims)]
     if 0 in sizes:
         return numpy_op("reshape", walk.value(source), newshape=sizes, name=node.name)
-    readable = all(known is not None or size in walk.symbols for size, known in zip(dims, sizes, strict=True))
-    if _open(sizes, copied) > 1 and readable:
+    if _open(sizes, copied) > 1 and -1 not in dims:
         known = [1 if size is None else size for size in sizes]
         like = broadcast_free(walk, walk.constant(node, "like", np.zeros(known, np.float32)), known, dims)
         return mx.sym.reshape_like(walk.value(source), like, name=node.name)
