@@ -74,7 +74,13 @@ def architectures() -> str:
         "    python -m portnet.testing.architectures --list torchvision > names.txt\n"
         "    python -m portnet.testing.architectures @names.txt --engines keras,gluon --out docs/architectures.jsonl",
     ]
-    for name, title in (("torchvision", "torchvision"), ("keras", "keras.applications"), ("gluon", "gluon.model_zoo")):
+    titles = {
+        "torchvision": "torchvision",
+        "keras": "keras.applications",
+        "gluon": "gluon.model_zoo",
+        "timm": "timm, small networks of its families",
+    }
+    for name, title in titles.items():
         own = [row for row in rows if row.source.startswith(name + ":")]
         parts.append(f"## {title}: {len(own)}\n\n{table(own)}")
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
