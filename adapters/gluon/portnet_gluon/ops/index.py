@@ -233,6 +233,10 @@ def _cumulative(walk: Any, node: NodeView, function: Any, neutral: int) -> Symbo
         x = mx.sym.flip(x, axis=axis)
     if node["exclusive"]:
         first = mx.sym.ones_like(mx.sym.slice_axis(x, axis=axis, begin=0, end=1)) * neutral
+        # MXNet cuts nothing off an axis of 1
+        shape = node.required(0).shape
+        if shape is not None and shape[axis] == 1:
+            return first
         x = mx.sym.concat(first, mx.sym.slice_axis(x, axis=axis, begin=0, end=-1), dim=axis)
     y = function(x, axis)
     return mx.sym.flip(y, axis=axis) if node["reverse"] else y
