@@ -254,9 +254,11 @@ def _functions(walk: Any, node: NodeView, directions: int) -> list[list[Activati
         raise walk.unsupported(f"activations: got {', '.join(unknown)}")
     alphas, betas = iter(node.get("activation_alpha") or ()), iter(node.get("activation_beta") or ())
     made = []
-    for name in names:
+    for place, name in enumerate(names):
         function, alpha, beta = _KNOWN[name]
-        made.append(_activation(function, _next(alphas, alpha), _next(betas, beta), node.get("clip")))
+        # the function of an LSTM's cell, its third, is no gate's
+        bound = None if node.op == "LSTM" and place % 3 == 2 else node.get("clip")
+        made.append(_activation(function, _next(alphas, alpha), _next(betas, beta), bound))
     count = len(made) // directions
     return [made[d * count : (d + 1) * count] for d in range(directions)]
 

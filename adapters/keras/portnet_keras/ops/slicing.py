@@ -77,8 +77,10 @@ def _sliced(walk: Any, node: NodeView, data: Any, axis: int, start: int, end: in
     if size is None:
         return _sliced_free(walk, data, axis, start, end, step)
     places = range(size)[start:end:step]
-    if step > 0 or not places:
-        return _cut(data, axis, places.start, max(places.stop, places.start), abs(step))
+    if not places:
+        return _cut(data, axis, 0, 0)
+    if step > 0:
+        return _cut(data, axis, places.start, places.stop, step)
     return ops.flip(_cut(data, axis, places[-1], places[0] + 1, -step), axis=axis)
 
 
