@@ -90,13 +90,13 @@ def _axes(walk: Any, node: NodeView) -> list[Axis | FreeAxis]:
     shape, rank = walk.static_shape(value), walk.rank(value)
     chosen = [axis % rank for axis in node.get("axes") or range(rank)]
     roi, scales, sizes = _requests(walk, node, len(chosen))
-    if sizes:
-        sizes = _within_aspect(walk, node, sizes, [shape[i] for i in chosen])
+    if sizes and node.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        sizes, scales = _within_aspect(walk, node, sizes, [shape[i] for i in chosen])
     result: list[Axis | FreeAxis] = []
     for i, index in enumerate(chosen):
         size, region = size_of(walk, value, index), (roi[i], roi[i + len(chosen)])
         scale = scales[i] if scales else None
-        if scale == 1 or (sizes and sizes[i] == size):
+        if scale == 1 or (scale is None and sizes[i] == size):
             scale, target = 1.0, size
         else:
             target = sizes[i] if sizes else math.floor(size * scale) if isinstance(size, int) else None
@@ -119,15 +119,14 @@ def _requests(walk: Any, node: NodeView, count: int) -> tuple[list[float], list[
     return roi, scales, sizes
 
 
-def _within_aspect(walk: Any, node: NodeView, sizes: list[Any], old: list[Any]) -> list[Any]:
-    policy = node.get("keep_aspect_ratio_policy", "stretch")
-    if policy == "stretch":
-        return sizes
+def _within_aspect(walk: Any, node: NodeView, sizes: list[Any], old: list[Any]) -> tuple[list[int], list[float]]:
+    """Return the new sizes and the one scale of all axes, which is not always new size over old: sizes are rounded."""
+    policy = node["keep_aspect_ratio_policy"]
     if not all(isinstance(size, int) for size in (*sizes, *old)):
         raise walk.unsupported(f"keep_aspect_ratio_policy {policy!r} for a free size")
     pick = min if policy == "not_larger" else max
     scale = pick(new / size for new, size in zip(sizes, old, strict=True))
-    return [math.floor(scale * size + 0.5) for size in old]
+    return [math.floor(scale * size + 0.5) for size in old], [scale] * len(old)
 
 
 def _places(node: NodeView, axis: Axis) -> np.ndarray:
