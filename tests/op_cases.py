@@ -67,6 +67,15 @@ def _padding(rng: Rng, rank: int, high: int = 2) -> dict[str, Any]:
     return {"pads": _sizes(rng, 2 * rank, 0, high)} if mode == "pads" else {"auto_pad": mode}
 
 
+def _drop_odd_padding(attributes: dict[str, Any], kernel: list[int], strides: list[int]) -> None:
+    """Leave out auto_pad where a window is shorter than its step.
+
+    The standard asks for size / stride places, or size · stride; onnxruntime makes fewer, or fails.
+    """
+    if attributes.get("auto_pad", "VALID") != "VALID" and any(k < s for k, s in zip(kernel, strides, strict=True)):
+        del attributes["auto_pad"]
+
+
 def conv(rng: Rng) -> Op:
     """Conv and ConvTranspose of ranks 1 to 3."""
     rank, groups, back = int(rng.integers(1, 4)), int(rng.integers(1, 4)), bool(rng.random() < 0.4)
@@ -77,6 +86,7 @@ def conv(rng: Rng) -> Op:
         shape = [inner, outer // groups, *kernel]
         if rng.random() < 0.4:
             attributes["output_padding"] = [int(rng.integers(0, s)) for s in strides]
+        _drop_odd_padding(attributes, kernel, strides)
     else:
         shape = [outer, inner // groups, *kernel]
     bias = [array(rng, outer)] if rng.random() < 0.5 else []
@@ -95,6 +105,10 @@ def pool(rng: Rng) -> Op:
     attributes = {"kernel_shape": kernel, "strides": _sizes(rng, rank, 1, 4), **_padding(rng, rank)}
     if opset >= (18 if name == "LpPool" else 12) and (name != "AveragePool" or opset >= 19):
         attributes |= {"ceil_mode": int(rng.integers(2)), "dilations": _sizes(rng, rank, 1, 3)}
+    if attributes.get("auto_pad", "VALID") != "VALID":
+        # onnxruntime pads for windows without their gaps, the standard asks for ceil(size / stride) places
+        attributes.pop("dilations", None)
+        _drop_odd_padding(attributes, kernel, attributes["strides"])
     if name == "AveragePool":
         attributes["count_include_pad"] = int(rng.integers(2))
     if name == "LpPool":
@@ -264,7 +278,8 @@ def along(rng: Rng) -> Op:
         return Op(name, [x, np.array(axis, np.int64)], flags, opset=14)
     if name.startswith("Arg"):
         flags = {"keepdims": int(rng.integers(2)), "select_last_index": int(rng.integers(2))}
-        return Op(name, [np.round(x)], {"axis": axis, **flags}, opset=13)
+        # no zeros of two signs, which Keras tells apart
+        return Op(name, [np.round(x) + np.float32(0)], {"axis": axis, **flags}, opset=13)
     if name == "LpNormalization":
         return Op(name, [x], {"axis": axis, "p": int(rng.integers(1, 3))}, opset=11)
     if name == "LayerNormalization":

@@ -72,6 +72,10 @@ def _l2(x: Any, **keywords: Any) -> Any:
     return ops.sqrt(ops.sum(ops.square(x), **keywords))
 
 
+def _logsumexp(x: Any, **keywords: Any) -> Any:
+    return ops.logsumexp(ops.cast(x, "float64") if is_integer(x) else x, **keywords)
+
+
 _reduction("ReduceSum", _widened(ops.sum))
 _reduction("ReduceMean", _mean)
 _reduction("ReduceProd", _widened(ops.prod))
@@ -81,7 +85,7 @@ _reduction("ReduceL1", _widened(ops.sum), ops.abs)
 _reduction("ReduceSumSquare", _widened(ops.sum), ops.square)
 _reduction("ReduceL2", _l2)
 _reduction("ReduceLogSum", lambda x, **keywords: ops.log(ops.sum(x, **keywords)))
-_reduction("ReduceLogSumExp", ops.logsumexp)
+_reduction("ReduceLogSumExp", _logsumexp)
 
 
 def _arg(name: str, function: Callable[..., Any]) -> None:
