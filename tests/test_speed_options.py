@@ -57,7 +57,7 @@ def test_engines_that_cannot_are_passed_over_with_their_reason():
     model = mlp()
     found = choosing.time_engines(model, plan_for(model, precision="bf16"), batch(model, 4), *HERE, is_cut=False)
     notes = {timing.engine: timing.note for timing in found}
-    assert all("precision 'bf16'" in note for name, note in notes.items() if name != "torch")
+    assert "precision 'bf16'" in notes.get("gluon", "precision 'bf16'")
     with pytest.raises(UnsupportedError, match="no engine can train"):
         choose([Timing("keras", note="no")])
 
@@ -72,6 +72,28 @@ def test_accumulated_batches_are_one_batch(backend):
     after, expected = parts.model.weights(), whole.model.weights()
     for name, array in after.items():
         np.testing.assert_allclose(array, expected[name], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_pieces_and_clipping_are_the_same_on_every_engine():
+    """And the limit is in force: without it the losses are others."""
+    runs = {}
+    for name in engines.installed():
+        for clip in (0.05, None):
+            settings = small_settings(backend=name, head="linear", batch_norm="frozen", epochs=2, lr=5e-2, cache="off")
+            run = portnet.finetune(IMAGES, **settings | {"batch_size": 2}, accumulate=3, clip_norm=clip)
+            runs[name, clip] = np.array(run.history.losses)
+    first = engines.installed()[0]
+    for (_, clip), losses in runs.items():
+        np.testing.assert_allclose(losses, runs[first, clip], atol=1e-4)
+    assert np.abs(runs[first, 0.05] - runs[first, None]).max() > 1e-2
+
+
+def test_float32_is_left_alone_by_a_run_in_bf16():
+    precision = pytest.importorskip("portnet_keras.precision")
+    tf = pytest.importorskip("tensorflow")
+    with precision.computes_in("bf16"):
+        assert tf.config.optimizer.get_experimental_options()["auto_mixed_precision_onednn_bfloat16"]
+    assert not tf.config.optimizer.get_experimental_options()["auto_mixed_precision_onednn_bfloat16"]
 
 
 def test_a_run_of_accumulated_batches_resumes_bit_identical(tmp_path, backend):
@@ -98,9 +120,11 @@ def test_pieces_share_the_batch_by_weight():
     assert len(pieces(plan, x, np.array([3] * 5))) == 1
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_mixed_precision_is_near_and_resumes_bit_identical(precision):
-    engine = pytest.importorskip("portnet_torch").Engine()
+@pytest.mark.parametrize(("name", "precision"), [("torch", "bf16"), ("torch", "fp16"), ("keras", "bf16")])
+def test_mixed_precision_is_near_and_resumes_bit_identical(name, precision):
+    engine = pytest.importorskip(f"portnet_{name}").Engine()
+    if name == "keras" and "bf16" not in engine.precisions("cpu"):
+        pytest.skip("this processor does not compute in bf16")
     model = convnet()
     plan = plan_for(model, OptimizerSpec("adam", lr=1e-2), precision=precision, clip_norm=1.0)
     losses = {}
@@ -121,7 +145,7 @@ def test_mixed_precision_is_near_and_resumes_bit_identical(precision):
 
 
 def test_what_an_engine_cannot_do_is_one_line(backend):
-    other = "fp16" if backend == "torch" else "bf16"
+    other = "bf16" if backend == "gluon" else "fp16"
     with pytest.raises(UnsupportedError, match=rf"engine {backend}: got precision '{other}', expected fp32") as caught:
         portnet.finetune(IMAGES, **small_settings(backend=backend, precision=other, epochs=1))
     assert "\n" not in str(caught.value)

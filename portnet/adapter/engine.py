@@ -112,6 +112,10 @@ class Adapter(abc.ABC):
         """Precisions that training on a device can have; see `TrainPlan.precision`."""
         return ("fp32",)
 
+    def why_no_precision(self, precision: str, device: str) -> str:
+        """Return why training cannot have a precision on a device, in a sentence, or ""."""
+        return ""
+
     def check_training(self, device: str, precision: str, compile: bool) -> None:
         """Make sure that training can be had in this form.
 
@@ -120,8 +124,10 @@ class Adapter(abc.ABC):
         """
         known = self.precisions(device)
         if precision not in known:
+            why = self.why_no_precision(precision, device)
             raise UnsupportedError(
-                f"engine {self.name}: got precision {precision!r}, expected {' or '.join(known)} on {device}",
+                f"engine {self.name}: got precision {precision!r}, expected {' or '.join(known)} on {device}"
+                + (f". {why}" if why else ""),
                 engine=self.name,
             )
         if compile and not self.compiles:

@@ -56,6 +56,10 @@ class Engine(Adapter):
 
         return [*(f"gpu:{i}" for i in range(mx.context.num_gpus())), "cpu"]
 
+    def why_no_precision(self, precision: str, device: str) -> str:
+        """What stands in the way of MXNet's own mixed precision."""
+        return "MXNet 1.9.1's conversion of a network to a smaller type loses the types behind it and fails at Dropout."
+
     def lower_canonical(self, model: Model, device: str) -> Lowered:
         """Lower a canonical model onto a hybridized SymbolBlock."""
         from portnet_gluon.network import GluonLowered

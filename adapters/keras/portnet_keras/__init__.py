@@ -49,6 +49,20 @@ class Engine(Adapter):
 
         return devices()
 
+    def precisions(self, device: str) -> tuple[str, ...]:
+        """bf16 on a CPU that computes in it; see `portnet_keras.precision`."""
+        from portnet_keras.precision import has_bf16
+
+        return ("fp32", "bf16") if device == "cpu" and has_bf16() else ("fp32",)
+
+    def why_no_precision(self, precision: str, device: str) -> str:
+        """What bf16 needs that is not there."""
+        if device != "cpu":
+            return "On a GPU PortNet trains Keras's networks in float32 alone."
+        if precision == "bf16":
+            return "It needs a processor with avx512_bf16 or amx_bf16, Linux, and TensorFlow's oneDNN."
+        return "Processors compute in bf16, not in fp16."
+
     def lower_canonical(self, model: Model, device: str) -> Lowered:
         """Lower a canonical model to a functional ``keras.Model``."""
         from portnet_keras.network import lower

@@ -13,6 +13,7 @@ from portnet.adapter import Inputs, StepResult, Trainer, TrainPlan, as_inputs, p
 from portnet.errors import UnsupportedError, WeightsError
 from portnet_keras.framework import keras
 from portnet_keras.network import laid, unwrapped
+from portnet_keras.precision import computes_in
 from portnet_keras.update import rule_of
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class KerasTrainer(Trainer):
 
     def step(self, x: Inputs, y: np.ndarray) -> StepResult:
         """Take one optimizer step; see `Trainer.step`."""
-        with self._device():
+        with self._as_planned():
             if self._plan.accumulate > 1:
                 return self._step_in_pieces(x, y)
             loss, correct = self._step(y.ndim)(*_tensors(x, y)).numpy()
@@ -67,7 +68,7 @@ class KerasTrainer(Trainer):
         if self._plan.accumulate > 1 or y.ndim != 2 or not len(rates):
             return super().steps(x, y, rates)
         arrays = [tf.convert_to_tensor(each, tf.float32) for each in as_inputs(x)]
-        with self._device():
+        with self._as_planned():
             targets, numbers = tf.convert_to_tensor(y, tf.int64), tf.convert_to_tensor(rates, tf.float32)
             results = self._traced(self._compute_steps, 1)(*arrays, targets, numbers).numpy()
         self.set_lr(rates[-1])
@@ -84,7 +85,7 @@ class KerasTrainer(Trainer):
 
     def gradients(self, x: Inputs, y: np.ndarray) -> dict[str, np.ndarray]:
         """Return gradients by ONNX name and change nothing; see `Trainer.gradients`."""
-        with self._device():
+        with self._as_planned():
             found = self._gradients(y.ndim)(*_tensors(x, y))
         bindings = self._lowered.bindings
         return {
@@ -128,8 +129,11 @@ class KerasTrainer(Trainer):
         seeds = {f"random/{name}": state.value for name, state in self._seeds.items()}
         return {"step": self._count, "lr": self._rate, **seeds}
 
-    def _device(self) -> Any:
-        return keras.device(self._lowered.device.replace("cuda", "gpu"))
+    @contextlib.contextmanager
+    def _as_planned(self) -> Iterator[None]:
+        """Run functions where the network is and as precisely as the plan says."""
+        with keras.device(self._lowered.device.replace("cuda", "gpu")), computes_in(self._plan.precision):
+            yield
 
     # ---- traced
 
