@@ -21,7 +21,7 @@ grows (float[N, 2, H, W] x, float[W] weights) => (float[N, 2, h, W] y)
 <float[4] factors = {1, 1, 2, 1}, float[2, 2, 1, 1] kernel = {1, 2, 3, 4}>
 {
     seen = Conv (x, kernel)
-    resized = Resize <mode = "linear"> (seen, , factors)
+    resized = Resize <mode = "cubic"> (seen, , factors)
     y = Mul(resized, weights)
 }
 """

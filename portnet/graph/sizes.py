@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from portnet.graph.lowering import Lowering
     from portnet.graph.passes.sizes import SizeWalk
 
-__all__ = ["MADE", "SIZES", "axis_size", "evaluate_size", "named_size", "register_sizes"]
+__all__ = ["MADE", "NO_NAMES", "SIZES", "axis_size", "evaluate_size", "named_size", "register_sizes"]
 
 # key of a graph's ``meta``: what the names of sizes stand for that follow from others, by name
 SIZES = "portnet.sizes"
 # how the names of such sizes begin; no symbol of a file may be taken for one
 MADE = "= "
+# what exporters write for a size that they do not know: two of them are not the same size
+NO_NAMES = frozenset({"?", "-1", "None", ""})
 MAX_NAME = 200
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from portnet.data.preprocess import preprocess
 from portnet.errors import InputError, PortNetError
 from portnet.graph.model import Model, Signature
+from portnet.graph.sizes import NO_NAMES
 
 __all__ = ["fitting_inputs", "image_inputs", "is_batch", "random_inputs"]
 
@@ -19,6 +21,8 @@ __all__ = ["fitting_inputs", "image_inputs", "is_batch", "random_inputs"]
 FREE_AXIS = 16
 # sizes to try where a network calls an axis free and then wants it longer, or of one height: text lines, sound
 OTHER_SIZES = (48, 32, 256, 576, 1024, 4096, 16000)
+# entries of an input that is tried: a size that suits sound is none for both sides of an image
+MAX_ENTRIES = 1 << 24
 
 
 def random_inputs(
@@ -29,8 +33,7 @@ def random_inputs(
     A symbolic first axis takes ``batch``; other free axes take ``free``, or a size that is likely to do.
     """
     generator = np.random.default_rng(seed)
-    name = _batch_name(model)
-    shapes = {port.name: _shape(model, port, batch, name, free) for port in model.inputs}
+    shapes = _shapes(model, batch, free)
     return {port.name: _random(generator, port, shapes[port.name], lowest) for port in model.inputs}
 
 
@@ -45,6 +48,8 @@ def fitting_inputs(
     sizes = (None, *OTHER_SIZES) if _has_free_axes(model) else (None,)
     lows = (0, 1) if any(np.issubdtype(array.dtype, np.integer) for array in usual.values()) else (0,)
     for size, lowest in itertools.product(sizes, lows):
+        if size is not None and max(map(math.prod, _shapes(model, batch, size).values())) > MAX_ENTRIES:
+            continue
         inputs = random_inputs(model, batch, seed, size, lowest)
         with contextlib.suppress(PortNetError):
             if all(map(_is_finite, run(inputs).values())):
@@ -71,22 +76,27 @@ def _batch_name(model: Model) -> str | None:
     return first[0] if first and isinstance(first[0], str) else None
 
 
-def _shape(model: Model, port: Signature, batch: int, batch_name: str | None, free: int | None) -> tuple[int, ...]:
-    if port.shape is None:
-        raise InputError(f"check: input {port.name!r} has no known rank. Pass inputs.")
-    sizes = []
-    for axis, dim in enumerate(port.shape):
-        if isinstance(dim, int):
-            sizes.append(dim)
-        elif _is_batch(port, axis, batch_name):
-            sizes.append(batch)
-        elif free is not None:
-            sizes.append(free)
-        elif len(port.shape) == 4 and axis >= 2:
-            sizes.append(model.preprocessing.size[axis - 2] if model.preprocessing else 64)
-        else:
-            sizes.append(FREE_AXIS)
-    return tuple(sizes)
+def _shapes(model: Model, batch: int, free: int | None) -> dict[str, tuple[int, ...]]:
+    """Return a shape for every input; axes of one name have one size."""
+    batch_name, named, shapes = _batch_name(model), dict[str, int](), {}
+    for port in model.inputs:
+        if port.shape is None:
+            raise InputError(f"check: input {port.name!r} has no known rank. Pass inputs.")
+        sizes = []
+        for axis, dim in enumerate(port.shape):
+            size = dim if isinstance(dim, int) else batch if _is_batch(port, axis, batch_name) else None
+            if size is None:
+                size = _free_size(model, port, axis) if free is None else free
+                size = named.setdefault(dim, size) if isinstance(dim, str) and dim not in NO_NAMES else size
+            sizes.append(size)
+        shapes[port.name] = tuple(sizes)
+    return shapes
+
+
+def _free_size(model: Model, port: Signature, axis: int) -> int:
+    if len(port.shape or ()) != 4 or axis < 2:
+        return FREE_AXIS
+    return model.preprocessing.size[axis - 2] if model.preprocessing else 64
 
 
 def is_batch(model: Model, port: Signature, axis: int) -> bool:

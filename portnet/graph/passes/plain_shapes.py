@@ -10,6 +10,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from portnet.graph.passes.plain_rules import BOOLEAN, FOLLOW, RULES, SIZES, Dims, Size, UnknownError
+from portnet.graph.sizes import NO_NAMES
 
 __all__ = ["PlainWalk", "infer_plain_shapes"]
 
@@ -17,8 +18,6 @@ __all__ = ["PlainWalk", "infer_plain_shapes"]
 MAX_ENTRIES = 64
 # a file can double the axes of a tensor, or the entries of a list, with every node
 MAX_RANK = 64
-# what exporters write for a size that they do not know, and what inference calls one
-_NO_NAMES = frozenset({"?", "-1", "None", ""})
 _INVENTED = "unk__"
 
 
@@ -64,7 +63,7 @@ class PlainWalk:
         if value.shape is None or value.dtype is None or not isinstance(value.type, ir.TensorType):
             raise UnknownError
         dims = tuple(size if isinstance(size, int) else size.value for size in value.shape)
-        if any(size is None or size in _NO_NAMES or str(size).startswith(_INVENTED) for size in dims):
+        if any(size is None or size in NO_NAMES or str(size).startswith(_INVENTED) for size in dims):
             raise UnknownError
         self.found[value] = value.dtype, dims  # type: ignore[assignment]
 

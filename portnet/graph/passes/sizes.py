@@ -17,12 +17,10 @@ from portnet.graph.passes.reshapes import is_invented
 from portnet.graph.passes.rewrite import every_graph, subgraphs
 from portnet.graph.passes.shapes import infer_node
 from portnet.graph.passes.size_rules import RULES, UnknownSizeError, constant
-from portnet.graph.sizes import SIZES, axis_size, named_size, register_sizes
+from portnet.graph.sizes import NO_NAMES, SIZES, axis_size, named_size, register_sizes
 
 __all__ = ["SizeWalk", "name_sizes"]
 
-# what exporters write for a size that they do not know: one symbol for sizes that differ
-_NO_NAMES = frozenset({"?", "-1", "None", ""})
 _FAILURES = (UnknownSizeError, PortNetError, IndexError, KeyError, TypeError, ValueError, ArithmeticError)
 
 
@@ -47,7 +45,7 @@ def name_sizes(model: ir.Model) -> None:
 
 def _forget_fillers(value: ir.Value) -> None:
     if value.shape is not None:
-        value.shape = ir.Shape([None if getattr(n, "value", n) in _NO_NAMES else n for n in value.shape])
+        value.shape = ir.Shape([None if getattr(n, "value", n) in NO_NAMES else n for n in value.shape])
 
 
 def _is_settled(value: ir.Value) -> bool:

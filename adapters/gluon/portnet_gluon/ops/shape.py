@@ -49,6 +49,7 @@ def reshape(walk: Any, node: NodeView) -> Symbol:
     inferred = walk.static_shape(node.outputs[0]) or [None] * len(sizes)
     sizes = [known if size is None else size for size, known in zip(sizes, inferred, strict=True)]
     copied = [_is_same_size(walk, source, axis, size) for axis, size in enumerate(dims)]
+    dims = [size if known is None else known for size, known in zip(dims, sizes, strict=True)]
     if 0 in sizes:
         return numpy_op("reshape", walk.value(source), newshape=sizes, name=node.name)
     if _open(sizes, copied) > 1 and -1 not in dims:
