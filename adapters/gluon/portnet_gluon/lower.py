@@ -142,6 +142,9 @@ class GluonLowering(Lowering[Symbol]):
         if node.outputs and all(map(_is_empty, node.outputs)):
             # nothing to compute, and several operators fail on empty results
             self.values.update({value: _zeros(tuple(self.sizes(value)), self.dtype(value)) for value in node.outputs})
+            # a part of a shape may be empty too, and shape arithmetic goes on with it
+            shapes = [value for value in node.outputs if value.dtype == ir.DataType.INT64]
+            self.host_values.update({value: HostValue(np.zeros(self.sizes(value), np.int64)) for value in shapes})
             return
         with _NodeNames(node.name or f"{node.op_type}_{index}"):
             super()._lower_node(node, index)

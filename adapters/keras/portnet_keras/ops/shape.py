@@ -80,7 +80,7 @@ def reshaped(walk: Any, node: NodeView, x: KValue, sizes: list[Any], dims: list[
         return KValue(_reshape_data(walk, node, x.data, dims), identity(len(dims)))
     groups = _groups(sizes, dims)
     order = _order_of(x.order, groups, dims)
-    if order is None and _is_flattening(walk, node, x, dims):
+    if order is None and _is_flattening(walk, node, x, sizes, dims):
         packing = Packing(tuple(int(n) for n in sizes[1:]), tuple(axis - 1 for axis in x.order if axis))
         return replace(KValue(_reshape_data(walk, node, x.data, dims), identity(2)), packing=packing)
     if order is None:
@@ -90,9 +90,10 @@ def reshaped(walk: Any, node: NodeView, x: KValue, sizes: list[Any], dims: list[
     return KValue(_reshape_data(walk, node, x.data, [dims[axis] for axis in order]), order)
 
 
-def _is_flattening(walk: Any, node: NodeView, x: KValue, dims: list[Any]) -> bool:
+def _is_flattening(walk: Any, node: NodeView, x: KValue, sizes: list[Any], dims: list[Any]) -> bool:
     known = None not in x.shape[1:]
-    return len(dims) == 2 and x.order[0] == 0 and known and feeds_only_dense(walk, node.outputs[0])
+    keeps_batch = len(dims) == 2 and x.order[0] == 0 and bool(sympy.expand(dims[0] - sizes[0]) == 0)
+    return keeps_batch and known and feeds_only_dense(walk, node.outputs[0])
 
 
 Groups = list[tuple[tuple[int, ...], tuple[int, ...]]]
