@@ -71,10 +71,9 @@ def architectures() -> str:
         "outputs (how far they are from their mean over three images as unlike as photos), which must be below 1e-3, "
         "or else below four times what rounding the input alone makes; parameters are those that train, equal to the "
         "framework's own count of what inference reads.",
-        "The rows of timm are no rate of success: they are the networks that were tried and then tried again until they "
-        "passed, and two that still fail. Of the some 50 others of the same list that have no row, most were not reached; "
-        "known to fail are `efficientvit_m0` (the process ends), `csatv2` on Gluon (GatherND of free sizes) and "
-        "`crossvit` on Gluon (cubic resizing to a free size).",
+        "The rows of timm are no rate of success: they are networks that were tried, and tried again until they "
+        "passed, and what still fails. Some 40 others of the same list have no row: most were not reached, and "
+        "`csatv2` and `crossvit` are refused on Gluon (GatherND of free sizes, cubic resizing to one).",
         "    python -m portnet.testing.architectures --list torchvision > names.txt\n"
         "    python -m portnet.testing.architectures @names.txt --engines keras,gluon --out docs/architectures.jsonl",
     ]
