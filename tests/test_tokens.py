@@ -160,7 +160,7 @@ def test_between_images_and_tokens(name):
 
 @pytest.mark.parametrize("d", [6, 8])
 def test_rows_of_a_map_before_a_dense_layer_are_no_flattened_images(d):
-    """As tf2onnx writes Dense over tokens: to (batch · tokens, channels) and back. """
+    """As tf2onnx writes Dense over tokens: to (batch · tokens, channels) and back."""
     generator = np.random.default_rng(1)
     arrays = {
         **{"k": generator.normal(size=(d, 3, 2, 2)).astype(np.float32), "w": generator.normal(size=(d, d))},
