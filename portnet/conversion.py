@@ -21,7 +21,7 @@ from portnet.graph.model import Model
 from portnet.originals import is_original
 from portnet.parity.check import check
 from portnet.parity.fixable import lower_or_advise
-from portnet.parity.inputs import fitting_inputs
+from portnet.parity.inputs import BATCH_SIZES, runnable_batch_sizes
 from portnet.parity.report import RELATIVE, Report
 from portnet.parity.sides import FileSide, OnnxruntimeSide
 from portnet.runtime.session import Session
@@ -29,8 +29,6 @@ from portnet.sources import find_model
 
 __all__ = ["Conversion", "convert", "convert_to_file"]
 
-# batch sizes that are compared where the batch is free
-BATCH_SIZES = (1, 3)
 # a quantized network may differ from onnxruntime by this many times what onnxruntime, optimised, differs from itself
 NOISE, ATOL = 4.0, 1e-4
 
@@ -205,7 +203,7 @@ def _framework_errors_as(kind: type[PortNetError], what: str, *others: type[Exce
 def _prove(
     network: Lowered | FileSide, reference: OnnxruntimeSide, inputs: Mapping[str, np.ndarray] | None = None
 ) -> Report:
-    sizes = BATCH_SIZES if inputs is not None else _batch_sizes(reference)
+    sizes = BATCH_SIZES if inputs is not None else runnable_batch_sizes(reference.model, reference.run)
     noise = _noise(reference, inputs, sizes)
     report = check(
         network,
@@ -232,16 +230,6 @@ def _noise(reference: OnnxruntimeSide, inputs: Mapping[str, np.ndarray] | None, 
     plain = OnnxruntimeSide(model, session=Session(model, provider="cpu", optimise=False))
     noise = check(plain, reference, inputs=inputs, batch_sizes=batch_sizes, find_layer=False).max_abs
     return noise if np.isfinite(noise) else 0.0
-
-
-def _batch_sizes(reference: OnnxruntimeSide) -> tuple[int, ...]:
-    """Batch sizes that onnxruntime itself runs: a file may call its batch free and fix it inside."""
-    *first, last = BATCH_SIZES
-    try:
-        reference.run(fitting_inputs(reference.model, last, reference.run))
-    except PortNetError:
-        return tuple(first)
-    return BATCH_SIZES
 
 
 def _size(path: Path) -> int:

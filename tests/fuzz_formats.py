@@ -10,11 +10,9 @@ import json
 import random
 import re
 import resource
-import signal
 import subprocess
 import sys
 import tempfile
-import traceback
 import warnings
 import zipfile
 from pathlib import Path
@@ -25,13 +23,13 @@ import numpy as np
 import test_formats_darknet as darknet_files
 import test_formats_darknet_sections as sections_files
 from caffe_networks import NETWORKS
-from fuzz_models import MEMORY, SECONDS, _too_slow, mutate_bytes
+from fuzz_models import MEMORY, SECONDS, mutate_bytes
 from test_formats_caffe_wild import EXCITED, SSD, layer, net
 
-from portnet.errors import PortNetError
 from portnet.formats import caffe, darknet, keras, mxnet
 from portnet.formats.mxnet.layer import TABLE
 from portnet.formats.mxnet.ops import load as load_ops
+from portnet.testing.watch import ending
 
 NUMBERS = ("0", "1", "-1", "3", "100", "65537", str(2**31), str(2**40), str(2**63 - 1), "-5", "1e30", "0.5", "nan", "x")
 OTHERS = {"ssd": SSD, "excited": EXCITED}
@@ -101,23 +99,12 @@ def mutate_inner(data: bytes, draw: random.Random) -> bytes:
 
 def read(reader, *paths: Path) -> str:
     """Return "" where files end in a model or a one-line PortNetError, else what happened."""
-    signal.alarm(SECONDS)
-    try:
-        repr(reader.read(*paths).model)
-    except PortNetError as error:
-        return f"error of several lines: {error!r}" if "\n" in str(error) else ""
-    except BaseException as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__}: {error} at {where.filename}:{where.lineno}"
-    finally:
-        signal.alarm(0)
-    return ""
+    return ending(lambda: repr(reader.read(*paths).model), SECONDS)
 
 
 def main(form: str, seed: int, count: int) -> int:
     """Read ``count`` damaged files; return how many ended badly."""
     warnings.simplefilter("ignore")
-    signal.signal(signal.SIGALRM, _too_slow)
     bad = 0
     with tempfile.TemporaryDirectory() as folder:
         reader, suffix, pairs = _seeds(form, Path(folder))

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import random
 import resource
-import signal
 import sys
-import traceback
 import warnings
-from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -23,9 +20,9 @@ from onnx import numpy_helper
 
 import portnet
 from portnet.adapter import Adapter, Lowered
-from portnet.errors import PortNetError
 from portnet.graph.model import Model
 from portnet.parity.inputs import random_inputs
+from portnet.testing.watch import ending
 
 SECONDS = 10
 MEMORY = 3 << 30
@@ -169,33 +166,16 @@ def _feed_shape(model, graph, node, draw):
 
 def read(data: bytes, supports: frozenset[str] | None) -> str:
     """Return "" where a file ends in a model or a one-line PortNetError, else what happened."""
-    return _ending(lambda: repr(Model.from_bytes(data).canonical(supports)))
+    return ending(lambda: repr(Model.from_bytes(data).canonical(supports)), SECONDS)
 
 
 def run(data: bytes, engine: Adapter) -> str:
     """Read a file, lower it and run it once; return as `read` does."""
     lowered: list[Lowered] = []
-    problem = _ending(lambda: lowered.append(engine.lower(Model.from_bytes(data))))
+    problem = ending(lambda: lowered.append(engine.lower(Model.from_bytes(data))), SECONDS)
     if problem or not lowered:
         return problem
-    return _ending(lambda: lowered[0].run(random_inputs(lowered[0].model, 2)), may_raise=Exception)
-
-
-def _ending(action: Callable[[], object], may_raise: type[Exception] = PortNetError) -> str:
-    signal.alarm(SECONDS)
-    try:
-        action()
-    except TimeoutError as error:
-        return str(error)
-    except may_raise as error:
-        told = isinstance(error, PortNetError) and "\n" in str(error)
-        return f"error of several lines: {error!r}" if told else ""
-    except BaseException as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__}: {error} at {where.filename}:{where.lineno}"
-    finally:
-        signal.alarm(0)
-    return ""
+    return ending(lambda: lowered[0].run(random_inputs(lowered[0].model, 2)), SECONDS, may_raise=Exception)
 
 
 def main(seed: int, count: int, name: str = "") -> int:
@@ -204,7 +184,6 @@ def main(seed: int, count: int, name: str = "") -> int:
     chosen = portnet.engine(name) if name else None
     memory = ENGINE_MEMORY if name else MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    signal.signal(signal.SIGALRM, _too_slow)
     files = [onnx.parser.parse_model(text).SerializeToString() for text in SEEDS]
     bad = 0
     for number in range(count):
@@ -216,10 +195,6 @@ def main(seed: int, count: int, name: str = "") -> int:
             bad += 1
             print(f"file {number} of seed {seed}: {problem}", flush=True)
     return bad
-
-
-def _too_slow(*_) -> None:
-    raise TimeoutError(f"more than {SECONDS} s")
 
 
 if __name__ == "__main__":

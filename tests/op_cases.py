@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 Rng = np.random.Generator
 FLOATS = ("float32", "float32", "float64", "float16")
@@ -290,70 +290,3 @@ def along(rng: Rng) -> Op:
 KINDS: tuple[Callable[[Rng], Op], ...] = (
     conv, pool, resize, pad, cut, reduce, elementwise, cast, gather, product, recurrent, along,
 )  # fmt: skip
-FLOAT = TensorProto.FLOAT
-
-
-def graph(rng: Rng) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """Return a network of 3 to 12 nodes on images that moves its channels about; its batch is symbolic."""
-    nodes: list[Any] = []
-    weights: list[Any] = []
-    shapes = {"x": [3, *_sizes(rng, 2, 4, 8)]}
-
-    def constant(value: np.ndarray) -> str:
-        weights.append(numpy_helper.from_array(value, f"w{len(weights)}"))
-        return weights[-1].name
-
-    def add(op: str, inputs: list[str], shape: list[int], **attributes: Any) -> str:
-        nodes.append(helper.make_node(op, inputs, [f"t{len(nodes)}"], name=f"n{len(nodes)}", **attributes))
-        shapes[nodes[-1].output[0]] = shape
-        return nodes[-1].output[0]
-
-    t, first = "x", list(shapes["x"])
-    for _ in range(int(rng.integers(3, 9))):
-        s, step = shapes[t], int(rng.integers(11))
-        if step < 3:
-            t = add("Conv", [t, constant(array(rng, [4, s[0], 3, 3]) / 3)], [4, *s[1:]], pads=[1, 1, 1, 1])
-        elif step == 3:
-            order = rng.permutation(3)
-            t = add("Transpose", [t], [s[i] for i in order], perm=[0, *(int(i) + 1 for i in order)])
-        elif step == 4:
-            shape = _pick(rng, [s[0], 1, 1], [s[2]], [1, s[1], 1], [1, *s])
-            t = add(_pick(rng, "Add", "Mul", "Sub"), [t, constant(array(rng, shape))], s)
-        elif step == 5:
-            axis = int(rng.integers(1, 4))
-            same = [
-                u
-                for u, v in shapes.items()
-                if all(a == b for i, (a, b) in enumerate(zip(v, s, strict=True)) if i != axis - 1)
-            ]
-            other = _pick(rng, *same)
-            total = [n + (shapes[other][i] if i == axis - 1 else 0) for i, n in enumerate(s)]
-            t = add("Concat", [other, t], total, axis=axis - 4 * int(rng.integers(2)))
-        elif step == 6 and min(s) > 1:
-            axis = int(rng.integers(1, 4))
-            bounds = [constant(np.array([n], np.int64)) for n in (1, 99, axis)]
-            t = add("Slice", [t, *bounds], [n - (i == axis - 1) for i, n in enumerate(s)])
-        elif step == 7:
-            flat = add("Flatten", [t], [int(np.prod(s))])
-            del shapes[flat]
-            size = add("Shape", [t], [4])
-            del shapes[size]
-            order = [s[1], s[0], s[2]]
-            batch = add("Gather", [size, constant(np.array([0], np.int64))], [1])
-            del shapes[batch]
-            target = add("Concat", [batch, constant(np.array(order, np.int64))], [4], axis=0)
-            del shapes[target]
-            t = add("Reshape", [flat, target], order)
-        elif step == 8:
-            pads = np.array([0, *_sizes(rng, 3, 0, 2), 0, *_sizes(rng, 3, 0, 2)], np.int64)
-            t = add("Pad", [t, constant(pads)], [int(n + pads[i + 1] + pads[i + 5]) for i, n in enumerate(s)])
-        elif step == 9:
-            t = add(_pick(rng, "Softmax", "LogSoftmax"), [t], s, axis=int(rng.integers(1, 4)))
-        else:
-            t = add(_pick(rng, "Relu", "Sigmoid", "Tanh"), [t], s)
-    if t == "x":
-        t = add("Relu", [t], first)
-    ports = [helper.make_tensor_value_info("x", FLOAT, ["N", *first])]
-    body = helper.make_graph(nodes, "g", ports, [helper.make_tensor_value_info(t, FLOAT, ["N", *shapes[t]])], weights)
-    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return model, {"x": array(rng, [2, *first])}

@@ -15,8 +15,10 @@ from portnet.errors import InputError, PortNetError
 from portnet.graph.model import Model, Signature
 from portnet.graph.sizes import NO_NAMES
 
-__all__ = ["fitting_inputs", "image_inputs", "is_batch", "random_inputs"]
+__all__ = ["BATCH_SIZES", "fitting_inputs", "image_inputs", "is_batch", "random_inputs", "runnable_batch_sizes"]
 
+# batch sizes that a network with a free batch is proved at
+BATCH_SIZES = (1, 3)
 # size of a free axis that is not the batch: images get their preprocessing's size, the rest this
 FREE_AXIS = 16
 # sizes to try where a network calls an axis free and then wants it longer, or of one height: text lines, sound
@@ -55,6 +57,16 @@ def fitting_inputs(
             if all(map(_is_finite, run(inputs).values())):
                 return inputs
     return usual
+
+
+def runnable_batch_sizes(model: Model, run: Callable[[dict[str, np.ndarray]], Mapping[str, Any]]) -> tuple[int, ...]:
+    """Return those of `BATCH_SIZES` that the original itself runs: its batch may be called free and fixed inside."""
+    *first, last = BATCH_SIZES
+    try:
+        run(fitting_inputs(model, last, run))
+    except PortNetError:
+        return tuple(first)
+    return BATCH_SIZES
 
 
 def _is_finite(array: Any) -> bool:

@@ -12,18 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from portnet.errors import ModelError, PortNetError, UnsupportedError
+from portnet.errors import ModelError, UnsupportedError
 from portnet.formats.captured import Source
 from portnet.graph.model import Model
 from portnet.parity.check import check
-from portnet.parity.inputs import fitting_inputs
+from portnet.parity.inputs import fitting_inputs, runnable_batch_sizes
 from portnet.parity.report import RELATIVE, Report, compare_arrays
 from portnet.parity.sides import OnnxruntimeSide, Side, SourceSide, WithLogits
 
 __all__ = ["compare_with_source"]
 
-# batch sizes that are compared where the batch is free
-BATCH_SIZES = (1, 3)
 # ops that move a softmax about
 _PASSING = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 # places inside that are looked at, from the end
@@ -52,23 +50,13 @@ def compare_with_source(
         find_layer: whether to look for the first layer that differs.
     """
     ours, theirs = OnnxruntimeSide(model), SourceSide(source, captured or model)
-    sizes = _batch_sizes(theirs)
+    sizes = runnable_batch_sizes(theirs.model, theirs.run)
     places = _softmax_outputs(theirs.model)
     a, b = WithLogits(ours, places), WithLogits(theirs, places)
     report = check(a, b, inputs=inputs, images=images, batch_sizes=sizes, relative=RELATIVE, find_layer=find_layer)
     if report.passed and report.comparisons:
         _look_inside(report, ours, theirs, dict(inputs or fitting_inputs(theirs.model, sizes[-1], theirs.run)))
     return report
-
-
-def _batch_sizes(original: SourceSide) -> tuple[int, ...]:
-    """Batch sizes that the original itself runs: its code may hold on to one."""
-    *first, last = BATCH_SIZES
-    try:
-        original.run(fitting_inputs(original.model, last, original.run))
-    except PortNetError:
-        return tuple(first)
-    return BATCH_SIZES
 
 
 def _softmax_outputs(model: Model) -> list[int]:

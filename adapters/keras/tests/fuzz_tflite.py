@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 import resource
-import signal
 import struct
 import sys
 import tempfile
@@ -23,8 +22,10 @@ import tensorflow as tf
 from keras import layers
 from portnet_keras import Engine
 
-from portnet.adapter import CaptureOptions
+from portnet.adapter import CaptureOptions, Source
 from portnet.errors import PortNetError
+from portnet.formats.captured import Captured
+from portnet.testing.watch import ending
 
 SECONDS = 10
 MEMORY = 4 << 30
@@ -63,28 +64,29 @@ def small() -> bytes:
 
 def capture(path: Path) -> str:
     """Return "" where a file ends in a model or a one-line PortNetError, else what happened."""
-    signal.alarm(SECONDS)
+    made = []
+    problem = ending(lambda: made.append(Engine().capture(Engine().open(str(path)), CaptureOptions())), SECONDS)
+    return problem or (ending(lambda: run(*made[0]), SECONDS, (PortNetError, InterpreterError)) if made else "")
+
+
+def run(captured: Captured, source: Source) -> None:
+    """Run a file on zeros; what the interpreter itself raises of what was damaged is an `InterpreterError`."""
+    (port,) = captured.model.inputs
     try:
-        engine = Engine()
-        captured, source = engine.capture(engine.open(str(path)), CaptureOptions())
-        (port,) = captured.model.inputs
         source.run({port.name: np.zeros([n if isinstance(n, int) else 1 for n in port.shape], port.dtype)})
-    except PortNetError as error:
-        return f"error of several lines: {error!r}" if "\n" in str(error) else ""
-    except (ValueError, RuntimeError) as error:  # the interpreter's own, from running what was damaged
-        return "" if "interpreter" in traceback.format_exc() else f"{type(error).__name__}: {error}"
-    except BaseException as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__}: {error} at {where.filename}:{where.lineno}"
-    finally:
-        signal.alarm(0)
-    return ""
+    except (ValueError, RuntimeError) as error:
+        if "interpreter" not in traceback.format_exc():
+            raise
+        raise InterpreterError(str(error)) from error
+
+
+class InterpreterError(Exception):
+    """Raised by TensorFlow Lite."""
 
 
 def main(seed: int, count: int) -> int:
     """Capture ``count`` damaged files; return how many ended badly."""
     warnings.simplefilter("ignore")
-    signal.signal(signal.SIGALRM, _too_slow)
     data, bad = small(), 0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "small.tflite")
@@ -100,10 +102,6 @@ def main(seed: int, count: int) -> int:
                 bad += 1
                 print(f"file {number} of seed {seed}: {problem}", flush=True)
     return bad
-
-
-def _too_slow(*_) -> None:
-    raise TimeoutError(f"more than {SECONDS} s")
 
 
 if __name__ == "__main__":
