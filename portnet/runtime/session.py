@@ -130,7 +130,9 @@ class Session:
         """
         names = [output.name for output in self._session.get_outputs()]
         try:
-            results = self._session.run(names, dict(inputs))
+            # onnxruntime takes arrays of no dimensions and not NumPy's scalars, which indexing an array gives
+            arrays = {name: np.asarray(v) if isinstance(v, np.generic) else v for name, v in inputs.items()}
+            results = self._session.run(names, arrays)
         except Exception as error:  # onnxruntime raises a dozen classes of its own
             got = ", ".join(
                 f"{name}: {getattr(v, 'dtype', type(v).__name__)} {np.shape(v)}" for name, v in inputs.items()
