@@ -20,6 +20,7 @@ from portnet.graph.passes.branches import inline_ifs, settle_squeezes, unroll_lo
 from portnet.graph.passes.casts import cast_like_to_cast
 from portnet.graph.passes.constants import lift_constants, lift_initializers, remove_initializers_from_inputs
 from portnet.graph.passes.fold import fold_constants
+from portnet.graph.passes.gelu import fuse_gelu
 from portnet.graph.passes.inline import inline_functions
 from portnet.graph.passes.names import name_nodes, name_values
 from portnet.graph.passes.padding import explicit_padding
@@ -94,6 +95,8 @@ def _rewrite(model: ir.Model, supports: frozenset[str] | None, keep: frozenset[s
     refuse_huge_tensors(model)
     refuse_endless_loops(model)
     explicit_padding(model)
+    if supports is None or "Gelu" in supports:
+        fuse_gelu(model)
     remove_zero_biases(model)
     remove_unused(model)
     name_nodes(model)

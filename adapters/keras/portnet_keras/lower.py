@@ -25,7 +25,7 @@ from portnet.graph.sizes import evaluate_size
 from portnet_keras.framework import keras, ops
 from portnet_keras.layout import KValue, Layout, channels_last, identity
 from portnet_keras.narrow import stored_as, to_stored
-from portnet_keras.operation import KerasFunction, Weight, operation
+from portnet_keras.operation import KerasFunction, Weight, operation, scalar_types
 from portnet_keras.ops import SPATIAL, TABLE, TRANSPARENT
 
 __all__ = ["Binding", "KerasLowering", "dtype_name", "policy"]
@@ -240,6 +240,8 @@ class KerasLowering(Lowering[KValue]):
     def apply(self, cls: type[KerasFunction], node: NodeView, *tensors: Any, **attributes: Any) -> Any:
         """Call an operation; tensors that are all known give known results."""
         if any(isinstance(tensor, keras.KerasTensor) for tensor in tensors):
+            if types := scalar_types(tensors):
+                attributes["scalar_types"] = types
             return cls(name=self.name(node.name), **attributes)(*tensors)
         ready = [None if tensor is None else ops.convert_to_tensor(tensor) for tensor in tensors]
         return cls.function(*ready, **attributes)

@@ -17,7 +17,9 @@ __all__ = ["distinct_names"]
 def distinct_names(walk: KerasLowering, outputs: Sequence[KValue]) -> None:
     """Rename operations that Keras named itself and that bear a name from the graph."""
     names: set[str] = set()
-    for operation in sorted(_operations(outputs), key=lambda made: not isinstance(made, keras.layers.Layer)):
+    operations = _operations(outputs)
+    walk.names.update(operation.name for operation in operations)  # a new name is none that Keras gave either
+    for operation in sorted(operations, key=lambda made: not isinstance(made, keras.layers.Layer)):
         if operation.name in names:
             operation.name = walk.name(operation.name)
         names.add(operation.name)

@@ -2,33 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
+
+import numpy as np
 
 from portnet_keras.framework import keras, ops
 
-__all__ = ["KerasFunction", "Weight", "operation"]
+__all__ = ["KerasFunction", "Weight", "operation", "scalar_types"]
 
 
 class KerasFunction(keras.Operation):
-    """A function of tensors as a node of a functional model; attributes are plain Python and are saved with it."""
+    """A function of tensors as a node of a functional model; attributes are plain Python and are saved with it.
+
+    Args:
+        scalar_types: for each tensor its dtype if it is a known number of no dimensions, else None; left out where none
+            is. Keras saves such a number without its type.
+        attributes: what the function takes besides tensors.
+    """
 
     function: ClassVar[Callable[..., Any]]
     spec: ClassVar[Callable[..., Any] | None] = None
 
-    def __init__(self, *, name: str | None = None, **attributes: Any) -> None:
+    def __init__(self, *, name: str | None = None, scalar_types: Sequence[str | None] = (), **attributes: Any) -> None:
         super().__init__(name=name)
-        self.attributes = attributes
+        self.scalar_types, self.attributes = scalar_types, attributes
 
     def call(self, *tensors: Any) -> Any:
         """Compute it."""
-        return type(self).function(*tensors, **self.attributes)
+        return type(self).function(*self._typed(tensors), **self.attributes)
 
     def compute_output_spec(self, *tensors: Any) -> Any:
         """Return shapes and dtypes: what ``spec`` says, or else what Keras finds by tracing."""
         if self.spec is None:
             return super().compute_output_spec(*tensors)
-        return type(self).spec(*tensors, **self.attributes)  # type: ignore[misc]
+        return type(self).spec(*self._typed(tensors), **self.attributes)  # type: ignore[misc]
+
+    def _typed(self, tensors: Sequence[Any]) -> Sequence[Any]:
+        if not self.scalar_types:
+            return tensors
+        pairs = zip(tensors, self.scalar_types, strict=True)
+        return [tensor if dtype is None else np.asarray(tensor, dtype) for tensor, dtype in pairs]
+
+
+def scalar_types(tensors: Sequence[Any]) -> list[str | None]:
+    """Return the dtype of each known number of no dimensions, None for other tensors; empty where there is none."""
+    types = [
+        str(tensor.dtype) if isinstance(tensor, np.ndarray | np.generic) and not tensor.ndim else None
+        for tensor in tensors
+    ]
+    return types if any(types) else []
 
 
 def operation(function: Callable[..., Any], spec: Callable[..., Any] | None = None) -> type[KerasFunction]:

@@ -181,6 +181,19 @@ def test_names_are_cleaned_and_unique(engine, build):
     assert names == ["x", "a_Exp", "b_Exp", "y_Exp"]
 
 
+def test_names_are_unique_where_keras_names_its_own_as_the_graph_does(engine, build):
+    nodes, last = [helper.make_node("Reshape", ["x", "shape"], ["r"], name="reshape")], "r"
+    for turn in ("/", "//"):
+        deep, flat = f"deep{turn}", f"flat{turn}"
+        nodes.append(helper.make_node("SpaceToDepth", [last], [deep], name=f"reshape_{len(turn)}", blocksize=2))
+        nodes.append(helper.make_node("DepthToSpace", [deep], [flat], name=f"reshape{turn}", blocksize=2))
+        last = flat
+    keras.utils.clear_session()  # Keras counts the names that it gives from the start
+    model = build(nodes, {"x": ("N", 64)}, {"shape": np.array([-1, 4, 4, 4])}, [last])
+    names = [made.name for made in engine.lower(model).native.operations]
+    assert len(set(names)) == len(names)
+
+
 def test_prediction_compiles_once_for_all_batch_sizes(engine, build, monkeypatch):
     lowered = engine.lower(build([node("Relu", ["x"], "y")], {"x": ("N", 3)}))
     lowered.predict(array(1, 3))
@@ -200,3 +213,12 @@ def test_saved_network_needs_keras_alone(engine, build, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "net.keras")
     x = array(2, 6, 6, 3)
     np.testing.assert_array_equal(loaded(x), lowered.native(x))
+
+
+def test_saved_network_keeps_the_type_of_a_number(engine, build, tmp_path):
+    """Keras saves an array of no dimensions as a bare number."""
+    model = build([node("Gather", ["x", "last"], "y", axis=1)], {"x": ("N", 5, 3)}, {"last": np.array(-1)})
+    lowered = engine.lower(model)
+    lowered.native.save(tmp_path / "net.keras")
+    x = array(2, 5, 3)
+    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "net.keras")(x), x[:, -1])
