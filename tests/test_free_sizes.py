@@ -182,3 +182,69 @@ def test_a_product_of_weights_alone_scales_a_map(engine):
     model = parse(text, k=array(4, 3, 1, 1), a=array(1, 1, 4), b=array(1, 1, 4, seed=1))
     lowered = agree(engine, model, {"x": array(2, 3, 4, 4)})
     assert lowered.trainable_count == 12 + 4 + 4
+
+
+HEADS = """nine = Constant<value = int64[1] {9}>() zero = Constant<value = int64[1] {0}>()
+    one = Constant<value = int64[1] {1}>() rest = Constant<value = int64[1] {-1}>()
+    four = Constant<value = int64[1] {4}>()
+    s = Shape(x) n = Slice(s, zero, one) two = Add(one, one) t = Slice(s, one, two)"""
+
+
+def test_heads_come_apart_after_positions_were_added(engine):
+    """torch's exporter: positions cut to the length and spread over the batch, the count of heads left to Reshape."""
+    text = f"""g (int64[N,T] x) => (float[N,H,T,4] y) {{ {HEADS} cut = Slice(ids, zero, t, one)
+        size = Concat<axis = 0>(n, t) where = Expand(cut, size) p = Gather(table, where) e = Gather(words, x)
+        sum = Add(e, p) dims = Concat<axis = 0>(n, t, rest, four) heads = Reshape<allowzero = 1>(sum, dims)
+        h = Transpose<perm = [0, 2, 1, 3]>(heads) own = Shape(h) folded = Concat<axis = 0>(rest, t, four)
+        f = Reshape(h, folded) z = Softmax<axis = 1>(f) y = Reshape(z, own) }}"""
+    model = parse(text, ids=np.arange(9)[None], table=array(9, 8), words=array(20, 8, seed=1))
+    x = np.arange(10).reshape(2, 5)
+    agree(engine, model, {"x": x}, {"x": x[:1, :3]}, {"x": np.arange(9)[None]})
+
+
+def test_a_width_behind_windows_is_the_one_that_an_exporter_computed(engine):
+    """⌊(⌊(w − 10) / 5 + 1⌋ − 3) / 2 + 1⌋, less what is cut off, beside ⌊(w − 10) / 10⌋."""
+    text = f"""g (float[N,1,W] v) => (float[N,H,M,2] y) {{ a = Conv<strides = [5]>(v, k) b = Conv<strides = [2]>(a, l)
+        c = Conv<pads = [2, 2]>(b, m) {HEADS.replace("Shape(x)", "Shape(v)")} end = Slice(c, zero, rest, two)
+        x = Transpose<perm = [0, 2, 1]>(end) w = Slice(s, two, nine) five = Constant<value = int64[1] {{5}}>()
+        ten = Add(five, five) less = Sub(w, ten) length = Div(less, ten) pair = Constant<value = int64[1] {{2}}>()
+        dims = Concat<axis = 0>(n, length, rest, pair) h = Reshape<allowzero = 1>(x, dims)
+        y = Transpose<perm = [0, 2, 1, 3]>(h) }}"""
+    model = parse(text, k=array(3, 1, 10), l=array(3, 3, 3), m=array(6, 3, 4))
+    agree(engine, model, {"v": array(2, 1, 64)}, {"v": array(1, 1, 79)}, {"v": array(1, 1, 25)})
+
+
+def test_masks_are_picked_and_spread_over_the_batch(engine):
+    """What torch's exporter writes for a padding mask: GatherND at every place, and truths for each of the batch."""
+    text = f"""g (int64[N,T] x) => (bool[N,1,A,T] y) {{ {HEADS} mask = Cast<to = 9>(x)
+        none = Constant<value = int64 {{0}}>()
+        step = Constant<value = int64 {{1}}>() nn = Squeeze(n) tt = Squeeze(t)
+        rows = Range(none, nn, step) columns = Range(none, tt, step) axes = Constant<value = int64[2] {{1, 2}}>()
+        i = Unsqueeze(rows, axes) size = Concat<axis = 0>(n, one, t) ii = Expand(i, size) jj = Expand(columns, size)
+        pair = Constant<value = int64[1] {{-1}}>() a = Unsqueeze(ii, pair) b = Unsqueeze(jj, pair)
+        places = Concat<axis = -1>(a, b) m = GatherND(mask, places) mm = Unsqueeze(m, one)
+        all = Concat<axis = 0>(n, one, one, t) causal = Expand(known, all) y = And(causal, mm) }}"""
+    model = parse(text, known=np.array([[[[True], [False], [True]]]]))
+    x = np.array([[1, 0, 1, 1, 0], [0, 1, 1, 0, 1]])
+    agree(engine, model, {"x": x}, {"x": x[:1, 1:4]})
+
+
+def test_pairs_are_picked_within_each_of_a_batch(engine):
+    text = "g (float[N,T,3] x, int64[N,K,1] i) => (float[N,K,3] y) { y = GatherND<batch_dims = 1>(x, i) }"
+    picks = np.array([[[0], [2]], [[1], [-1]]])
+    agree(engine, parse(text), {"x": array(2, 5, 3), "i": picks}, {"x": array(1, 4, 3), "i": picks[:1, :1]})
+
+
+def test_rows_are_repeated_a_free_number_of_times(engine):
+    text = f"""g (float[N,T] x) => (float[M,2,K] y) {{ {HEADS} reps = Concat<axis = 0>(n, one, two)
+        y = Tile(rows, reps) }}"""
+    agree(engine, parse(text, rows=array(3, 2, 2)), {"x": array(2, 5)}, {"x": array(1, 3)})
+
+
+def test_what_is_left_for_a_size_of_another_input_stays_free():
+    """A batch and the batch of a mask, which the file does not call equal."""
+    text = f"""g (float[N,T] x, float[B,A] z) => (float[N,R] y) {{ {HEADS} dims = Concat<axis = 0>(n, rest)
+        y = Reshape(z, dims) }}"""
+    agree(
+        portnet.engine("keras"), parse(text), {"x": array(2, 5), "z": array(2, 3)}, {"x": array(1, 2), "z": array(2, 3)}
+    )

@@ -1,10 +1,14 @@
 """Sizes that follow from free ones are known by name, so that engines can compute with them."""
 
+import random
+
 import numpy as np
 import onnx.parser
 import pytest
+import sympy
 
 import portnet
+from portnet.graph.floors import Floors, floor_of
 from portnet.graph.model import Model
 from portnet.runtime.session import Session
 
@@ -84,3 +88,27 @@ def test_all_of_a_free_axis_is_sorted(engine):
         feed = {"n": np.array(lengths), "x": np.random.default_rng(0).random((len(lengths), 2), np.float32)}
         for name, expected in session.run(feed).items():
             np.testing.assert_array_equal(lowered.run(feed)[name], expected)
+
+
+def test_floors_of_floors_are_one_floor():
+    generator = random.Random(0)
+    s, t = (sympy.Symbol(name, integer=True, positive=True) for name in "st")
+    for _ in range(60):
+        size = sympy.Rational(generator.randint(1, 7), generator.randint(1, 6)) * s + generator.choice([0, 1]) * t
+        for _ in range(generator.randint(0, 3)):
+            size = generator.randint(1, 3) * floor_of(size) + generator.randint(-9, 9)
+            size = size / sympy.Integer(generator.randint(1, 4))
+        for _ in range(4):
+            at = {s: generator.randint(1, 300), t: generator.randint(1, 300)}
+            assert floor_of(size).subs(at) == sympy.floor(size.subs(at))
+
+
+def test_a_size_in_another_spelling_is_the_same_symbol():
+    s = sympy.Symbol("s", integer=True, positive=True)
+    floors, windows = Floors(), s
+    for kernel, stride in ((10, 5), (3, 2), (3, 2)):
+        windows = floors.symbol_of(floor_of((windows - kernel) / sympy.Integer(stride)) + 1)
+    assert isinstance(windows, sympy.Symbol)
+    assert floors.respelled(4 * floor_of(s / 20) - 4, {windows}) == 4 * windows
+    assert floors.symbol_of(floor_of(s / 20) + 2) == windows + 3
+    assert floors.respelled(floor_of(s / 20), ()) == floor_of(s / 20)

@@ -16,6 +16,8 @@ import numpy as np
 import onnx_ir as ir
 import sympy
 
+from portnet.graph.floors import floor_of
+
 if TYPE_CHECKING:
     from portnet.graph.lowering import NodeView
 
@@ -65,7 +67,7 @@ def _divide_symbolic(a: Any, b: Any) -> Any:
     quotient = sympy.sympify(a) / b
     if quotient.is_integer:
         return quotient
-    return sympy.ceiling(quotient) if quotient.is_nonpositive else sympy.floor(quotient)
+    return -floor_of(-quotient) if quotient.is_nonpositive else floor_of(quotient)
 
 
 def _div(node: NodeView, a: list[Any]) -> Any:
@@ -88,7 +90,7 @@ def _decided(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 
 def _mod(node: NodeView, a: list[Any]) -> Any:
     plain = np.fmod if node.get("fmod", 0) else np.mod
-    return _binary(plain, lambda x, y: sympy.sympify(x) - y * sympy.floor(sympy.sympify(x) / y))(node, a)
+    return _binary(plain, lambda x, y: sympy.sympify(x) - y * floor_of(sympy.sympify(x) / y))(node, a)
 
 
 def _compare(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -114,7 +116,7 @@ def _cast(node: NodeView, a: list[Any]) -> Any:
             raise NotHostError
         return a[0].astype(dtype)
     if ir.DataType(node["to"]).is_integer():
-        return np.frompyfunc(lambda n: n if getattr(n, "is_integer", True) else sympy.floor(n), 1, 1)(a[0])
+        return np.frompyfunc(lambda n: n if getattr(n, "is_integer", True) else floor_of(n), 1, 1)(a[0])
     return a[0]
 
 
@@ -226,8 +228,8 @@ RULES: dict[str, Callable[[NodeView, list[Any]], Any]] = {
     "Neg": lambda node, a: -a[0],
     "Min": _fold_minmax(np.minimum, _decided(sympy.Min)),
     "Max": _fold_minmax(np.maximum, _decided(sympy.Max)),
-    "Floor": lambda node, a: _elementwise(sympy.floor)(node, a) if a[0].dtype == object else np.floor(a[0]),
-    "Ceil": lambda node, a: _elementwise(sympy.ceiling)(node, a) if a[0].dtype == object else np.ceil(a[0]),
+    "Floor": lambda node, a: _elementwise(floor_of)(node, a) if a[0].dtype == object else np.floor(a[0]),
+    "Ceil": lambda node, a: _elementwise(lambda n: -floor_of(-n))(node, a) if a[0].dtype == object else np.ceil(a[0]),
     "Equal": _binary(np.equal, _compare(_equal)),
     "Less": _binary(np.less, _compare(operator.lt)),
     "Greater": _binary(np.greater, _compare(operator.gt)),

@@ -20,6 +20,7 @@ import numpy as np
 import onnx_ir as ir
 
 from portnet.errors import ModelError, PortNetError, UnsupportedError
+from portnet.graph.floors import FLOORS, Floors
 from portnet.graph.host import HostValue, evaluate, shape_of
 from portnet.graph.host_rules import RULES
 from portnet.graph.model import Model
@@ -136,6 +137,7 @@ class Lowering(abc.ABC, Generic[T]):
         host_values: values known on the host, shape arithmetic included.
         symbols: for each free size a tensor and an axis where it can be read.
         named_sizes: what the names of sizes stand for that follow from others (`portnet.graph.passes.sizes`).
+        floors: the symbols of sizes behind windows (`portnet.graph.floors`).
     """
 
     engine: ClassVar[str]
@@ -149,6 +151,7 @@ class Lowering(abc.ABC, Generic[T]):
         self.host_values: dict[ir.Value, HostValue] = {}
         self.symbols: MutableMapping[Any, tuple[ir.Value, int]] = {}
         self.named_sizes: Mapping[str, Any] = model.ir.graph.meta.get(SIZES, {})
+        self.floors = model.ir.graph.meta.get(FLOORS) or Floors()
 
     # ---- hooks that an engine fulfils
 
@@ -329,7 +332,7 @@ class Lowering(abc.ABC, Generic[T]):
         known = self.try_host(value)
         if known is None:
             raise HostValueNeededError(value)
-        return list(known.array.reshape(-1).tolist())
+        return [self.floors.respelled(entry, self.symbols) for entry in known.array.reshape(-1).tolist()]
 
     def weight(self, value: ir.Value | None) -> np.ndarray | None:
         """Return an initializer's array to copy (`to_copy`), trainable or not; None for what is computed or left out.

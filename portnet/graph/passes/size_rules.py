@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 import sympy
 
+from portnet.graph.floors import floor_of
 from portnet.graph.host import HostValue
 from portnet.graph.lowering import NodeView
 from portnet.graph.sizes import MADE
@@ -61,20 +62,22 @@ def _opaque(expression: Size) -> Size:
     "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor",
 )  # fmt: skip
 def _broadcast(node: NodeView, walk: SizeWalk) -> list[list[Size]]:
-    return [_broadcast_sizes([walk.sizes(value) for value in node.inputs])]
+    return [_broadcast_sizes([walk.sizes(value) for value in node.inputs], walk)]
 
 
-def _broadcast_sizes(shapes: list[list[Size]]) -> list[Size]:
+def _broadcast_sizes(shapes: list[list[Size]], walk: SizeWalk) -> list[Size]:
     rank = max(map(len, shapes))
     padded = [[1] * (rank - len(shape)) + shape for shape in shapes]
-    return [_common([n for n in column if n != 1]) for column in zip(*padded, strict=True)]
+    return [_common([n for n in column if n != 1], walk) for column in zip(*padded, strict=True)]
 
 
-def _common(sizes: list[Size]) -> Size:
+def _common(sizes: list[Size], walk: SizeWalk) -> Size:
     """Return what sizes broadcast to; one that is free beside a number can only be 1 or that number."""
     number = next((n for n in sizes if isinstance(n, int)), None)
     if number is not None:
         return number
+    # a size that is cut to another one at most can only be that one, beside it
+    sizes = [n for n in sizes if walk.limits.get(n) not in sizes]
     return None if any(n != sizes[0] for n in sizes) else sizes[0] if sizes else 1
 
 
@@ -94,19 +97,27 @@ def _window(node: NodeView, walk: SizeWalk) -> list[list[Size]]:
     for i, size in enumerate(sizes):
         reach = (kernel[i] - 1) * dilations[i]
         total = pads[i] + pads[i + count] if mode == "NOTSET" else 0
-        shape.append(_windows(size, reach, total, strides[i], mode, node.get("ceil_mode", 0)))
+        count_of = _windows(size, reach, total, strides[i], mode, node.get("ceil_mode", 0))
+        shape.append(_named_floor(count_of, walk))
     return [shape] * len(node.outputs)
 
 
 def _windows(size: Size, reach: int, padding: int, stride: int, mode: str, ceil: int) -> Size:
     if mode.startswith("SAME"):
-        return size if stride == 1 else _opaque(sympy.ceiling(sympy.sympify(size) / stride))
+        return size if stride == 1 else floor_of(sympy.sympify(size + stride - 1) / stride)
     left = size + padding - reach - 1
     if stride == 1:
         return left + 1
     if ceil:
         return _opaque(sympy.Symbol(f"pooled {size} +{padding} -{reach} /{stride}"))
-    return _opaque(sympy.floor(sympy.sympify(left) / stride) + 1)
+    return floor_of(sympy.sympify(left) / stride) + 1
+
+
+def _named_floor(size: Size, walk: SizeWalk) -> Size:
+    if isinstance(size, int) or not size.has(sympy.floor):
+        return size
+    named = walk.floors.symbol_of(size)
+    return _opaque(size) if named is None else named
 
 
 @_rule("ConvTranspose")
@@ -153,7 +164,7 @@ def _is_whole(size: Any) -> bool:
 
 @_rule("Expand")
 def _expand(node: NodeView, walk: SizeWalk) -> list[list[Size]]:
-    return [_broadcast_sizes([walk.sizes(node.required(0)), walk.entries(node.input(1))])]
+    return [_broadcast_sizes([walk.sizes(node.required(0)), walk.entries(node.input(1))], walk)]
 
 
 @_rule("ConstantOfShape")
@@ -173,7 +184,9 @@ def _slice(node: NodeView, walk: SizeWalk) -> list[list[Size]]:
     axes = list(range(len(starts))) if node.input(3) is None else walk.entries(node.input(3))
     steps = [1] * len(starts) if node.input(4) is None else walk.entries(node.input(4))
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        sizes[axis] = _cut(sizes[axis], start, end, step)
+        whole, sizes[axis] = sizes[axis], _cut(sizes[axis], start, end, step)
+        if isinstance(whole, int) and start == 0 and step == 1 and isinstance(end, sympy.Symbol):
+            walk.limits[sizes[axis]] = end
     return [sizes]
 
 
@@ -187,7 +200,9 @@ def _cut(size: Size, start: Size, end: Size, step: Size) -> Size:
     if start == 0 and (end == size or (isinstance(end, int) and end > _FAR)):
         return size
     if isinstance(start, int) and start >= 0 and isinstance(end, int) and (end > _FAR or (start == 0 and end < 0)):
-        return _opaque(sympy.Symbol(f"{size} but {start if end > _FAR else -end}"))
+        cut = start if end > _FAR else -end
+        # of a size that may be smaller nothing is left
+        return size - cut if (size - cut).is_positive else _opaque(sympy.Symbol(f"{size} but {cut}"))
     return _opaque(sympy.Symbol(f"{size}[{start}:{end}]"))
 
 
@@ -204,7 +219,7 @@ def _pad(node: NodeView, walk: SizeWalk) -> list[list[Size]]:
 def _concat(node: NodeView, walk: SizeWalk) -> list[list[Size]]:
     shapes = [walk.sizes(value) for value in node.inputs]
     axis = node["axis"] % len(shapes[0])
-    joined = [_common([shape[i] for shape in shapes]) for i in range(len(shapes[0]))]
+    joined = [_common([shape[i] for shape in shapes], walk) for i in range(len(shapes[0]))]
     joined[axis] = sum(shape[axis] for shape in shapes)
     return [joined]
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import onnx_ir as ir
+import sympy
 
 from portnet.errors import PortNetError
+from portnet.graph.floors import FLOORS, Floors
 from portnet.graph.host import HostValue, evaluate, shape_of
 from portnet.graph.lowering import NodeView
 from portnet.graph.passes.reshapes import is_invented
@@ -59,13 +61,17 @@ class SizeWalk:
         host_values: what is known of a value's entries.
         symbols: a place where each size can be read.
         named_sizes: what a size's name stands for.
+        floors: the symbols of sizes behind windows.
+        limits: of each size that is the smaller one of a number and a free size, the free size.
     """
 
     def __init__(self, model: ir.Model) -> None:
         self.host_values: dict[ir.Value, HostValue] = {}
         self.symbols: dict[Any, tuple[ir.Value, int]] = {}
         self.named_sizes: dict[str, Any] = {}
+        self.limits: dict[Any, Any] = {}
         model.graph.meta[SIZES] = self.named_sizes
+        self.floors = model.graph.meta[FLOORS] = Floors()
         self._opset = model.opset_imports.get("", 1)
 
     def graph(self, graph: ir.Graph) -> None:
@@ -96,8 +102,12 @@ class SizeWalk:
         except _FAILURES:
             return
         for output, sizes in zip(view.outputs, shapes, strict=False):
-            names = ir.Shape([named_size(self, size) for size in sizes])
+            names = ir.Shape([named_size(self, self._with_floor(size)) for size in sizes])
             output.shape = _merged(output.shape, names)
+
+    def _with_floor(self, size: Any) -> Any:
+        named = self.floors.symbol_of(size) if isinstance(size, sympy.Basic) and size.has(sympy.floor) else None
+        return size if named is None else named
 
     def _name_own(self, value: ir.Value) -> None:
         """Give each size that nothing is known of the name of its place."""
@@ -153,7 +163,7 @@ class SizeWalk:
         known = None if value is None else self.known(value)
         if known is None or known.array.ndim > 1:
             raise UnknownSizeError
-        return list(known.array.reshape(-1).tolist())
+        return [self.floors.respelled(entry, self.symbols) for entry in known.array.reshape(-1).tolist()]
 
 
 def _merged(first: ir.Shape | None, second: ir.Shape | None) -> ir.Shape | None:

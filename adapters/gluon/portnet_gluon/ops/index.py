@@ -49,13 +49,13 @@ def _element_coordinates(walk: Any, node: NodeView) -> Symbol:
     axis, rank, x = walk.axis(node, walk.rank(data)), walk.rank(indices), walk.value(indices)
     size = size_of(walk, data, axis)
     picked = _counted_from_front(cast(x, "int64"), size if isinstance(size, int) else walk.size(size, node.name))
-    rows = [picked if i == axis else _own_place(walk, node, picked, i) for i in range(rank)]
+    rows = [picked if i == axis else _own_place(walk, node, picked, i, rank) for i in range(rank)]
     return mx.sym.stack(*rows, axis=0)
 
 
-def _own_place(walk: Any, node: NodeView, like: Symbol, axis: int) -> Symbol:
-    """Return each element's own place along an axis of the indices."""
-    shape = walk.static_shape(node.required(1))
+def _own_place(walk: Any, node: NodeView, like: Symbol, axis: int, rank: int) -> Symbol:
+    """Return each element's own place along an axis of the indices' first ``rank``."""
+    shape = walk.static_shape(node.required(1))[:rank]
     if None not in shape:
         return walk.constant(node, f"grid{axis}", np.indices(shape)[axis].astype(np.int64))
     size = size_of(walk, node.required(1), axis)
@@ -68,14 +68,15 @@ def _own_place(walk: Any, node: NodeView, like: Symbol, axis: int) -> Symbol:
 def _tuple_coordinates(walk: Any, node: NodeView, batch_dims: int = 0) -> Symbol:
     """Return int64 coordinates (n, *indices' sizes but the last) of index tuples, batch axes before them."""
     data, indices = node.required(0), node.required(1)
-    sizes, bounds = walk.sizes(indices), walk.sizes(data)
-    count = sizes[-1]
+    rank, count = walk.rank(indices), walk.static_shape(indices)[-1]
+    if count is None:
+        raise walk.unsupported(f"indices: got the shape {walk.static_shape(indices)}, expected a known last size")
     tuples = cast(walk.value(indices), "int64")
-    grid = np.indices(sizes[:-1])
-    rows = [walk.constant(node, f"grid{i}", grid[i].astype(np.int64)) for i in range(batch_dims)]
-    for i in range(count):
-        column = dropped(mx.sym.slice_axis(tuples, axis=-1, begin=i, end=i + 1), (len(sizes) - 1,))
-        rows.append(_counted_from_front(column, bounds[batch_dims + i]))
+    columns = [dropped(mx.sym.slice_axis(tuples, axis=-1, begin=i, end=i + 1), (rank - 1,)) for i in range(count)]
+    rows = [_own_place(walk, node, columns[0], axis, rank - 1) for axis in range(batch_dims)]
+    bounds = [size_of(walk, data, batch_dims + i) for i in range(count)]
+    bounds = [size if isinstance(size, int) else walk.size(size, node.name) for size in bounds]
+    rows += [_counted_from_front(column, size) for column, size in zip(columns, bounds, strict=True)]
     return mx.sym.stack(*rows, axis=0)
 
 

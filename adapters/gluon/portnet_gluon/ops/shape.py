@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import sympy
 
 from portnet.graph.host import HostValue
 from portnet.graph.lowering import NodeView
@@ -40,7 +41,10 @@ def flatten(walk: Any, node: NodeView) -> Symbol:
 
 @op("Reshape")
 def reshape(walk: Any, node: NodeView) -> Symbol:
-    """``mx.sym.reshape`` with at most one size left to it; equal leading free sizes are copied by its code 0."""
+    """``mx.sym.reshape`` with at most one size left to it; equal leading free sizes are copied by its code 0.
+
+    Where more are free, axes are copied, merged and split in their order, or the shape is that of a tensor.
+    """
     dims = walk.host_dims(node.required(1))
     source = node.required(0)
     if not node["allowzero"]:
@@ -52,11 +56,42 @@ def reshape(walk: Any, node: NodeView) -> Symbol:
     dims = [size if known is None else known for size, known in zip(dims, sizes, strict=True)]
     if 0 in sizes:
         return numpy_op("reshape", walk.value(source), newshape=sizes, name=node.name)
+    if _open(sizes, copied) > 1:
+        own = [size_of(walk, source, axis) for axis in range(walk.rank(source))]
+        dims = _with_rest(own, dims)
+        codes = _step_codes(own, dims)
+        if codes is not None:
+            return mx.sym.reshape(walk.value(source), shape=codes, name=node.name)
     if _open(sizes, copied) > 1 and -1 not in dims:
         known = [1 if size is None else size for size in sizes]
         like = broadcast_free(walk, walk.constant(node, "like", np.zeros(known, np.float32)), known, dims)
         return mx.sym.reshape_like(walk.value(source), like, name=node.name)
     return mx.sym.reshape(walk.value(source), shape=reshape_codes(walk, sizes, copied), name=node.name)
+
+
+def _with_rest(own: list[Any], dims: list[Any]) -> list[Any]:
+    """Return the sizes with what -1 stands for, where it follows."""
+    if -1 not in dims:
+        return dims
+    rest = sympy.cancel(sympy.sympify(math.prod(own)) / math.prod(size for size in dims if size != -1))
+    return [rest if size == -1 and sympy.denom(rest) == 1 else size for size in dims]
+
+
+def _step_codes(own: list[Any], dims: list[Any]) -> list[int] | None:
+    """Return MXNet's shape that copies (0), merges (-3) and splits (-4) axes one after the other, or None."""
+    codes, at, i = [], 0, 0
+    while i < len(dims) and at < len(own):
+        pair = sympy.expand(math.prod(dims[i : i + 2]))
+        if sympy.expand(own[at] - dims[i]) == 0:
+            codes, at, i = [*codes, 0], at + 1, i + 1
+        elif sympy.expand(math.prod(own[at : at + 2]) - dims[i]) == 0:
+            codes, at, i = [*codes, -3], at + 2, i + 1
+        elif sympy.expand(own[at] - pair) == 0 and any(isinstance(size, int) for size in dims[i : i + 2]):
+            parts = [size if isinstance(size, int) else -1 for size in dims[i : i + 2]]
+            codes, at, i = [*codes, -4, *parts], at + 1, i + 2
+        else:
+            return None
+    return codes if (at, i) == (len(own), len(dims)) else None
 
 
 def _open(sizes: list[int | None], copied: list[bool]) -> int:
@@ -206,7 +241,7 @@ def _bounds(walk: Any, size: int | None, start: int, stop: int, step: int) -> tu
     return start, (None if stop >= _FAR else stop), step
 
 
-@op("Expand")
+@op("Expand", instead=BOOL_AS_BYTES)
 def expand(walk: Any, node: NodeView) -> Symbol:
     """numpy's broadcast_to; axis by axis where a size is free."""
     x, own = walk.value(node.required(0)), list(_shape(walk, node.required(0)))
@@ -304,14 +339,13 @@ def _wrapped_around(walk: Any, node: NodeView, x: Symbol, width: tuple[tuple[int
 def tile(walk: Any, node: NodeView) -> Symbol:
     """numpy's tile, one axis after the other: its kernel takes few axes at once."""
     reps, x = walk.host_dims(node.required(1)), walk.value(node.required(0))
-    if not all(isinstance(count, int) for count in reps):
-        own = list(_shape(walk, node.required(0)))
-        if any(size != 1 and not isinstance(count, int) for size, count in zip(own, reps, strict=True)):
-            raise walk.unsupported(f"repeats: got {reps} of the sizes {own}, expected a free one for a size of 1 alone")
-        x = broadcast_free(walk, x, own, [1 if isinstance(count, int) else count for count in reps])
-        reps = [count if isinstance(count, int) else 1 for count in reps]
     for axis, count in enumerate(reps):
-        if count != 1:
+        if not isinstance(count, int):
+            # on an axis of its own, which is merged with the one it repeats
+            wanted = [1] * axis + [count] + [1] * (len(reps) - axis)
+            x = broadcast_free(walk, mx.sym.expand_dims(x, axis=axis), [1] * len(wanted), wanted)
+            x = mx.sym.reshape(x, shape=[0] * axis + [-3] + [0] * (len(reps) - axis - 1))
+        elif count != 1:
             x = numpy_op("tile", x, reps=[1] * axis + [count] + [1] * (len(reps) - axis - 1))
     return mx.sym.identity(x, name=node.name)
 

@@ -54,6 +54,9 @@ def reshape(walk: Any, node: NodeView) -> KValue:
     if any(_is(n, -1) for n in dims):
         rest = math.prod(n for n in dims if not _is(n, -1))
         missing = sympy.Integer(0) if _is(rest, 0) else sympy.cancel(sympy.sympify(math.prod(sizes)) / rest)
+        if sympy.denom(missing) != 1:
+            # known when the network runs, and by its own name before
+            missing = _free(walk, node.outputs[0], next(axis for axis, n in enumerate(dims) if _is(n, -1)))
         dims = [missing if _is(n, -1) else n for n in dims]
     return reshaped(walk, node, x, sizes, dims)
 
@@ -162,8 +165,10 @@ def _reshape_data(walk: Any, node: NodeView, x: Any, dims: list[Any]) -> Any:
     free = [n for n in sizes if not isinstance(n, int)]
     if len(free) <= 1 and 0 not in sizes:
         return _reshape_layer(walk, node, x, [n if isinstance(n, int) else -1 for n in sizes])
-    shape = [n if isinstance(n, int) else None for n in sizes]
-    return walk.apply(reshape_free, node, x, *(ops.cast(walk.size(n), "int32") for n in free), shape=shape)
+    left = [n for n in free if walk.symbols.get(n, (None,))[0] is node.outputs[0]]
+    shape = [-1 if n in left else n if isinstance(n, int) else None for n in sizes]
+    known = (ops.cast(walk.size(n), "int32") for n in free if n not in left)
+    return walk.apply(reshape_free, node, x, *known, shape=shape)
 
 
 def _reshape_layer(walk: Any, node: NodeView, x: Any, sizes: list[int]) -> Any:
