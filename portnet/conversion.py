@@ -155,7 +155,7 @@ def convert_to_file(
         say(f"load it with {adapter.framework} and compare again")
         with _framework_errors_as(ParityError, f"{adapter.framework} cannot load the {form} that it wrote"):
             loaded = adapter.reload(lowered, path, form)
-        reloaded = _prove(FileSide(loaded, lowered.model, output.name), reference, inputs)
+        reloaded = _prove_file(FileSide(loaded, lowered.model, output.name), reference, inputs, adapter, form)
         files = tuple(output.parent / file.relative_to(path.parent) for file in written)
         size = sum(map(_size, written))
     return Conversion(adapter.name, form, files, size, loaded.notes, network, reloaded)
@@ -216,6 +216,18 @@ def _prove(
     )
     report.raise_if_failed()
     return report
+
+
+def _prove_file(
+    file: FileSide, reference: OnnxruntimeSide, inputs: Mapping[str, np.ndarray] | None, adapter: Adapter, form: str
+) -> Report:
+    """Compare what was read back; if that fails, the network itself having passed, say what else there is."""
+    try:
+        return _prove(file, reference, inputs)
+    except ParityError as error:
+        others = ", ".join(other for other in adapter.formats if other != form)
+        ways = (f"another format ({others}), " if others else "") + "sizes fixed (--shape), or other inputs (--inputs)"
+        raise ParityError(f"{str(error).rstrip('.')}. The network itself agrees, the file in {form} does not: try {ways}.") from error
 
 
 def _noise(reference: OnnxruntimeSide, inputs: Mapping[str, np.ndarray] | None, batch_sizes: tuple[int, ...]) -> float:

@@ -44,7 +44,8 @@ def fitting_inputs(
 ) -> dict[str, np.ndarray]:
     """Return `random_inputs` on which ``run`` raises no PortNetError and gives finite numbers, or else the usual ones.
 
-    A network may call an axis free and want a length of its own; and some integers are lengths, of which 0 gives NaN.
+    A network may call an axis free and want a length of its own, or have nothing to say of a short one; and some
+    integers are lengths, of which 0 gives NaN.
     """
     usual = random_inputs(model, batch, seed)
     sizes = (None, *OTHER_SIZES) if _has_free_axes(model) else (None,)
@@ -54,7 +55,8 @@ def fitting_inputs(
             continue
         inputs = random_inputs(model, batch, seed, size, lowest)
         with contextlib.suppress(PortNetError):
-            if all(map(_is_finite, run(inputs).values())):
+            results = run(inputs).values()
+            if all(map(_is_finite, results)) and any(map(np.size, results)):
                 return inputs
     return usual
 

@@ -34,6 +34,9 @@ class KerasFunction(keras.Operation):
 
     def compute_output_spec(self, *tensors: Any) -> Any:
         """Return shapes and dtypes: what ``spec`` says, or else what Keras finds by tracing."""
+        for tensor in tensors:
+            if isinstance(tensor, keras.KerasTensor):
+                tensor._sparse = False  # Keras takes products with numpy arrays for sparse ones
         if self.spec is None:
             return super().compute_output_spec(*tensors)
         return type(self).spec(*self._typed(tensors), **self.attributes)  # type: ignore[misc]

@@ -18,7 +18,7 @@ from portnet.graph.metadata import Metadata
 from portnet.graph.travel import FILE, to_text
 from portnet_torch.alone import Alone
 from portnet_torch.network import TorchLowered
-from portnet_torch.program import fixed_axes, program_of
+from portnet_torch.program import limits, program_of
 from portnet_torch.source import SAFETENSORS_NAMES, network_source, stored_tensors
 
 __all__ = ["TorchReloaded", "reload", "write"]
@@ -64,7 +64,7 @@ def _write_program(lowered: TorchLowered, path: Path) -> list[Path]:
 
 def _read_program(lowered: TorchLowered, path: Path) -> TorchReloaded:
     program = torch.export.load(path)
-    notes = ["load with torch.export.load(path).module(); it is for inference", *fixed_axes(lowered, program)]
+    notes = ["load with torch.export.load(path).module(); it is for inference", *limits(lowered, program)]
     return TorchReloaded(lowered, program.module(), *notes)
 
 

@@ -142,20 +142,45 @@ def range_(walk: Any, node: NodeView) -> Any:
     """Numbers in steps."""
     known = [walk.try_host(value) for value in node.inputs]
     if any(value is None or value.is_symbolic for value in known):
-        return walk.apply(steps, node, *(ops.reshape(walk.plain(value), ()) for value in node.inputs))
+        ends = [ops.reshape(walk.plain(value), ()) for value in node.inputs]
+        is_counting = known[2] is not None and not known[2].is_symbolic and known[2].array.item() == 1
+        return walk.apply(counted, node, *ends[:2]) if is_counting else walk.apply(steps, node, *ends)
     start, limit, delta = (value.array.item() for value in known)  # type: ignore[union-attr]
     count = max(int(np.ceil((limit - start) / delta)), 0)
     return (start + np.arange(count) * delta).astype(known[0].array.dtype)  # type: ignore[union-attr]
 
 
 @operation
+def counted(start: Any, limit: Any) -> Any:
+    """Numbers from start in steps of one below limit."""
+    return _from(start, _rounded_up(limit - start))
+
+
+@operation
 def steps(start: Any, limit: Any, delta: Any) -> Any:
     """Numbers from start in steps of delta below limit, of a computed count."""
+    if _is_whole(start):
+        return _from(start, -((start - limit) // delta), delta)
+    return _from(start, _rounded_up((limit - start) / delta), delta)
+
+
+def _is_whole(x: Any) -> bool:
+    return "int" in keras.backend.standardize_dtype(x.dtype)
+
+
+def _rounded_up(x: Any) -> Any:
+    return x if _is_whole(x) else ops.ceil(x)
+
+
+def _from(start: Any, count: Any, delta: Any = None) -> Any:
+    """Return ``count`` numbers from start in steps of delta, or of one, computed in float32 for narrower floats."""
+    numbers = ops.arange(ops.cast(ops.maximum(count, 0), "int32"))
     dtype = keras.backend.standardize_dtype(start.dtype)
-    wide = dtype if "float" in dtype and dtype != "float16" else "float64"
-    ends = [ops.cast(x, wide) for x in (start, limit, delta)]
-    count = ops.cast(ops.ceil((ends[1] - ends[0]) / ends[2]), "int32")
-    return ops.cast(ends[0] + ops.cast(ops.arange(ops.maximum(count, 0)), wide) * ends[2], dtype)
+    wide = dtype if _is_whole(start) or dtype == "float64" else "float32"
+    numbers = ops.cast(numbers, wide)
+    if delta is not None:
+        numbers = numbers * ops.cast(delta, wide)
+    return ops.cast(ops.cast(start, wide) + numbers, dtype)
 
 
 @op("Size")
