@@ -227,7 +227,8 @@ def _prove_file(
     except ParityError as error:
         others = ", ".join(other for other in adapter.formats if other != form)
         ways = (f"another format ({others}), " if others else "") + "sizes fixed (--shape), or other inputs (--inputs)"
-        raise ParityError(f"{str(error).rstrip('.')}. The network itself agrees, the file in {form} does not: try {ways}.") from error
+        told = str(error).rstrip(".")
+        raise ParityError(f"{told}. The network itself agrees, the file in {form} does not: try {ways}.") from error
 
 
 def _noise(reference: OnnxruntimeSide, inputs: Mapping[str, np.ndarray] | None, batch_sizes: tuple[int, ...]) -> float:
