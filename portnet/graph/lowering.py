@@ -5,7 +5,7 @@ keeps shape arithmetic on the host (`portnet.graph.host`), fills attribute defau
 schemas, and turns whatever a builder raises into one line that names op, opset, attribute and node.
 
 A builder is ``def conv(walk, node) -> T | Sequence[T]`` where ``node`` is a `NodeView`, and T is the engine's
-own value (an fx.Proxy, a KerasTensor, an mx.sym.Symbol).
+own value (a recorded call, a KerasTensor, an mx.sym.Symbol).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The walk that turns a canonical ONNX graph into a `torch.fx.GraphModule`.
 
-Every ONNX value is an `fx.Proxy`: a builder calls a native layer (`TorchLowering.layer`) or a function
-(`TorchLowering.call`) on proxies, and fx records it. Sizes known while the network is built are Python integers;
+Every ONNX value is a `Call`: a builder calls a native layer (`TorchLowering.layer`) or a function
+(`TorchLowering.call`) on such values, and that is recorded. Sizes known while the network is built are Python integers;
 symbolic ones become ``x.size(axis)`` and arithmetic on it, so that `torch.export` and `torch.compile` see no
 data-dependent work.
 """
@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx_ir as ir
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from portnet.graph.host import HostValue
 from portnet.graph.lowering import Builder, HostValueNeededError, Lowering, NodeView
@@ -27,10 +27,11 @@ from portnet.graph.storage import to_copy
 from portnet_torch.bare import put
 from portnet_torch.binding import PLAIN, Binding, Layout
 from portnet_torch.dtypes import own_tensor, to_tensor, torch_dtype
+from portnet_torch.module import Network
 from portnet_torch.naming import RESERVED, LayerPaths, free, identifier, layer_name, weight_owner
 from portnet_torch.network import TorchLowered
 from portnet_torch.ops import TABLE
-from portnet_torch.recording import Recorder
+from portnet_torch.recording import Call, Recorder
 
 __all__ = ["Subgraph", "TorchLowering", "lower"]
 
@@ -67,11 +68,11 @@ class Subgraph:
         captured: values of the outer graph that it reads.
     """
 
-    module: fx.GraphModule
-    captured: list[fx.Proxy]
+    module: Network
+    captured: list[Call]
 
 
-class TorchLowering(Lowering[fx.Proxy]):
+class TorchLowering(Lowering[Call]):
     """Lowers one graph; a subgraph of If, Loop or Scan is lowered by a child.
 
     Attributes:
@@ -96,62 +97,53 @@ class TorchLowering(Lowering[fx.Proxy]):
         self.prefix = prefix
         self.shared = parent.shared if parent else _Shared(device, memory_format(model))
         self.absorbed: set[ir.Node] = set()
-        self._root = nn.Module()
+        self._root = Network(identifier(self.graph.name or "Network"))
         self._recorder = Recorder()
         self._paths = LayerPaths()
         self._adopted: dict[tuple[Any, ...], str] = {}
-        self._constants: list[str] = []
-        self._sizes: dict[Any, fx.Proxy] = {}
-        self._captured: dict[ir.Value, fx.Proxy] = {}
+        self._sizes: dict[Any, Call] = {}
+        self._captured: dict[ir.Value, Call] = {}
         self._inlined = {self.graph}
         if parent is not None:
             self.symbols = ChainMap({}, parent.symbols)  # type: ignore[assignment]
 
-    def build(self) -> fx.GraphModule:
+    def build(self) -> Network:
         """Walk the graph and return the module that runs it."""
         outputs = self.walk()
         single = len(outputs) == 1 and self.parent is None
-        graph = self._recorder.graph
-        graph.output(self._recorder.argument(outputs[0] if single else tuple(outputs)))
-        self._recorder.erase_unread()
-        graph.lint()
-        module = fx.GraphModule(self._root, graph, identifier(self.graph.name or "Network"))
-        for path in self._constants:
-            owner, _, leaf = path.rpartition(".")
-            _forget(module.get_submodule(owner), leaf)
-        return module
+        self._root.finish(self._recorder, outputs[0] if single else tuple(outputs))
+        return self._root
 
     # ---- the hooks of the shared walk
 
-    def make_input(self, value: ir.Value) -> fx.Proxy:
+    def make_input(self, value: ir.Value) -> Call:
         """Return a placeholder named like the input."""
-        taken = {node.target for node in self._recorder.graph.nodes if node.op == "placeholder"} | RESERVED
+        taken = {call.target for call in self._recorder.inputs} | RESERVED
         return self._recorder.record("placeholder", free(identifier(value.name or "x"), taken))
 
-    def make_parameter(self, value: ir.Value, array: np.ndarray) -> fx.Proxy:
+    def make_parameter(self, value: ir.Value, array: np.ndarray) -> Call:
         """Return a parameter, or a buffer for a running statistic, of the network itself."""
         path = self._paths.new(value.name or "parameter")
         self._set(path, self._tensor_for(value, self._own(array)))
         self._bind_initializer(value, (path,), PLAIN)
         return self._recorder.record("get_attr", path)
 
-    def make_constant(self, value: ir.Value, array: np.ndarray) -> fx.Proxy:
+    def make_constant(self, value: ir.Value, array: np.ndarray) -> Call:
         """Return a buffer that the state dict leaves out; strings stay a numpy array."""
         path = self._paths.new(value.name or "constant")
         tensor = to_tensor(array)
-        self._set(path, tensor.clone() if isinstance(tensor, Tensor) else tensor)
-        self._constants.append(path)
+        self._set(path, tensor.clone() if isinstance(tensor, Tensor) else tensor, persistent=False)
         return self._recorder.record("get_attr", path)
 
-    def make_symbolic(self, value: ir.Value, host: HostValue) -> fx.Proxy:
+    def make_symbolic(self, value: ir.Value, host: HostValue) -> Call:
         """Return a tensor made from sizes of the inputs."""
         sizes = np.frompyfunc(self.size, 1, 1)(host.array)
         dtype = torch_dtype(ir.DataType.from_numpy(host.dtype or np.dtype(np.int64)))
         nested = sizes.tolist() if isinstance(sizes, np.ndarray) else sizes
         return self.call(torch.tensor, nested, dtype=dtype, device=self.shared.device)
 
-    def value(self, value: ir.Value | None) -> fx.Proxy:
-        """Return the proxy of an ONNX value; one of an outer graph is captured as one more input."""
+    def value(self, value: ir.Value | None) -> Call:
+        """Return the record of an ONNX value; one of an outer graph is captured as one more input."""
         if value is not None and value not in self.values and self._is_outer(value):
             self.values[value] = self._capture(value)
         return super().value(value)
@@ -165,9 +157,9 @@ class TorchLowering(Lowering[fx.Proxy]):
     def _bind(self, node: NodeView, produced: Any) -> None:
         super()._bind(node, produced)
         for value in node.outputs:
-            proxy = self.values.get(value)
-            if proxy is not None:
-                self._recorder.name(proxy, node.name if len(node.outputs) == 1 else f"{node.name}_{value.name}")
+            call = self.values.get(value)
+            if call is not None:
+                self._recorder.name(call, node.name if len(node.outputs) == 1 else f"{node.name}_{value.name}")
 
     # ---- what builders use
 
@@ -175,7 +167,7 @@ class TorchLowering(Lowering[fx.Proxy]):
         """Record a call of a function."""
         return self._recorder.record("call_function", function, args, kwargs)
 
-    def method(self, name: str, tensor: fx.Proxy, *args: Any, **kwargs: Any) -> Any:
+    def method(self, name: str, tensor: Call, *args: Any, **kwargs: Any) -> Any:
         """Record a call of a tensor's method."""
         return self._recorder.record("call_method", name, (tensor, *args), kwargs)
 
@@ -281,7 +273,7 @@ class TorchLowering(Lowering[fx.Proxy]):
         captured = [sub.captured for sub in lowered.values()]
         return self._recorder.record("call_module", path, (*args, *captured))
 
-    def inline(self, graph: ir.Graph) -> list[fx.Proxy]:
+    def inline(self, graph: ir.Graph) -> list[Call]:
         """Lower a subgraph that has no inputs right here, and return its outputs."""
         outer, self.graph = self.graph, graph
         self._inlined.add(graph)
@@ -292,7 +284,7 @@ class TorchLowering(Lowering[fx.Proxy]):
 
     # ---- inside
 
-    def _leaf(self, symbol: Any) -> fx.Proxy:
+    def _leaf(self, symbol: Any) -> Call:
         if symbol not in self._sizes:
             source, axis = self.symbols[symbol]
             self._sizes[symbol] = self.method("size", self.value(source), axis)
@@ -301,15 +293,11 @@ class TorchLowering(Lowering[fx.Proxy]):
     def _is_outer(self, value: ir.Value) -> bool:
         return self.parent is not None and value.graph not in self._inlined
 
-    def _capture(self, value: ir.Value) -> fx.Proxy:
-        graph = self._recorder.graph
-        last = next((n for n in reversed(graph.nodes) if n.op == "placeholder"), None)
-        place = graph.inserting_after(last) if last else graph.inserting_before()
-        with place:
-            self._captured[value] = self.make_input(value)
+    def _capture(self, value: ir.Value) -> Call:
+        self._captured[value] = self.make_input(value)
         return self._captured[value]
 
-    def _set(self, path: str, item: Any) -> None:
+    def _set(self, path: str, item: Any, *, persistent: bool = True) -> None:
         *parents, leaf = path.split(".")
         owner = self._root
         for part in parents:
@@ -319,7 +307,7 @@ class TorchLowering(Lowering[fx.Proxy]):
         if isinstance(item, nn.Module):
             owner.add_module(leaf, item)
         elif isinstance(item, Tensor) and not isinstance(item, nn.Parameter):
-            owner.register_buffer(leaf, item)
+            owner.register_buffer(leaf, item, persistent=persistent)
         else:
             setattr(owner, leaf, item)
 
@@ -366,9 +354,3 @@ def _layer_of(node: ir.Node) -> tuple[Any, ...]:
     attributes = tuple(sorted((name, repr(attribute.value)) for name, attribute in node.attributes.items()))
     ranks = tuple(None if value is None or value.shape is None else len(value.shape) for value in node.inputs)
     return (node.op_type, node.domain, attributes, ranks, weights, len(node.outputs))
-
-
-def _forget(owner: nn.Module, leaf: str) -> None:
-    tensor = getattr(owner, leaf)
-    if isinstance(tensor, Tensor):
-        owner.register_buffer(leaf, tensor, persistent=False)

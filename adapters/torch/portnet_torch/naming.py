@@ -14,7 +14,7 @@ import torch.fx
 __all__ = ["RESERVED", "LayerPaths", "free", "identifier", "layer_name", "shortest", "weight_owner"]
 
 # what the code of an `fx.GraphModule` calls by these names, an input cannot be called
-RESERVED = frozenset({"self", "torch", "math", "operator", "builtins", "device", "inf", "nan", "NoneType"})
+RESERVED = frozenset({"self", "getattr", "torch", "math", "operator", "builtins", "device", "inf", "nan", "NoneType"})
 
 _SEPARATORS = re.compile(r"[./:]+")
 _NO_WORD = re.compile(r"\W+")

@@ -1,4 +1,4 @@
-"""Builders, one family a file: each turns one ONNX node (newest version of its op) into fx calls.
+"""Builders, one family a file: each turns one ONNX node (newest version of its op) into recorded calls.
 
 Adding an op touches one of these files; a new file is found by itself.
 """
