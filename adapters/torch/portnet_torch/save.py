@@ -84,6 +84,8 @@ def _read_state(lowered: TorchLowered, path: Path) -> TorchReloaded:
 def _emptied(native: nn.Module) -> nn.Module:
     """Return a copy of the architecture in which every tensor of the state dict is zero."""
     network = copy.deepcopy(native)
+    for name, module in native.named_modules():  # a copied GraphModule saves every buffer, constants of the graph too
+        network.get_submodule(name)._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
     for tensor in network.state_dict().values():
         tensor.zero_()
     return network

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -94,7 +94,6 @@ def network_source(lowered: TorchLowered, weights: str) -> str:
     names = _class_names(lowered.native, copied.names)
     classes = [_Class(lowered.native, path, names, copied, set(stored)).text() for path in reversed(names)]
     body = "\n\n\n".join([copied.text(), *classes] if copied.names else classes)
-    channels_last = any(tensor.ndim == 4 and not tensor.is_contiguous() for tensor in stored.values())
     return _FILE.format(
         title=identifier(lowered.model.name or "network"),
         version=portnet.__version__,
@@ -103,7 +102,19 @@ def network_source(lowered: TorchLowered, weights: str) -> str:
         imports=_imports(copied.imports(), body),
         dtypes=_dtypes(stored),
         body=body,
-        memory_format="\n    network.to(memory_format=torch.channels_last)" if channels_last else "",
+        memory_format=_memory_format(lowered.native, stored),
+    )
+
+
+def _memory_format(native: nn.Module, stored: Mapping[str, Tensor]) -> str:
+    """Return the line that lays images channels last, where the network's kernels lie so."""
+    if not any(tensor.ndim == 4 and not tensor.is_contiguous() for tensor in stored.values()):
+        return ""
+    if not any(tensor.ndim == 5 for tensor in [*native.parameters(), *native.buffers()]):
+        return "\n    network.to(memory_format=torch.channels_last)"
+    # torch would want all five axes laid so, which no format of four allows
+    return "\n    for layer in network.modules():\n        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):\n" + (
+        "            layer.to(memory_format=torch.channels_last)"
     )
 
 

@@ -4,12 +4,13 @@ import re
 
 import numpy as np
 import onnx
+import onnx.reference
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from portnet_torch.copied import Copied
 from portnet_torch.functional import sequence, shapes
-from portnet_torch.save import write
+from portnet_torch.save import reload, write
 from portnet_torch.source import network_source
 
 from portnet import Model, zoo
@@ -132,3 +133,37 @@ def test_a_python_file_is_named_by_the_user(tmp_path):
     files = write(lowered, tmp_path / "net.py", "code")
     assert [file.name for file in files] == ["net.py", "net.safetensors"]
     assert '"net.safetensors"' in files[0].read_text()
+
+
+def _volumes():
+    """Return a convolution whose result is looked at as five axes, with a parameter and a constant of as many."""
+    rng = np.random.default_rng(0)
+    grid = numpy_helper.from_array(rng.normal(size=(1, 2, 2, 1, 1)).astype(np.float32))
+    arrays = {"w": rng.normal(size=(4, 3, 3, 3)), "v": rng.normal(size=(1, 2, 2, 4, 4))}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="conv"),
+        helper.make_node("Constant", [], ["shape"], value_ints=[-1, 2, 2, 4, 4]),
+        helper.make_node("Constant", [], ["grid"], value=grid),
+        helper.make_node("Reshape", ["c", "shape"], ["r"], name="parts"),
+        helper.make_node("Where", ["mask", "r", "grid"], ["m"], name="scale"),
+        helper.make_node("Add", ["m", "v"], ["y"], name="place"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "volumes",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 6, 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2, 2, 4, 4])],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
+        + [numpy_helper.from_array(rng.random((1, 2, 1, 4, 1)) < 0.5, "mask")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+@pytest.mark.parametrize("form", ["code", "safetensors", "pt2"])
+def test_images_and_tensors_of_five_axes_in_one_network(form, tmp_path):
+    lowered = engine("torch").lower(Model.from_bytes(_volumes().SerializeToString()))
+    path = tmp_path / f"net{'' if form == 'code' else '.' + form}"
+    write(lowered, path, form)
+    x = np.random.default_rng(1).normal(size=(3, 3, 6, 6)).astype(np.float32)
+    expected = onnx.reference.ReferenceEvaluator(_volumes()).run(None, {"x": x})[0]
+    np.testing.assert_allclose(reload(lowered, path, form).run({"x": x})["y"], expected, atol=1e-5)
