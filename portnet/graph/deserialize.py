@@ -16,6 +16,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from portnet.graph.shared import shared_shape
+
 __all__ = ["deserialize"]
 
 # reading raw data copies them
@@ -167,15 +169,15 @@ def _described(value: ir.Value, info: onnx.ValueInfoProto) -> ir.Value:
 
 
 def _shape(proto: onnx.TensorShapeProto) -> ir.Shape:
-    sizes: list[int | ir.SymbolicDim] = []
+    sizes: list[int | str | None] = []
     for dim in proto.dim:
         if dim.HasField("dim_value"):
             sizes.append(dim.dim_value)
         else:
-            sizes.append(ir.SymbolicDim(dim.dim_param if dim.HasField("dim_param") else None))
-    if any(dim.denotation for dim in proto.dim):
-        return ir.serde.deserialize_tensor_shape(proto)
-    return ir.Shape(sizes, frozen=True)
+            sizes.append(dim.dim_param if dim.HasField("dim_param") else None)
+        if dim.denotation:
+            return ir.serde.deserialize_tensor_shape(proto)
+    return shared_shape(tuple(sizes))
 
 
 def _tensor(proto: onnx.TensorProto) -> ir.TensorProtocol:

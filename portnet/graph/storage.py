@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from portnet.errors import ModelError
+from portnet.graph.shared import shared_shape
 
 __all__ = ["Buffer", "External", "MappedTensor", "byte_size", "map_file", "open_contained", "roots_of", "to_copy"]
 
@@ -126,7 +127,7 @@ class MappedTensor(ir.LazyTensor):
 
     def __init__(self, buffer: Buffer, offset: int, dtype: ir.DataType, dims: tuple[int, ...], name: str) -> None:
         self.view = functools.partial(_entries, buffer, offset, dtype, dims)
-        super().__init__(functools.partial(_tensor, self.view, dtype, name), dtype, ir.Shape(dims), name=name)
+        super().__init__(functools.partial(_tensor, self.view, dtype, name), dtype, shared_shape(dims), name=name)
 
     def numpy(self) -> np.ndarray:
         """Return the entries; a copy where they do not lie as the processor wants them."""

@@ -31,10 +31,8 @@ def put(layer: nn.Module, name: str, tensor: torch.Tensor) -> None:
     """Let a layer of `bare` have a tensor, a parameter or a buffer, in place of its own."""
     if type(layer).__setattr__ is not nn.Module.__setattr__:
         setattr(layer, name, tensor)
-    elif name in layer._buffers:
-        layer._buffers[name] = tensor
     else:
-        layer.register_parameter(name, tensor)  # type: ignore[arg-type]
+        (layer._buffers if name in layer._buffers else layer._parameters)[name] = tensor  # type: ignore[index, assignment]
 
 
 @functools.lru_cache(256)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from portnet.graph.passes.plain_rules import BOOLEAN, FOLLOW, RULES, SIZES, Dims, Size, UnknownError
+from portnet.graph.shared import shared_shape
 from portnet.graph.sizes import NO_NAMES
 
 __all__ = ["PlainWalk", "infer_plain_shapes"]
@@ -101,10 +102,10 @@ class PlainWalk:
         for value, (dtype, dims) in self.found.items():
             if value.dtype != dtype or not isinstance(value.type, ir.TensorType):
                 value.type = ir.TensorType(dtype)
-            value.shape = ir.Shape(dims)
+            value.shape = shared_shape(dims)
         for value, (dtype, dims) in self.constants.items():
             if value.shape is None or value.shape.dims != dims or value.dtype != dtype:
-                value.shape, value.type = ir.Shape(dims), ir.TensorType(dtype)
+                value.shape, value.type = shared_shape(dims), ir.TensorType(dtype)
 
     # ---- what rules ask
 
