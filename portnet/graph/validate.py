@@ -213,23 +213,25 @@ def check_tensor(tensor: onnx.TensorProto, data_bytes: int | None = None) -> ir.
     dtype = _TYPES.get(tensor.data_type)
     if dtype is None:
         raise ModelError(f"tensor {tensor.name!r}: got data type {tensor.data_type}, which ONNX does not know")
-    if any(not 0 <= size <= MAX_DIM for size in tensor.dims) or math.prod(n for n in tensor.dims if n) >= 1 << 60:
-        raise ModelError(f"tensor {tensor.name!r}: got shape {list(tensor.dims)}, expected sizes that fit in memory")
-    got, expected, unit = _lengths(tensor, dtype, data_bytes)
+    dims = list(tensor.dims)
+    if dims and (min(dims) < 0 or max(dims) > MAX_DIM or math.prod(filter(None, dims)) >= 1 << 60):
+        raise ModelError(f"tensor {tensor.name!r}: got shape {dims}, expected sizes that fit in memory")
+    got, expected, unit = _lengths(tensor, dims, dtype, data_bytes)
     if got != expected:
         raise ModelError(
-            f"tensor {tensor.name!r}: got {got} {unit}, "
-            f"expected {expected} for shape {list(tensor.dims)} of {dtype.name}"
+            f"tensor {tensor.name!r}: got {got} {unit}, expected {expected} for shape {dims} of {dtype.name}"
         )
     return dtype
 
 
-def _lengths(tensor: onnx.TensorProto, dtype: ir.DataType, data_bytes: int | None) -> tuple[int, int, str]:
+def _lengths(
+    tensor: onnx.TensorProto, dims: list[int], dtype: ir.DataType, data_bytes: int | None
+) -> tuple[int, int, str]:
     if data_bytes is not None or (tensor.HasField("raw_data") and dtype != ir.DataType.STRING):
         got = len(tensor.raw_data) if data_bytes is None else data_bytes
-        return got, (byte_size(tensor.dims, dtype) if dtype != ir.DataType.STRING else -1), "bytes"
-    count = math.prod(tensor.dims)
+        return got, (byte_size(dims, dtype) if dtype != ir.DataType.STRING else -1), "bytes"
+    count = math.prod(dims)
     if dtype != ir.DataType.STRING and dtype.bitwidth < 8:
-        count = byte_size(tensor.dims, dtype)
+        count = byte_size(dims, dtype)
     field = _TYPED_FIELDS.get(dtype, "int32_data")
     return len(getattr(tensor, field)), count * (2 if dtype in _COMPLEX else 1), "entries"

@@ -77,8 +77,7 @@ class LayerPaths:
 
         A path that would lead through another layer is joined with underscores; a taken one gets a number.
         """
-        parts = [_NO_WORD.sub("_", part) for part in _SEPARATORS.split(name)]
-        parts = [_attribute(part) for part in parts if part.strip("_")] or ["layer"]
+        parts = [part for part in map(_attribute, _SEPARATORS.split(name)) if part] or ["layer"]
         path, parents = ".".join(parts), _prefixes(parts)
         if not self._is_free(path, parents):
             base, number = "_".join(parts), 1
@@ -100,6 +99,10 @@ def _prefixes(parts: list[str]) -> list[str]:
 
 @functools.lru_cache(1 << 12)
 def _attribute(part: str) -> str:
+    """Return a part of a path as an attribute's name, "" where nothing is left of it."""
+    part = _NO_WORD.sub("_", part)
+    if not part.strip("_"):
+        return ""
     taken = hasattr(torch.fx.GraphModule, part) or hasattr(torch.nn.ModuleDict, part) or part in ("training", "graph")
     # torch.fx writes the path as it is into the code of a graph
     return f"{part}_" if taken or keyword.iskeyword(part) else part
