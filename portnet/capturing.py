@@ -73,8 +73,9 @@ def capture(
     Args:
         native: an nn.Module, a keras.Model, a Gluon block, a path (``net.prototxt``, ``net.cfg``, ``net-symbol.json``,
             ``net.keras``, ``net.h5``, ``net.pt2``, ...) or a word such as ``torchvision:resnet18``.
-        example_inputs: an array or tensor, or a sequence of them, in the framework's own layout, where the network
-            does not say what it takes.
+        example_inputs: an array or tensor, a sequence of them, or for torch a mapping by the names of ``forward``'s
+            parameters (what a tokenizer gives), in the framework's own layout, where the network does not say what it
+            takes.
         dynamic_batch: whether axis 0 of each input stays free.
         keep_layout: whether channels stay last where the framework has them so; else inputs become channels first.
         weights: file of the weights, where it is another and does not lie beside ``native`` under its name.

@@ -30,7 +30,7 @@ What an adapter promises:
 
 from portnet.adapter.engine import Adapter, CaptureOptions
 from portnet.adapter.files import FileFormat, Reloaded
-from portnet.adapter.lowered import Lowered, lowered_of
+from portnet.adapter.lowered import Lowered, fits, lowered_of
 from portnet.adapter.order import before_tensorflow, before_torch
 from portnet.adapter.training import (
     Inputs,
@@ -60,6 +60,7 @@ __all__ = [
     "as_inputs",
     "before_tensorflow",
     "before_torch",
+    "fits",
     "lowered_of",
     "pieces",
 ]

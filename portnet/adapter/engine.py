@@ -23,8 +23,8 @@ class CaptureOptions:
     """What a caller wants of a capture.
 
     Attributes:
-        examples: example inputs in the framework's own layout, in order; None where the network itself says what
-            it takes.
+        examples: example inputs in the framework's own layout, in order, or one mapping of them; None where the
+            network itself says what it takes.
         dynamic_batch: whether the batch, axis 0 of each input, stays free.
         keep_layout: whether inputs and outputs stay channels last where the framework has them so; else they become
             channels first, with no transpose left inside.

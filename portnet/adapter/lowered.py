@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,11 +96,15 @@ def _check_shape(port: Signature, array: Any) -> None:
     got, expected = getattr(array, "shape", None), port.shape
     if got is None or expected is None:
         return
-    fits = len(got) == len(expected) and all(
-        not isinstance(size, int) or size == n for n, size in zip(got, expected, strict=True)
-    )
-    if not fits:
+    if not fits(got, expected):
         raise ModelError(f"predict: got shape {tuple(got)}, expected {port}")
+
+
+def fits(shape: Sequence[int], expected: Sequence[int | str | None]) -> bool:
+    """Whether an array of a shape has the rank and the fixed sizes that are expected."""
+    return len(shape) == len(expected) and all(
+        not isinstance(size, int) or size == n for n, size in zip(shape, expected, strict=True)
+    )
 
 
 # the way back from a native network to what it was lowered from, as long as that is alive

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from portnet.adapter import Lowered, Trainer, TrainPlan
+from portnet.adapter import Lowered, Trainer, TrainPlan, fits
 from portnet.errors import InputError, UnsupportedError, WeightsError
 from portnet.graph.model import Model
 from portnet.graph.parameters import Role
@@ -192,7 +192,7 @@ def _checked(port: Any, value: Any) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype != np.dtype(port.dtype):
         raise InputError(f"input {port.name!r}: got {array.dtype}, expected {port.dtype}")
-    if port.shape is not None and not _fits(array.shape, port.shape):
+    if port.shape is not None and not fits(array.shape, port.shape):
         raise InputError(f"input {port.name!r}: got shape {array.shape}, expected {port.shape}")
     return array.astype(carried(port.dtype), copy=False)
 
@@ -216,9 +216,3 @@ def _has_nan(array: np.ndarray) -> bool:
 
 def _is_variable(symbol: Symbol) -> bool:
     return symbol.get_children() is None
-
-
-def _fits(shape: tuple[int, ...], expected: tuple[int | str | None, ...]) -> bool:
-    return len(shape) == len(expected) and all(
-        not isinstance(want, int) or want == have for have, want in zip(shape, expected, strict=True)
-    )

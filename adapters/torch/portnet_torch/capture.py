@@ -14,7 +14,7 @@ from portnet.adapter import CaptureOptions
 from portnet.errors import InputError
 from portnet.formats.captured import Captured, Source
 from portnet.graph.travel import take_along
-from portnet_torch.capturing.examples import examples_for
+from portnet_torch.capturing.examples import by_position, examples_for
 from portnet_torch.capturing.exporting import export
 from portnet_torch.capturing.facts import device_of, facts_of, frozen, hidden
 from portnet_torch.capturing.graph import Built, build
@@ -59,7 +59,7 @@ def capture(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
 
 def _arguments(native: nn.Module, options: CaptureOptions) -> tuple[tuple[Any, ...], tuple[str, ...]]:
     if options.examples is not None:
-        return as_arguments(options.examples, device_of(native)), ()
+        return as_arguments(by_position(native, options.examples), device_of(native)), ()
     examples, notes = examples_for(native)
     return as_arguments(examples, device_of(native)), notes
 

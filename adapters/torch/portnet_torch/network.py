@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from portnet.adapter import Lowered, TrainPlan
+from portnet.adapter import Lowered, TrainPlan, fits
 from portnet.errors import ModelError, WeightsError
 from portnet.graph.model import Model, Signature
 from portnet_torch.binding import Binding, resolve
@@ -46,7 +46,7 @@ class TorchLowered(Lowered):
                 optional, an object array of str for strings.
 
         Raises:
-            ModelError: an input is missing, or has another dtype or rank than the network's.
+            ModelError: an input is missing, or has another dtype, rank or fixed size than the network's.
         """
         arguments = [self.tensor(port, inputs) for port in self.model.inputs]
         self.native.eval()
@@ -63,7 +63,11 @@ class TorchLowered(Lowered):
         """Return one input as the native network wants it, on its device, images channels last."""
         if port.name not in inputs:
             raise ModelError(f"input {port.name!r}: got none, expected {port}")
-        return self._enter(inputs[port.name], port)
+        value = inputs[port.name]
+        is_array = value is not None and not isinstance(value, (list, tuple))
+        if is_array and port.shape is not None and not fits(np.shape(value), port.shape):
+            raise ModelError(f"input {port.name!r}: got shape {np.shape(value)}, expected {port}")
+        return self._enter(value, port)
 
     def _enter(self, value: Any, port: Signature) -> Any:
         if value is None:

@@ -40,7 +40,7 @@ def export(program: ExportedProgram, name: str) -> ONNXProgram:
     except Exception:  # an operation that only decomposing makes one that the exporter knows
         pass
     try:
-        return _export(program, table)
+        return _export(_with_copies(program), table)
     except Exception as error:  # the exporter wraps whatever it meets
         _name_missing(program, table, name)
         raise UnsupportedError(f"torch's exporter cannot translate {name}: {_cause(error)}", engine="torch") from error
@@ -65,8 +65,10 @@ def _name_missing(program: ExportedProgram, table: dict[Any, Any], name: str) ->
         registry = _registration.ONNXRegistry.from_torchlib()
         known = set(_decomp.get_onnx_implemented_overloads(registry)) | set(table)
         decompositions = _decomp.create_onnx_friendly_decomposition_table(known)
-        for node in program.run_decompositions(decompositions).graph.nodes:
-            if node.op == "call_function" and node.target not in known and not registry.is_registered(node.target):
+        for node in _with_copies(program).run_decompositions(decompositions).graph.nodes:
+            if node.op != "call_function" or "aten._assert" in str(node.target):  # the exporter drops what only checks
+                continue
+            if node.target not in known and not registry.is_registered(node.target):
                 missing.add(str(node.target), _place(node))
     except Exception:  # what is private in torch may be gone; then its own error stands
         return
@@ -83,11 +85,8 @@ class _Undecomposed(ExportedProgram):
     @classmethod
     def of(cls, program: ExportedProgram) -> _Undecomposed:
         """Return a program with a graph of its own, which shares the weights."""
-        result = copy.copy(program)
+        result = _copy(program)
         result.__class__ = cls
-        result._graph_module = copy.deepcopy(program.graph_module)  # the weights are not in it
-        for node, original in zip(result.graph.nodes, program.graph.nodes, strict=True):
-            node.name = original.name  # a copy takes another where a name, such as input, is a builtin's too
         result.__dict__["_traced"] = program
         return result  # type: ignore[return-value]
 
@@ -96,7 +95,34 @@ class _Undecomposed(ExportedProgram):
         if without_writes(self.graph) and not any(_is_decomposed(node, decomp_table) for node in self.graph.nodes):
             self.graph_module.recompile()
             return self
-        return self.__dict__["_traced"].run_decompositions(decomp_table, *rest, **options)
+        return _with_copies(self.__dict__["_traced"]).run_decompositions(decomp_table, *rest, **options)
+
+
+def _copy(program: ExportedProgram) -> ExportedProgram:
+    """Return a program with a graph of its own, which shares the weights."""
+    result = copy.copy(program)
+    result._graph_module = copy.deepcopy(program.graph_module)  # the weights are not in it
+    for node, original in zip(result.graph.nodes, program.graph.nodes, strict=True):
+        node.name = original.name  # a copy takes another where a name, such as input, is a builtin's too
+    return result
+
+
+def _with_copies(program: ExportedProgram) -> ExportedProgram:
+    """Return a program that copies what it reshapes.
+
+    What an operation is decomposed into may lay its result out another way, of which there is no view as was traced.
+    """
+    result = _copy(program)
+    targets = (torch.ops.aten.view.default, torch.ops.aten.reshape.default)
+    for node in [node for node in result.graph.nodes if node.op == "call_function" and node.target in targets]:
+        with result.graph.inserting_before(node):
+            whole = result.graph.call_function(
+                torch.ops.aten.clone.default, (node.args[0],), {"memory_format": torch.contiguous_format}
+            )
+        whole.meta = {**node.args[0].meta, "nn_module_stack": node.meta.get("nn_module_stack", {})}
+        node.replace_input_with(node.args[0], whole)
+    result.graph_module.recompile()
+    return result
 
 
 def _is_decomposed(node: torch.fx.Node, table: Mapping[Any, Any] | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,8 @@ def trace(native: torch.nn.Module, arguments: tuple[Any, ...], dynamic_batch: bo
     if not dynamic_batch:
         return Trace(_export(native, arguments, None), arguments, ())
     batched, notes = _batched(native, arguments)
-    free = pytree.tree_map(_first_axis, batched)
+    named = inspect.signature(native.forward).bind(*batched).arguments
+    free = pytree.tree_map(_first_axis, dict(named))
     try:
         program = _export(native, batched, free)
     except UnsupportedError as error:

@@ -108,6 +108,19 @@ def _transposed_convolution(
     )
 
 
+# ---- casts, which only torch.export's own form has
+
+
+@_translates(_aten.to.dtype)
+def _cast(input: Any, dtype: int, non_blocking: bool = False, copy: bool = False, memory_format: Any = None) -> Any:
+    return op.Cast(input, to=dtype)
+
+
+@_translates(_aten.to.dtype_layout)
+def _cast_and_moved(input: Any, dtype: int | None = None, **elsewhere: Any) -> Any:
+    return op.Identity(input) if dtype is None else op.Cast(input, to=dtype)
+
+
 # ---- what training needs and inference does not
 
 
@@ -260,7 +273,7 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
-    """softmax(q·kᵀ·scale + mask)·v, scale 1/√d by default (Vaswani et al. 2017)."""
+    """softmax(q·kᵀ·scale + mask)·v, scale 1/√d by default (Vaswani et al. 2017); 0 where all is masked, as in torch."""
     dtype, rank = query.dtype.numpy(), len(query.shape)
     if enable_gqa:
         key, value = _repeated(key, query), _repeated(value, query)
@@ -272,9 +285,14 @@ def _attention(
         later = op.Trilu(op.Expand(_constant(-np.inf, dtype), lengths), _constant(1, np.int64), upper=1)
         scores = op.Add(scores, later)
     elif attn_mask is not None and attn_mask.dtype == ir.DataType.BOOL:
-        scores = op.Where(attn_mask, scores, _constant(-np.inf, dtype))
+        lowest = _constant(np.finfo(dtype).min, dtype)
+        weights = op.Softmax(op.Where(attn_mask, scores, lowest), axis=-1)
+        return op.MatMul(op.Where(attn_mask, weights, _constant(0, dtype)), value)
     elif attn_mask is not None:
         scores = op.Add(scores, attn_mask)
+        largest = op.ReduceMax(scores, _constant([-1], np.int64), keepdims=1)
+        nowhere = op.Equal(largest, _constant(-np.inf, dtype))
+        return op.MatMul(op.Where(nowhere, _constant(0, dtype), op.Softmax(scores, axis=-1)), value)
     return op.MatMul(op.Softmax(scores, axis=-1), value)
 
 
