@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import ChainMap
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -259,20 +259,42 @@ class KerasLowering(Lowering[KValue]):
         """Whether a layer may take an initializer over as its own weight."""
         return value is not None and self.is_weight(value) and self.is_exclusive(value)
 
-    def claim(self, value: ir.Value, variable: Any, layout: Layout) -> None:
-        """Put an initializer into a layer's variable and remember where it is."""
-        array = self.weight(value)
-        assert array is not None
-        variable.assign(layout.to_native(array))
-        variable.trainable = self.roles.get(value.name or "", Role.CONSTANT).trainable
-        self.bindings[value.name or ""] = Binding(variable, layout)
+    def filled(self, layer: Any, x: Any, weights: Mapping[str, tuple[ir.Value | None, Layout]]) -> Any:
+        """Call a new layer whose variables begin as initializers; remember where these are.
+
+        Numbers that are drawn or written first, to be replaced, take as long as to make the variable.
+
+        Args:
+            layer: it was not called before.
+            x: what it is called on.
+            weights: name of a variable → the initializer, None for a variable that the layer does without, and layout.
+        """
+        given = {name: (value, layout) for name, (value, layout) in weights.items() if value is not None}
+        attributes, before = vars(layer), dict(vars(layer))
+        for name, (value, layout) in given.items():
+            key = f"{name}_initializer"
+            attributes[key if key in attributes else "depthwise_initializer"] = self._beginning(value, layout)
+        result = layer(x)
+        attributes.update((key, before[key]) for key in attributes if key.endswith("_initializer"))
+        for name, (value, layout) in given.items():
+            variable = getattr(layer, name)
+            variable.trainable = self.roles.get(value.name or "", Role.CONSTANT).trainable
+            self.bindings[value.name or ""] = Binding(variable, layout)
+        return result
+
+    def _beginning(self, value: ir.Value, layout: Layout) -> Callable[..., Any]:
+        def initializer(shape: Sequence[int], dtype: Any = None) -> Any:
+            if tuple(shape) != layout.native:
+                raise ValueError(f"{value.name!r} got a variable of shape {tuple(shape)}, expected {layout.native}")
+            array = np.array(layout.to_native(self.weight(value)))  # type: ignore[arg-type]
+            return array if str(array.dtype) == dtype else ops.convert_to_tensor(array, dtype=dtype)
+
+        return initializer
 
     def loose(self, value: ir.Value, layout: Layout) -> KValue:
         """Return an initializer as a tensor of its own in a given layout."""
         weight = Weight(layout.native, dtype_name(value.dtype) or "float32", name=self.name(value.name or "weight"))
-        tensor = weight(self.anchor)
-        self.claim(value, weight.value, layout)
-        return KValue(tensor, identity(len(layout.native)))
+        return KValue(self.filled(weight, self.anchor, {"value": (value, layout)}), identity(len(layout.native)))
 
     def symbolic(self, data: Any) -> Any:
         """Return a KerasTensor; numbers that are known become a constant of the network."""

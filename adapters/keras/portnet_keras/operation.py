@@ -81,12 +81,12 @@ class Weight(keras.layers.Layer):
 
     def __init__(self, shape: tuple[int, ...], value_dtype: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.shape, self.value_dtype = tuple(shape), value_dtype
+        self.shape, self.value_dtype, self.value_initializer = tuple(shape), value_dtype, "zeros"
 
     def build(self, input_shape: Any = None) -> None:
         """Create the variable."""
         self.value = self.add_weight(
-            shape=self.shape, dtype=self.value_dtype, initializer="zeros", autocast=False, name="value"
+            shape=self.shape, dtype=self.value_dtype, initializer=self.value_initializer, autocast=False, name="value"
         )
 
     def call(self, anchor: Any) -> Any:

@@ -222,3 +222,14 @@ def test_saved_network_keeps_the_type_of_a_number(engine, build, tmp_path):
     lowered.native.save(tmp_path / "net.keras")
     x = array(2, 5, 3)
     np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "net.keras")(x), x[:, -1])
+
+
+def test_layers_do_not_keep_the_weights_that_they_began_with(engine):
+    native = engine.lower(zoo.load("mobilenet_v2", weights=None, size=64)).native
+    for layer in native.layers:
+        begun = {name: value for name, value in layer.get_config().items() if name.endswith("_initializer")}
+        assert all(entry["module"] == "keras.initializers" for entry in begun.values() if entry)
+    copy = keras.models.clone_model(native)
+    assert [variable.shape for variable in copy.weights] == [variable.shape for variable in native.weights]
+    assert not copy.get_layer("features_0_0").kernel.numpy().any()  # zeros, as it says in the configuration
+    assert [v.trainable for v in copy.weights] == [v.trainable for v in native.weights]

@@ -136,9 +136,7 @@ def prelu(walk: Any, node: NodeView) -> KValue:
         return KValue(ops.where(data < 0, factor * data, data), order)
     shared = [axis for axis in range(1, x.rank) if layout.native[axis - 1] == 1]
     layer = walk.layer(node, keras.layers.PReLU, shared_axes=shared or None)
-    data = layer(x.data)
-    walk.claim(slope, layer.alpha, layout)
-    return replace(x, data=data)
+    return replace(x, data=walk.filled(layer, x.data, {"alpha": (slope, layout)}))
 
 
 def _slope_layout(walk: Any, x: KValue, slope: Any) -> Layout | None:

@@ -121,11 +121,7 @@ def _conv_layer(walk: Any, node: NodeView, plan: _Plan) -> Any:
     else:
         layer = walk.layer(node, _CONV[rank - 1], filters=shape[0], groups=groups, kernel_initializer="zeros", **common)
         layout = Layout.of(shape, _kernel_order(rank + 2))
-    y = layer(x)
-    walk.claim(kernel, layer.kernel, layout)
-    if bias is not None:
-        walk.claim(bias, layer.bias, Layout.of(tuple(int(n) for n in bias.const_value.shape)))
-    return y
+    return walk.filled(layer, x, {"kernel": (kernel, layout), "bias": (bias, Layout.of(shape[:1]))})
 
 
 def _biased(walk: Any, node: NodeView, y: Any) -> Any:
@@ -195,10 +191,8 @@ def _transpose_layer(walk: Any, node: NodeView, x: Any, window: Window, crops: A
         use_bias=bias is not None,
         kernel_initializer="zeros",
     )
-    y = layer(walk.symbolic(x))
-    walk.claim(kernel, layer.kernel, Layout.of(shape, (*range(2, rank + 2), 1, 0)))
-    if bias is not None:
-        walk.claim(bias, layer.bias, Layout.of(tuple(int(n) for n in bias.const_value.shape)))
+    layout = Layout.of(shape, (*range(2, rank + 2), 1, 0))
+    y = walk.filled(layer, walk.symbolic(x), {"kernel": (kernel, layout), "bias": (bias, Layout.of(shape[1:2]))})
     if same or not any(map(any, crops)):
         return y
     cropping = _CROPPING[rank - 1](crops if rank > 1 else crops[0], name=walk.name(f"{node.name}_crop"))

@@ -53,11 +53,10 @@ def _dense(walk: Any, node: NodeView, x: KValue, transposed: bool, bias: ir.Valu
     units = shape[not transposed]
     options = {"use_bias": bias is not None, "kernel_initializer": "zeros"}
     layer = walk.layer(node, keras.layers.Dense, units, reads=[kernel, bias], **options)
-    y = layer(walk.symbolic(x.data if x.packing else walk.ordered(x, identity(x.rank))))
-    walk.claim(kernel, layer.kernel, _kernel_layout(shape, transposed, x.packing))
+    weights = {"kernel": (kernel, _kernel_layout(shape, transposed, x.packing))}
     if bias is not None:
-        walk.claim(bias, layer.bias, Layout.of(tuple(bias.const_value.shape), native=(units,)))  # type: ignore[union-attr]
-    return y
+        weights["bias"] = bias, Layout.of(tuple(bias.const_value.shape), native=(units,))  # type: ignore[union-attr]
+    return walk.filled(layer, walk.symbolic(x.data if x.packing else walk.ordered(x, identity(x.rank))), weights)
 
 
 def _is_bias(walk: Any, value: ir.Value | None, units: int) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import onnx_ir as ir
+
 from portnet.graph.lowering import NodeView
 from portnet_keras.framework import keras, ops
 from portnet_keras.layout import KValue, Layout, channels_last
@@ -26,11 +28,13 @@ def batch_normalization(walk: Any, node: NodeView) -> Any:
     layer = walk.layer(
         node, keras.layers.BatchNormalization, axis=axis, momentum=node["momentum"], epsilon=node["epsilon"]
     )
-    y = layer(walk.symbolic(x.data))
-    variables = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
-    for value, variable in zip(arrays, variables, strict=True):
-        walk.claim(value, variable, Layout.of(tuple(value.const_value.shape)))  # type: ignore[union-attr]
-    return replace(x, data=y)
+    names = ("gamma", "beta", "moving_mean", "moving_variance")
+    weights = {name: (value, _layout(value)) for name, value in zip(names, arrays, strict=True)}
+    return replace(x, data=walk.filled(layer, walk.symbolic(x.data), weights))
+
+
+def _layout(value: ir.Value) -> Layout:
+    return Layout.of(tuple(value.const_value.shape))  # type: ignore[union-attr]
 
 
 def _by_function(walk: Any, node: NodeView, measured: bool) -> list[KValue]:
@@ -57,9 +61,9 @@ def _affine(walk: Any, node: NodeView) -> bool:
     return all(walk.claimable(value) for value in arrays) and arrays[0].dtype == node.outputs[0].dtype
 
 
-def _claim_affine(walk: Any, node: NodeView, layer: Any) -> None:
-    for value, variable in ((node.required(1), layer.gamma), (node.required(2), layer.beta)):
-        walk.claim(value, variable, Layout.of(tuple(value.const_value.shape)))  # type: ignore[union-attr]
+def _with_affine(walk: Any, node: NodeView, layer: Any, x: Any) -> Any:
+    weights = {name: (node.required(i), _layout(node.required(i))) for i, name in ((1, "gamma"), (2, "beta"))}
+    return walk.filled(layer, walk.symbolic(x), weights)
 
 
 @op("InstanceNormalization", spatial=True)
@@ -69,9 +73,7 @@ def instance_normalization(walk: Any, node: NodeView) -> KValue:
     order, axes = channels_last(len(x.shape)), tuple(range(1, len(x.shape) - 1))
     if _affine(walk, node):
         layer = walk.layer(node, keras.layers.GroupNormalization, groups=-1, epsilon=node["epsilon"])
-        y = layer(walk.symbolic(x))
-        _claim_affine(walk, node, layer)
-        return KValue(y, order)
+        return KValue(_with_affine(walk, node, layer, x), order)
     mean, variance = ops.mean(x, axis=axes, keepdims=True), ops.var(x, axis=axes, keepdims=True)
     scale, bias = walk.plain(node.required(1)), walk.plain(node.required(2))
     return KValue(_normalised(x, mean, variance, node["epsilon"]) * scale + bias, order)
@@ -84,9 +86,7 @@ def layer_normalization(walk: Any, node: NodeView) -> list[Any]:
     axes = tuple(range(node["axis"] % len(x.shape), len(x.shape)))
     if _affine(walk, node) and len(node.outputs) == 1 and None not in [x.shape[axis] for axis in axes]:
         layer = walk.layer(node, keras.layers.LayerNormalization, axis=list(axes), epsilon=node["epsilon"])
-        y = layer(walk.symbolic(x))
-        _claim_affine(walk, node, layer)
-        return [y]
+        return [_with_affine(walk, node, layer, x)]
     wide = ops.cast(x, "float32") if node["stash_type"] == 1 else x
     mean = ops.mean(wide, axis=axes, keepdims=True)
     centred = ops.subtract(wide, mean)
@@ -103,9 +103,7 @@ def group_normalization(walk: Any, node: NodeView) -> KValue:
     order, groups = channels_last(len(x.shape)), node["num_groups"]
     if _affine(walk, node):
         layer = walk.layer(node, keras.layers.GroupNormalization, groups=groups, epsilon=node["epsilon"])
-        y = layer(walk.symbolic(x))
-        _claim_affine(walk, node, layer)
-        return KValue(y, order)
+        return KValue(_with_affine(walk, node, layer, x), order)
     if x.shape.count(None) > 1:
         raise walk.unsupported("free sizes, and a scale that is computed")
     shape = [-1 if n is None else n for n in x.shape]

@@ -223,6 +223,5 @@ def _embedding(walk: Any, node: NodeView, indices: Any) -> KValue:
     table = node.required(0)
     shape = tuple(int(n) for n in table.const_value.shape)  # type: ignore[union-attr]
     layer = walk.layer(node, keras.layers.Embedding, *shape, embeddings_initializer="zeros")
-    data = layer(indices)
-    walk.claim(table, layer.embeddings, Layout.of(shape))
+    data = walk.filled(layer, indices, {"embeddings": (table, Layout.of(shape))})
     return KValue(data, identity(len(indices.shape) + 1))
