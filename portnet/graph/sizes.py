@@ -28,6 +28,8 @@ MADE = "= "
 # what exporters write for a size that they do not know: two of them are not the same size
 NO_NAMES = frozenset({"?", "-1", "None", ""})
 MAX_NAME = 200
+# those of sequences and optionals, whose shapes are those of what is in them, take longest to tell
+_TENSORS = (ir.TensorType, ir.SparseTensorType, type(None))
 
 
 def axis_size(walk: Lowering[Any] | SizeWalk, source: ir.Value, axis: int, dim: Any) -> Any:
@@ -51,7 +53,7 @@ def _symbol(name: str) -> sympy.Symbol:
 def register_sizes(walk: Lowering[Any] | SizeWalk, value: ir.Value) -> None:
     """Remember that the free sizes of a tensor can be read from it."""
     shape = value.shape
-    if shape is None or isinstance(value.type, (ir.SequenceType, ir.OptionalType)):
+    if shape is None or not isinstance(value.type, _TENSORS):
         return
     for axis, dim in enumerate(shape.dims):
         if not isinstance(dim, int) and dim.value not in walk.named_sizes:

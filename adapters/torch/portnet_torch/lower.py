@@ -302,10 +302,10 @@ class TorchLowering(Lowering[Call]):
         owner = self._root
         for part in parents:
             if part not in owner._modules:
-                owner.add_module(part, nn.Module())
+                owner._modules[part] = nn.Module()
             owner = owner._modules[part]  # type: ignore[assignment]
         if isinstance(item, nn.Module):
-            owner.add_module(leaf, item)
+            owner._modules[leaf] = item
         elif isinstance(item, Tensor) and not isinstance(item, nn.Parameter):
             owner.register_buffer(leaf, item, persistent=persistent)
         else:

@@ -92,12 +92,14 @@ def _expected(op_type: str, version: int) -> _Expected | None:
 def _problem(node: ir.Node, expected: _Expected, upgraded: bool) -> str:
     attributes = node.attributes.data
     for name, attribute in attributes.items():
-        if expected.types.get(name, attribute.type) != attribute.type:
+        kind = attribute.type
+        if expected.types.get(name, kind) != kind:
             wanted = ir.AttributeType(expected.types[name])
-            return f"has attribute {name!r} of type {attribute.type.name}, expected {wanted.name}"
-        problem = _bounds_problem(name, attribute)
-        if problem:
-            return problem
+            return f"has attribute {name!r} of type {kind.name}, expected {wanted.name}"
+        if kind is ir.AttributeType.INT or kind is ir.AttributeType.INTS:
+            problem = _bounds_problem(name, (attribute.value,) if kind is ir.AttributeType.INT else attribute.value)
+            if problem:
+                return problem
     if not upgraded and not attributes.keys() <= expected.types.keys():
         return ""
     lacking = [name for name in expected.required if name not in attributes]
@@ -117,12 +119,8 @@ def _arity_problem(node: ir.Node, expected: _Expected) -> str:
     return ""
 
 
-def _bounds_problem(name: str, attribute: ir.Attr) -> str:
-    kind = attribute.type
-    if kind is not ir.AttributeType.INT and kind is not ir.AttributeType.INTS:
-        return ""
+def _bounds_problem(name: str, numbers: Sequence[int]) -> str:
     low, high = _bounds(name)
-    numbers: Sequence[int] = (attribute.value,) if kind is ir.AttributeType.INT else attribute.value
     for number in numbers:
         if not low <= number <= high:
             return f"has {name}={number}, expected {low} to {high}"
