@@ -149,9 +149,17 @@ def test_layers_join_as_in_keras(name):
     np.testing.assert_allclose(got[0], expected[0], rtol=1e-4, atol=2e-5)
 
 
-def reader(mask_zero):
+def test_the_one_number_of_plain_attention_trains():
+    x = keras.Input((5, 4), name="x")
+    network = keras.Model(x, layers.Attention(use_scale=True)([x, x]))
+    got, expected, model = compared(network, np.random.default_rng(1).standard_normal((3, 5, 4)).astype(np.float32))
+    np.testing.assert_allclose(got[0], expected[0], rtol=1e-4, atol=2e-5)
+    assert model.parameter_count == 1
+
+
+def reader():
     x = keras.Input((7,), dtype="int32", name="words")
-    return keras.Model(x, layers.LSTM(4)(layers.Embedding(12, 5, mask_zero=mask_zero, name="table")(x)), name="reader")
+    return keras.Model(x, layers.LSTM(4)(layers.Embedding(12, 5, name="table")(x)), name="reader")
 
 
 def test_whole_numbers_become_rows_of_one_and_zeros():
@@ -159,11 +167,6 @@ def test_whole_numbers_become_rows_of_one_and_zeros():
     network = keras.Model(x, layers.CategoryEncoding(5, "one_hot")(x))
     got, expected, _ = compared(network, np.array([[2], [0], [4]], np.int32))
     np.testing.assert_array_equal(got[0], expected[0])
-
-
-def test_a_mask_is_refused_as_onnx_has_none():
-    with pytest.raises(UnsupportedError, match=r"NotEqual|mask_zero"):
-        translation_of(reader(True), CaptureOptions())
 
 
 def test_an_activation_of_the_users_own_is_not_taken_for_none():
@@ -174,7 +177,7 @@ def test_an_activation_of_the_users_own_is_not_taken_for_none():
 
 
 def test_words_are_looked_up():
-    network = reader(False)
+    network = reader()
     words = np.random.default_rng(0).integers(0, 12, (3, 7)).astype(np.int32)
     got, expected, _ = compared(network, words)
     np.testing.assert_allclose(got[0], expected[0], rtol=1e-4, atol=1e-5)

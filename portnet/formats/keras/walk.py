@@ -13,6 +13,7 @@ from portnet.errors import ModelError, PortNetError, UnsupportedError, WeightsEr
 from portnet.formats.captured import Missing
 from portnet.formats.keras.config import Call, LayerConfig, NetworkConfig, Ref
 from portnet.formats.keras.held import Held, channels_first, identity
+from portnet.formats.keras.masks import Mask, take_mask
 from portnet.formats.keras.options import Options
 from portnet.formats.keras.order import ordered_calls
 from portnet.formats.keras.registry import TABLE
@@ -66,6 +67,7 @@ class LayerNode:
     kwargs: dict[str, Any]
     shared: bool = False
     group: str = ""
+    mask: Held | None = None
 
     @property
     def name(self) -> str:
@@ -114,6 +116,7 @@ class Walk:
         notes: what the user must know.
         places: where in Keras each named tensor is.
         loose: learned arrays that one op alone reads, so that they may be laid out as it needs them.
+        masks: of tensors whose steps do not all count.
     """
 
     writer: GraphWriter
@@ -125,6 +128,7 @@ class Walk:
     places: dict[str, Place] = field(default_factory=dict)
     here: str = ""
     loose: set[ir.Value] = field(default_factory=set)
+    masks: dict[ir.Value, Mask] = field(default_factory=dict)
     _moved: dict[tuple[Any, ...], Held] = field(default_factory=dict)
     _left_out: dict[str, list[str]] = field(default_factory=dict)
 
@@ -172,6 +176,7 @@ class Walk:
         before, self.here = self.here, node.name
         made = self.writer.count
         try:
+            node, mask = take_mask(self, node)
             result = TABLE[node.kind](self, node)
         except UnsupportedError as error:
             self.missing.add(f"{node.kind} with {error}", node.name)
@@ -186,6 +191,8 @@ class Walk:
         finally:
             self.here = before
         results = list(result) if isinstance(result, (list, tuple)) else [result]
+        if mask is not None:
+            self.masks[results[0].value] = mask
         return [self._christen(held, node, index, i, made) for i, held in enumerate(results)]
 
     def inside(self, node: LayerNode, network: NetworkConfig | None) -> list[Held]:
@@ -199,6 +206,8 @@ class Walk:
             if None in found:
                 raise UnsupportedError("a network inside that has no translation")
             return [held for held in found if held is not None]
+        if any(held.value in self.masks for held in node.inputs):
+            raise UnsupportedError("a mask")
         result = TABLE[node.kind](self, node)
         return list(result) if isinstance(result, (list, tuple)) else [result]
 

@@ -7,6 +7,7 @@ from portnet.formats.keras.layers import (  # noqa: F401
     convolution,
     dense,
     indexing,
+    masking,
     merge,
     normalization,
     operators,

@@ -11,6 +11,7 @@ from portnet.formats.keras.held import Held, identity
 from portnet.formats.keras.registry import layer
 from portnet.formats.keras.supply import Slot
 from portnet.formats.keras.walk import LayerNode, Walk
+from portnet.graph.parameters import ROLE_MARK, Role
 
 __all__: list[str] = []
 
@@ -133,7 +134,8 @@ def attention(walk: Walk, node: LayerNode) -> Held:
     turned = walk.arranged(key, (0, 2, 1))
     scores = walk.emit("MatMul", [query.value, turned.value], identity(3), "scores")
     if node.options.flag("use_scale"):
-        scale = walk.weights(node, Slot("scale", (), "ones"))["scale"]
-        scores = walk.same("Mul", scores, walk.parameter(node, "scale", scale.reshape(1)))
+        scale = walk.parameter(node, "scale", walk.weights(node, Slot("scale", (), "ones"))["scale"].reshape(1))
+        scale.metadata_props[ROLE_MARK] = Role.BIAS.name  # one number alone is else taken for a constant
+        scores = walk.same("Mul", scores, scale)
     weights = walk.same("Softmax", scores, axis=2)
     return walk.emit("MatMul", [weights.value, value.value], identity(3), "mixed")

@@ -56,15 +56,17 @@ def _bias(walk: Walk, node: LayerNode, arrays: dict[str, np.ndarray]) -> list[ir
 @layer("Embedding")
 def embedding(walk: Walk, node: LayerNode) -> Held:
     """Rows of a table (input_dim, output_dim) by whole numbers, which Keras lets come as floats."""
-    if node.options.flag("mask_zero"):
-        raise UnsupportedError("mask_zero, a mask that later layers read")
     shape = (node.options.integer("input_dim"), node.options.integer("output_dim"))
     table = walk.weights(node, Slot("embeddings", shape, "random"))["embeddings"]
     x = walk.plain(node.input)
     indices = x.value
     if x.value.dtype not in (ir.DataType.INT32, ir.DataType.INT64):
         indices = walk.emit("Cast", [x.value], to=ir.DataType.INT64.value).value
-    return walk.emit("Gather", [walk.parameter(node, "embeddings", table), indices], identity(x.rank + 1), axis=0)
+    rows = walk.emit("Gather", [walk.parameter(node, "embeddings", table), indices], identity(x.rank + 1), axis=0)
+    if node.options.flag("mask_zero"):
+        zero = walk.constant(0, "zero", x.value.dtype.numpy() if x.value.dtype is not None else np.float32)
+        walk.masks[rows.value] = lambda: walk.same("Not", walk.same("Equal", x, zero))
+    return rows
 
 
 @layer("EinsumDense")

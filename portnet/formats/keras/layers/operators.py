@@ -15,7 +15,7 @@ from portnet.formats.keras.layers.shape import joined
 from portnet.formats.keras.registry import layer
 from portnet.formats.keras.walk import LayerNode, Walk
 
-__all__ = ["added", "dropped", "operator", "reordered"]
+__all__ = ["added", "binary", "dropped", "operator", "reordered"]
 
 
 def operator(keras3: str, *tensorflow: str) -> Callable[[Callable], Callable]:
@@ -56,7 +56,9 @@ _BINARY = {
 }
 
 
-def _binary(op: str) -> Callable[[Walk, LayerNode], Held]:
+def binary(op: str) -> Callable[[Walk, LayerNode], Held]:
+    """Return the builder of an op of two operands, one of which may be numbers."""
+
     def build(walk: Walk, node: LayerNode) -> Held:
         first, second = node.argument(0, "x1", "x"), node.argument(1, "x2", "y")
         if isinstance(first, Held) and isinstance(second, Held):
@@ -86,7 +88,7 @@ _COMPARED = {
 
 
 for _keras, (_op, *_names) in (_BINARY | _COMPARED).items():
-    operator(_keras, *_names)(_binary(_op))
+    operator(_keras, *_names)(binary(_op))
 
 
 def _of_tensors(walk: Walk, op: str, first: Held, second: Held) -> Held:

@@ -7,6 +7,7 @@ import re
 from portnet.errors import UnsupportedError
 from portnet.formats.keras.held import Held, identity
 from portnet.formats.keras.layers.convolution import padding_of
+from portnet.formats.keras.layers.masking import mean_over_steps
 from portnet.formats.keras.registry import layer
 from portnet.formats.keras.walk import LayerNode, Walk
 
@@ -33,6 +34,10 @@ def global_pool(walk: Walk, node: LayerNode) -> Held:
     rank, x = _rank(node), node.input
     mean = "Average" in node.kind
     keeps = node.options.flag("keepdims")
+    if node.mask is not None:
+        if keeps:
+            raise UnsupportedError("keepdims and a mask")
+        return mean_over_steps(walk, x, node.mask)
     if rank == x.rank - 2 == 1 and x.order[-1] == 2 and walk.channels_last(node):
         # a sequence need not be moved for it
         op, axes = "ReduceMean" if mean else "ReduceMax", walk.ints([x.axis(1)], "axes")

@@ -168,12 +168,6 @@ def same(walk: Walk, node: LayerNode) -> Held:
     return node.input
 
 
-@layer("Masking")
-def masking(walk: Walk, node: LayerNode) -> Held:
-    """Steps of padding are left out of the count by later layers, which has no counterpart in ONNX."""
-    raise UnsupportedError("a mask that later layers read")
-
-
 @layer("CategoryEncoding")
 def category_encoding(walk: Walk, node: LayerNode) -> Held:
     """Whole numbers as one-hot rows."""

@@ -13,6 +13,8 @@ from portnet.errors import ModelError, UnsupportedError
 from portnet.formats.keras.config import parse_layer
 from portnet.formats.keras.held import Held, identity
 from portnet.formats.keras.layers.activation import activation_name
+from portnet.formats.keras.layers.masking import Counted
+from portnet.formats.keras.masks import pass_on
 from portnet.formats.keras.options import Options
 from portnet.formats.keras.registry import layer
 from portnet.formats.keras.supply import Slot
@@ -100,7 +102,9 @@ def recurrent(walk: Walk, node: LayerNode) -> list[Held]:
     results = [_last(walk, states[0])]
     if way.options.flag("return_sequences"):
         sequence = walk.emit("Squeeze", [y, walk.ints([1], "axes")], (1, 0, 2), "sequence")
-        results = [_flipped(walk, sequence) if back else sequence]
+        if back and node.mask is not None:
+            raise UnsupportedError("go_backwards, return_sequences and a mask")
+        results = [_flipped(walk, sequence) if back else pass_on(walk, node, sequence)]
     if way.options.flag("return_state"):
         results += [_last(walk, state) for state in states]
     return results
@@ -134,7 +138,7 @@ def bidirectional(walk: Walk, node: LayerNode) -> list[Held] | Held:
     if mode not in ("concat", "sum", "ave", "mul"):
         raise UnsupportedError(f"merge_mode={mode!r}")
     if ways[0].options.flag("return_sequences"):
-        merged = Held(_merged(walk, y, mode, 1, ways[0].units), (1, 0, 2))
+        merged = pass_on(walk, node, Held(_merged(walk, y, mode, 1, ways[0].units), (1, 0, 2)))
     else:
         merged = Held.plain(_merged(walk, states[0], mode, 0, ways[0].units))
     if not ways[0].options.flag("return_state"):
@@ -156,8 +160,6 @@ def _merged(walk: Walk, y: ir.Value, mode: str, axis: int, units: int) -> ir.Val
 
 def _run(walk: Walk, node: LayerNode, ways: list[_Way], direction: str) -> tuple[ir.Value, list[ir.Value]]:
     """Return the sequence (steps, ways, batch, units) and the last states (ways, batch, units)."""
-    if node.kwargs.get("mask") is not None:
-        raise UnsupportedError("a mask")
     first, *initial = node.inputs
     if first.rank != 3:
         raise ModelError(f"layer {node.name!r}: got an input of {first.rank} axes, expected 3")
@@ -166,7 +168,8 @@ def _run(walk: Walk, node: LayerNode, ways: list[_Way], direction: str) -> tuple
     width = x.size(2, f"layer {node.name!r}")
     found = walk.weights(node, *(slot for way in ways for slot in _slots(walk, way, width)))
     arrays = [_arrays(found, way) for way in ways]
-    inputs: list[ir.Value | None] = [x.value]
+    counted = None if node.mask is None else Counted(walk, node.mask)
+    inputs: list[ir.Value | None] = [x.value if counted is None else counted.front(x).value]
     for place, name in enumerate(("kernel", "recurrent_kernel", "bias")):
         given = [each[place] for each in arrays]
         stacked = [array for array in given if array is not None]
@@ -175,7 +178,7 @@ def _run(walk: Walk, node: LayerNode, ways: list[_Way], direction: str) -> tuple
         # ONNX has a bias for the input and one for the state, which is none of Keras's: zeros that do not train
         ends = walk.ints([0, 0, 0, len(kind.gates) * units], "ends")
         inputs[-1] = walk.writer.node("Pad", [inputs[-1], ends], f"{walk.here}/biases")
-    inputs += [None, *_initial(walk, initial, kind, len(ways))]
+    inputs += [None if counted is None else counted.lengths, *_initial(walk, initial, kind, len(ways))]
     while inputs[-1] is None:
         inputs.pop()
     values = walk.writer.nodes(
@@ -188,7 +191,11 @@ def _run(walk: Walk, node: LayerNode, ways: list[_Way], direction: str) -> tuple
         linear_before_reset=int(_double(walk, ways[0])) if kind is _GRU else None,
         **_activations(walk, ways),
     )
-    return values[0], list(values[1:])
+    y, *states = values
+    if counted is not None and ways[0].options.flag("return_sequences"):
+        backwards = [False, True] if direction == "bidirectional" else [direction == "reverse"]
+        y = counted.back(y, backwards, zeros=ways[0].options.flag("zero_output_for_mask"))
+    return y, states
 
 
 def _initial(walk: Walk, given: list[Held], kind: _Kind, ways: int) -> list[ir.Value | None]:
