@@ -195,7 +195,7 @@ class Model:
     @property
     def parameter_count(self) -> int:
         """Count of trainable scalars: weights and biases, without statistics and constants."""
-        initializers = self.ir.graph.initializers
+        initializers = self.ir.graph.initializers.data
         tensors = [initializers[name].const_value for name, role in self.roles.items() if role.trainable]
         return sum(tensor.size for tensor in tensors if tensor is not None)
 

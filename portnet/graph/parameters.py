@@ -116,7 +116,7 @@ def mark_constant(value: ir.Value) -> None:
 
 def roles(model: ir.Model) -> dict[str, Role]:
     """Return the role of every initializer of the main graph by name, in graph order."""
-    return {name: _role(value) for name, value in model.graph.initializers.items()}
+    return {name: _role(value) for name, value in model.graph.initializers.data.items()}
 
 
 def _role(value: ir.Value) -> Role:

@@ -17,5 +17,6 @@ def pin_roles(model: ir.Model) -> None:
     Requires: Constant nodes lifted.
     Ensures: `portnet.graph.parameters.roles` gives the same answers after any later pass.
     """
+    initializers = model.graph.initializers.data
     for name, role in roles(model).items():
-        model.graph.initializers[name].metadata_props[ROLE_MARK] = role.name
+        initializers[name].metadata_props[ROLE_MARK] = role.name

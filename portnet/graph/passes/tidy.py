@@ -159,7 +159,7 @@ def remove_unused(model: ir.Model) -> None:
     opset = model.opset_imports.get("", 1)
     _prune(model.graph, opset)
     for graph in every_graph(model):
-        unread = [name for name, value in graph.initializers.items() if not _is_read(value)]
+        unread = [name for name, value in graph.initializers.data.items() if not _is_read(value)]
         for name in unread:
             if not graph.initializers[name].is_graph_input():
                 graph.initializers.pop(name)
