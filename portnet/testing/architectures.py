@@ -36,7 +36,7 @@ from portnet.testing.enlivened import enliven, make_images
 __all__ = ["Yardstick", "examine"]
 
 # pixels that are tried in order until the network runs; each at a batch of 1 and 3
-SIZES = (64, 128, 224, 256, 320)
+SIZES = (64, 128, 224, 240, 256, 320)
 # untrained networks may give very small numbers, beside which an absolute tolerance says nothing, and much the same
 # numbers for any image, beside which one relative to the numbers says nothing either
 MAX_DIFFERENCE = 1e-3
