@@ -72,8 +72,7 @@ def architectures() -> str:
         "or else below four times what rounding the input alone makes; parameters are those that train, equal to the "
         "framework's own count of what inference reads.",
         "The rows of timm are no rate of success: they are networks that were tried, and tried again until they "
-        "passed, and what still fails. Some 40 others of the same list have no row: most were not reached, and "
-        "`csatv2` and `crossvit` are refused on Gluon (GatherND of free sizes, cubic resizing to one).",
+        "passed, and what still fails.",
         "    python -m portnet.testing.architectures --list torchvision > names.txt\n"
         "    python -m portnet.testing.architectures @names.txt --engines keras,gluon --out docs/architectures.jsonl",
     ]
