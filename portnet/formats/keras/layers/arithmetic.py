@@ -10,7 +10,7 @@ import numpy as np
 from portnet.errors import UnsupportedError
 from portnet.formats.keras.held import Held, identity
 from portnet.formats.keras.layers.convolution import padding_of
-from portnet.formats.keras.layers.operators import dropped, operator, reordered
+from portnet.formats.keras.layers.operands import dropped, operator, reordered
 from portnet.formats.keras.layers.shape import cut, joined
 from portnet.formats.keras.walk import LayerNode, Walk
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from portnet.errors import UnsupportedError
 from portnet.formats.keras.held import Held, identity
-from portnet.formats.keras.layers.operators import added, dropped, operator, reordered
+from portnet.formats.keras.layers.operands import added, dropped, operator, reordered
 from portnet.formats.keras.layers.shape import cut, reshaped
 from portnet.formats.keras.walk import LayerNode, Walk
 

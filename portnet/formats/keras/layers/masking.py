@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from portnet.errors import UnsupportedError
 from portnet.formats.keras.held import Held, identity
-from portnet.formats.keras.layers.operators import binary, operator
+from portnet.formats.keras.layers.operands import binary, operator
 from portnet.formats.keras.registry import layer
 from portnet.formats.keras.walk import LayerNode, Walk
 

@@ -2,127 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import onnx_ir as ir
 
 from portnet.errors import UnsupportedError
-from portnet.formats.keras.held import Held, channels_first, identity
+from portnet.formats.keras.held import Held, identity
 from portnet.formats.keras.layers.activation import ACTIVATIONS, softmax
+from portnet.formats.keras.layers.operands import (
+    added,
+    array_of,
+    dropped,
+    fewer,
+    operator,
+    tensor_of,
+)
 from portnet.formats.keras.layers.shape import joined
 from portnet.formats.keras.registry import layer
 from portnet.formats.keras.walk import LayerNode, Walk
 
-__all__ = ["added", "binary", "dropped", "operator", "reordered"]
-
-
-def operator(keras3: str, *tensorflow: str) -> Callable[[Callable], Callable]:
-    """Register an operator under its class in ``keras.ops`` and its names in ``tf``."""
-    return layer(f"ops.{keras3}", *(f"tf.{name}" for name in tensorflow))
-
-
-def _tensor(walk: Walk, value: Any) -> Held:
-    if not isinstance(value, Held):
-        raise UnsupportedError("an argument that is no tensor")
-    return value if value.packing is None else walk.plain(value)
-
-
-def _array(value: Any) -> np.ndarray:
-    """Return numbers of the configuration: plain, nested, or as Keras 3 wraps arrays."""
-    if isinstance(value, Mapping):
-        value = (value.get("config") or {}).get("value") if "class_name" in value else None
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise UnsupportedError("an argument that is neither tensor nor numbers") from error
-    if array.dtype.kind not in "ifub":
-        raise UnsupportedError("an argument that is neither tensor nor numbers")
-    return array
-
-
-# ---- of two operands
-
-_BINARY = {
-    "Add": ("Add", "math.add", "add", "__operators__.add"),
-    "Subtract": ("Sub", "math.subtract", "subtract"),
-    "Multiply": ("Mul", "math.multiply", "multiply"),
-    "Divide": ("Div", "math.divide", "divide", "math.truediv", "truediv"),
-    "TrueDivide": ("Div", "__operators__.truediv"),
-    "Maximum": ("Max", "math.maximum", "maximum"),
-    "Minimum": ("Min", "math.minimum", "minimum"),
-    "Power": ("Pow", "math.pow", "pow"),
-}
-
-
-def binary(op: str) -> Callable[[Walk, LayerNode], Held]:
-    """Return the builder of an op of two operands, one of which may be numbers."""
-
-    def build(walk: Walk, node: LayerNode) -> Held:
-        first, second = node.argument(0, "x1", "x"), node.argument(1, "x2", "y")
-        if isinstance(first, Held) and isinstance(second, Held):
-            return _of_tensors(walk, op, first, second)
-        x = first if isinstance(first, Held) else second
-        if isinstance(x, Held) and x.packing is not None and _array(second if x is first else first).ndim:
-            x = walk.plain(x)
-        if not isinstance(x, Held):
-            raise UnsupportedError("no tensor among its arguments")
-        numbers = _laid(walk, x, second if x is first or isinstance(first, Held) else first)
-        if isinstance(first, Held):
-            return walk.same(op, x, numbers)
-        return Held(walk.emit(op, [numbers, x.value], x.order).value, x.order, x.packing)
-
-    return build
-
-
-_COMPARED = {
-    "Greater": ("Greater", "math.greater"),
-    "GreaterEqual": ("GreaterOrEqual", "math.greater_equal"),
-    "Less": ("Less", "math.less"),
-    "LessEqual": ("LessOrEqual", "math.less_equal"),
-    "Equal": ("Equal", "math.equal"),
-    "LogicalAnd": ("And", "math.logical_and"),
-    "LogicalOr": ("Or", "math.logical_or"),
-}
-
-
-for _keras, (_op, *_names) in (_BINARY | _COMPARED).items():
-    operator(_keras, *_names)(binary(_op))
-
-
-def _of_tensors(walk: Walk, op: str, first: Held, second: Held) -> Held:
-    """Return the op of two tensors; a learned array that nothing else reads is laid out for the other one."""
-    for x, other, is_first in ((first, second, True), (second, first, False)):
-        if x.value in walk.loose and other.value not in walk.loose and x.rank <= other.rank:
-            other = other if other.packing is None else walk.plain(other)
-            walk.lay(x.value, other.order)
-            inputs = [x.value, other.value] if is_first else [other.value, x.value]
-            return Held(walk.emit(op, inputs, other.order).value, other.order)
-    a, b = _one_rank(walk, first, second)
-    return walk.same(op, a, b.value)
-
-
-def _laid(walk: Walk, x: Held, value: Any) -> ir.Value:
-    """Return numbers as a constant that broadcasts against a tensor as they do in Keras."""
-    array = _array(value)
-    dtype = x.value.dtype.numpy() if x.value.dtype is not None else np.float32
-    if array.ndim > x.rank:
-        raise UnsupportedError("numbers of more axes than the tensor")
-    if array.ndim:
-        array = array.reshape([1] * (x.rank - array.ndim) + list(array.shape)).transpose(x.order)
-    return walk.constant(array, "number", dtype)
-
-
-def _one_rank(walk: Walk, first: Held, second: Held) -> list[Held]:
-    """Return two tensors in one order; one of fewer axes gets new ones in front, as numpy gives them."""
-    if first.rank == second.rank:
-        return walk.aligned([first, second])
-    first, second = (x if x.packing is None else walk.plain(x) for x in (first, second))
-    rank = max(first.rank, second.rank)
-    longer = [added(walk, x, range(rank - x.rank)) if x.rank < rank else x for x in (first, second)]
-    return walk.aligned(longer)
-
+__all__: list[str] = []
 
 # ---- of one operand
 
@@ -199,13 +99,13 @@ def elu(walk: Walk, node: LayerNode) -> Held:
 @operator("Softmax", "nn.softmax")
 def softmax_operator(walk: Walk, node: LayerNode) -> Held:
     """Over one axis."""
-    return softmax(walk, _tensor(walk, node.inputs[0]), _one_axis(node))
+    return softmax(walk, tensor_of(walk, node.inputs[0]), _one_axis(node))
 
 
 @operator("LogSoftmax", "nn.log_softmax")
 def log_softmax_operator(walk: Walk, node: LayerNode) -> Held:
     """Logarithm of softmax over one axis."""
-    return softmax(walk, _tensor(walk, node.inputs[0]), _one_axis(node), "LogSoftmax")
+    return softmax(walk, tensor_of(walk, node.inputs[0]), _one_axis(node), "LogSoftmax")
 
 
 @operator("Square", "math.square", "square")
@@ -225,7 +125,7 @@ def rsqrt(walk: Walk, node: LayerNode) -> Held:
 def clip(walk: Walk, node: LayerNode) -> Held:
     """Between two numbers."""
     low, high = node.argument(1, "x_min", "clip_value_min"), node.argument(2, "x_max", "clip_value_max")
-    if isinstance(low, Held) or isinstance(high, Held) or _array(low).ndim or _array(high).ndim:
+    if isinstance(low, Held) or isinstance(high, Held) or array_of(low).ndim or array_of(high).ndim:
         raise UnsupportedError("bounds that are no numbers")
     return walk.same("Clip", node.inputs[0], walk.number(low, "min"), walk.number(high, "max"))
 
@@ -261,11 +161,11 @@ _REDUCTIONS = {
 
 def _reduction(op: str) -> Callable[[Walk, LayerNode], Held]:
     def build(walk: Walk, node: LayerNode) -> Held:
-        x = _tensor(walk, node.inputs[0])
+        x = tensor_of(walk, node.inputs[0])
         axes, keeps = _axes(node, x), bool(node.argument(2, "keepdims", default=False))
         places = sorted(x.axis(axis) for axis in axes)
         value = walk.emit(op, [x.value, walk.ints(places, "axes")], x.order, keepdims=int(keeps)).value
-        return Held(value, x.order if keeps else _less(x.order, axes))
+        return Held(value, x.order if keeps else fewer(x.order, axes))
 
     return build
 
@@ -291,49 +191,10 @@ def _one_axis(node: LayerNode) -> int:
     return axis
 
 
-def _less(order: tuple[int, ...], axes: Iterable[int]) -> tuple[int, ...]:
-    """Return the order without some of Keras's axes."""
-    gone = set(axes)
-    kept = [axis for axis in order if axis not in gone]
-    return tuple(sorted(kept).index(axis) for axis in kept)
-
-
-def reordered(x: Held, perm: Sequence[int] | None) -> Held:
-    """Return a tensor whose axis i is ``perm[i]`` of another: it says so, and nothing is moved."""
-    perm = list(range(x.rank))[::-1] if perm is None else [x.positive(axis) for axis in perm]
-    if sorted(perm) != list(range(x.rank)):
-        raise UnsupportedError(f"axes {perm}")
-    return Held(x.value, tuple(perm.index(axis) for axis in x.order))
-
-
-def dropped(walk: Walk, x: Held, axes: Iterable[int]) -> Held:
-    """Return a tensor without some of Keras's axes, which have size 1."""
-    gone = sorted(set(axes))
-    places = sorted(x.axis(axis) for axis in gone)
-    value = walk.emit("Squeeze", [x.value, walk.ints(places, "axes")], _less(x.order, gone)).value
-    return Held(value, _less(x.order, gone))
-
-
-def added(walk: Walk, x: Held, axes: Iterable[int]) -> Held:
-    """Return a tensor with new axes of size 1 at Keras's places ``axes`` of the result."""
-    new = sorted(set(axes))
-    rank = x.rank + len(new)
-    old = [axis for axis in range(rank) if axis not in new]
-    moved = [old[axis] for axis in x.order]
-    if x.order != identity(x.rank) and x.order == channels_first(x.rank) and rank - 1 not in new:
-        # what lies channels first stays so
-        order = channels_first(rank)
-    else:
-        x = walk.plain(x)
-        order, moved = identity(rank), old
-    places = [place for place, axis in enumerate(order) if axis not in moved]
-    return walk.emit("Unsqueeze", [x.value, walk.ints(places, "axes")], order)
-
-
 @operator("ExpandDims", "expand_dims")
 def expand_dims(walk: Walk, node: LayerNode) -> Held:
     """A new axis of size 1."""
-    x = _tensor(walk, node.inputs[0])
+    x = tensor_of(walk, node.inputs[0])
     axes = node.argument(1, "axis", default=-1)
     axes = axes if isinstance(axes, (list, tuple)) else [axes]
     places = [axis % (x.rank + len(axes)) for axis in axes]
@@ -345,7 +206,7 @@ def expand_dims(walk: Walk, node: LayerNode) -> Held:
 @operator("Squeeze", "squeeze", "compat.v1.squeeze")
 def squeeze(walk: Walk, node: LayerNode) -> Held:
     """Without axes of size 1."""
-    x = _tensor(walk, node.inputs[0])
+    x = tensor_of(walk, node.inputs[0])
     given = node.argument(1, "axis", "squeeze_dims")
     axes = given if isinstance(given, (list, tuple)) else [given]
     if given is None or not axes:
@@ -362,7 +223,7 @@ def concatenate(walk: Walk, node: LayerNode) -> Held:
 @operator("Stack", "stack")
 def stack(walk: Walk, node: LayerNode) -> Held:
     """Join along a new axis."""
-    tensors = [_tensor(walk, x) for x in node.inputs]
+    tensors = [tensor_of(walk, x) for x in node.inputs]
     axis = node.argument(1, "axis", default=0) % (tensors[0].rank + 1)
     if not axis:
         raise UnsupportedError("a new axis before the batch")
@@ -372,7 +233,7 @@ def stack(walk: Walk, node: LayerNode) -> Held:
 @operator("Split", "split")
 def split(walk: Walk, node: LayerNode) -> list[Held]:
     """Equal parts along one axis."""
-    x = _tensor(walk, node.inputs[0])
+    x = tensor_of(walk, node.inputs[0])
     count = node.argument(1, "indices_or_sections", "num_or_size_splits")
     axis = x.positive(node.argument(2, "axis", default=0))
     if not isinstance(count, int) or not 0 < count <= 1024 or not axis or x.size(axis, node.name) % count:
@@ -386,7 +247,7 @@ def split(walk: Walk, node: LayerNode) -> list[Held]:
 @operator("Matmul", "linalg.matmul", "matmul")
 def matmul(walk: Walk, node: LayerNode) -> Held:
     """Matrix product of the last two axes."""
-    tensors = [_tensor(walk, node.argument(0, "x1", "a")), _tensor(walk, node.argument(1, "x2", "b"))]
+    tensors = [tensor_of(walk, node.argument(0, "x1", "a")), tensor_of(walk, node.argument(1, "x2", "b"))]
     for i, key in enumerate(("transpose_a", "transpose_b")):
         x = walk.plain(tensors[i])
         if node.argument(9, key, default=False):
@@ -398,8 +259,8 @@ def matmul(walk: Walk, node: LayerNode) -> Held:
 @operator("Pad", "pad", "compat.v1.pad")
 def pad(walk: Walk, node: LayerNode) -> Held:
     """Numbers around the edges."""
-    x = _tensor(walk, node.inputs[0])
-    widths = _array(node.argument(1, "pad_width", "paddings"))
+    x = tensor_of(walk, node.inputs[0])
+    widths = array_of(node.argument(1, "pad_width", "paddings"))
     mode = str(node.argument(2, "mode", default="constant")).lower()
     if mode not in ("constant", "reflect", "edge") or (x.rank, 2) != np.broadcast_shapes(widths.shape, (x.rank, 2)):
         raise UnsupportedError(f"mode={mode!r}")
@@ -409,6 +270,6 @@ def pad(walk: Walk, node: LayerNode) -> Held:
     pads = walk.ints([int(pairs[a, 0]) for a in x.order] + [int(pairs[a, 1]) for a in x.order], "pads")
     number = node.argument(3, "constant_values")
     inputs = [pads] + (
-        [walk.number(float(_array(number)), "number")] if number is not None and mode == "constant" else []
+        [walk.number(float(array_of(number)), "number")] if number is not None and mode == "constant" else []
     )
     return walk.same("Pad", x, *inputs, mode=mode)
