@@ -248,3 +248,28 @@ def test_what_is_left_for_a_size_of_another_input_stays_free():
     agree(
         portnet.engine("keras"), parse(text), {"x": array(2, 5), "z": array(2, 3)}, {"x": array(1, 2), "z": array(2, 3)}
     )
+
+
+def test_a_map_is_pooled_to_its_own_size(engine):
+    """What paddle2onnx writes: windows of an even size, padded on one side."""
+    text = """g (float[N,2,H,W] x) => (float[N,2,H,W] y) {
+        y = MaxPool<kernel_shape = [2,2], auto_pad = "SAME_UPPER">(x) }"""
+    agree(engine, parse(text), {"x": array(2, 2, 4, 5)}, {"x": -(array(1, 2, 3, 7) ** 2)})
+
+
+def test_a_branch_is_chosen_by_a_size_that_is_a_number(engine):
+    """torch's exporter asks a state of known layers and free batch how many layers it has."""
+    text = """g (float[2,N,4] h) => (float[2,N,3] y) { s = Shape(h) zero = Constant<value = int64[1] {0}>()
+        layers = Gather(s, zero) given = Cast<to = 9>(layers)
+        y = If (given) <then_branch = a () => (u) { u = MatMul(h, w) },
+            else_branch = b () => (v) { v = MatMul(h, r) }> }"""
+    model = parse(text, w=array(4, 3), r=array(4, 3, seed=1))
+    assert agree(engine, model, {"h": array(2, 3, 4)}, {"h": array(2, 1, 4)}).trainable_count == 12
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, -(2**63)), (-2, -(2**31)), (-2, -4), (3, 0), (2, -(2**63))])
+def test_an_axis_of_any_length_is_turned(engine, start, stop):
+    text = f"""g (float[N,T] x) => (float[N,K] y) {{ a = Constant<value = int64[1] {{{start}}}>()
+        b = Constant<value = int64[1] {{{stop}}}>() one = Constant<value = int64[1] {{1}}>()
+        back = Constant<value = int64[1] {{-1}}>() y = Slice(x, a, b, one, back) }}"""
+    agree(engine, parse(text), {"x": array(2, 5)}, {"x": array(1, 8)})

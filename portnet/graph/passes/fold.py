@@ -40,7 +40,7 @@ MAX_FILLED = 1 << 28
 
 
 def fold_constants(model: ir.Model) -> bool:
-    """Replace nodes of constant inputs by constants, and ``Shape`` and ``Size`` of known shapes.
+    """Replace nodes of constant inputs by constants, ``Shape`` and ``Size`` of known shapes, and known sizes of others.
 
     Weights are not folded through: what trains must stay where it can be found. Results are marked constant.
 
@@ -57,6 +57,7 @@ def fold_constants(model: ir.Model) -> bool:
         if node.domain != "" or node.op_type not in FOLDABLE or subgraphs(node):
             continue
         results = _known_shape(node) if node.op_type in ("Shape", "Size") else None
+        results = _known_sizes(node) if node.op_type == "Gather" else results
         if results is None and _reads_initializers(node):
             if trained is None:
                 trained = {name for name, role in roles(model).items() if role is not Role.CONSTANT}
@@ -94,6 +95,20 @@ def _known_shape(node: ir.Node) -> list[np.ndarray] | None:
     if not all(isinstance(size, int) for size in sizes):
         return None
     return [np.array(math.prod(sizes) if node.op_type == "Size" else sizes, np.int64)]  # type: ignore[arg-type]
+
+
+def _known_sizes(node: ir.Node) -> list[np.ndarray] | None:
+    """Evaluate Gather of a shape some of whose sizes are free, where those that it picks are numbers."""
+    shape, picks = node.inputs[0].producer() if node.inputs[0] is not None else None, constant_array(node.inputs[1])
+    if shape is None or shape.op_type != "Shape" or shape.domain != "" or picks is None or shape.inputs[0] is None:
+        return None
+    if shape.inputs[0].shape is None or picks.dtype.kind != "i":
+        return None
+    sizes = list(shape.inputs[0].shape)
+    sizes = sizes[shape.attributes.get_int("start", 0) : shape.attributes.get_int("end", len(sizes))]
+    if not all(-len(sizes) <= pick < len(sizes) and isinstance(sizes[pick], int) for pick in picks.reshape(-1)):
+        return None
+    return [np.array([sizes[pick] for pick in picks.reshape(-1)], np.int64).reshape(picks.shape)]
 
 
 def _filled(node: ir.Node) -> list[np.ndarray] | None:

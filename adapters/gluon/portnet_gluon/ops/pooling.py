@@ -25,6 +25,8 @@ def max_pool(walk: Any, node: NodeView) -> Symbol | list[Symbol]:
     wants_indices = len(node.outputs) > 1 and bool(node.outputs[1].name)
     if not wants_indices and not walk.variant.nan_safe and _is_native(walk, value, win):
         return _pool(node, x, win, "max")
+    if not wants_indices and not walk.variant.nan_safe and _is_native_padded(walk, value, win):
+        return _pool(node, pad(x, win.begin, win.end, lowest(walk.dtype(value))), _unpadded(win), "max")
     x, plain = _fitted(walk, value, x, win, lowest(walk.dtype(value)))
     taps = _taps(walk, node, x, plain)
     largest = functools.reduce(mx.sym.broadcast_maximum, taps)
@@ -119,6 +121,11 @@ def _is_native(walk: Any, value: Any, win: Window) -> bool:
     plain = win.is_symmetric and set(win.dilations) == {1} and win.rank in (1, 2, 3)
     padded_less_than_kernel = all(p < k for p, k in zip(win.begin, win.kernel, strict=True))
     return plain and padded_less_than_kernel and _ceil_agrees(walk, value, win)
+
+
+def _is_native_padded(walk: Any, value: Any, win: Window) -> bool:
+    """Whether MXNet's layer pools a map of free sizes once it is padded."""
+    return None in walk.static_shape(value)[2:] and not win.ceil and set(win.dilations) == {1} and win.rank in (1, 2, 3)
 
 
 def _ceil_agrees(walk: Any, value: Any, win: Window) -> bool:

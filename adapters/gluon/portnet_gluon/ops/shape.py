@@ -192,7 +192,9 @@ def slice_(walk: Any, node: NodeView) -> Symbol:
     steps = walk.host_ints(node.required(4)) if node.input(4) is not None else [1] * len(starts)
     x, (begin, end, step) = walk.value(source), ([None] * rank for _ in range(3))
     for axis, start, stop, stride in zip((a % rank for a in axes), starts, ends, steps, strict=True):
-        if isinstance(start, int) and isinstance(stop, int):
+        if isinstance(start, int) and isinstance(stop, int) and stride == -1 and shape[axis] is None:
+            x = _backwards(walk, x, axis, start, stop)
+        elif isinstance(start, int) and isinstance(stop, int):
             begin[axis], end[axis], step[axis] = _bounds(walk, shape[axis], start, stop, stride)
         else:
             x = _between(walk, x, source, axis, (start, stop, stride))
@@ -201,6 +203,18 @@ def slice_(walk: Any, node: NodeView) -> Symbol:
     if rank > _MAX_SLICED:
         return _picked(walk, node, x, [slice(*cut) for cut in zip(begin, end, step, strict=True)])
     return mx.sym.slice(x, begin=begin, end=end, step=step, name=node.name)
+
+
+def _backwards(walk: Any, x: Symbol, axis: int, start: int, stop: int) -> Symbol:
+    """Cut an axis of free size from a place down to, and without, another; both counted from the same end."""
+    first = stop < -_FAR
+    if start < 0 and (first or stop < start):
+        turned = mx.sym.reverse(x, axis=axis)
+        return mx.sym.slice_axis(turned, axis=axis, begin=-1 - start, end=None if first else -1 - stop)
+    if start >= 0 and (first or 0 <= stop < start):
+        end = None if start >= _FAR else start + 1
+        return mx.sym.reverse(mx.sym.slice_axis(x, axis=axis, begin=0 if first else stop + 1, end=end), axis=axis)
+    raise walk.unsupported(f"steps: got -1 from {start} to {stop} on an axis whose size is free")
 
 
 def _picked(walk: Any, node: NodeView, x: Symbol, cuts: list[slice]) -> Symbol:

@@ -87,9 +87,13 @@ def _sliced(walk: Any, node: NodeView, data: Any, axis: int, start: int, end: in
 def _sliced_free(walk: Any, data: Any, axis: int, start: int, end: int, step: int) -> Any:
     if step > 0:
         return _cut(data, axis, start, None if end >= _FAR else end, step)
-    if (start != -1 and start < _FAR) or end > -_FAR:
-        raise walk.unsupported("a negative step over part of a free size")
-    return _cut(ops.flip(data, axis=axis), axis, 0, None, -step)
+    first = end <= -_FAR
+    if start < 0 and (first or end < start):
+        return _cut(ops.flip(data, axis=axis), axis, -1 - start, None if first else -1 - end, -step)
+    if start >= 0 and (first or 0 <= end < start):
+        part = _cut(data, axis, 0 if first else end + 1, None if start >= _FAR else start + 1)
+        return _cut(ops.flip(part, axis=axis), axis, 0, None, -step)
+    raise walk.unsupported(f"a step of {step} from {start} to {end} of a free size")
 
 
 def _sliced_between(walk: Any, node: NodeView, data: Any, axis: int, start: Any, end: Any, step: int) -> Any:
