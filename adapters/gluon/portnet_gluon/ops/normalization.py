@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import onnx_ir as ir
+
 from portnet.graph.lowering import NodeView
 from portnet.graph.parameters import Role
 from portnet_gluon.compat import mx
@@ -30,14 +32,19 @@ def _native_batch_norm(walk: Any, node: NodeView) -> Symbol:
         axes = [0, *range(2, walk.rank(node.required(0)))]
         moments = mx.sym.moments(mx.sym.BlockGrad(arguments[0]), axes=axes)
         walk.batch_moments += [(mean, moments[0], node["momentum"]), (variance, moments[1], node["momentum"])]
-    return mx.sym.BatchNorm(
-        *arguments,
-        eps=node["epsilon"],
-        momentum=node["momentum"],
-        fix_gamma=False,
-        use_global_stats=frozen,
-        name=node.name,
-    )
+    options = {
+        **{"eps": node["epsilon"], "momentum": node["momentum"], "fix_gamma": False},
+        **{"use_global_stats": frozen, "name": node.name},
+    }
+    if walk.rank(node.required(0)) != 2 or not _reads_maps(walk.graph):
+        return mx.sym.BatchNorm(*arguments, **options)
+    # oneDNN's kernel for two axes ends the process behind some pooled maps of one pixel
+    pixel = mx.sym.reshape(arguments[0], shape=(0, 0, 1, 1))
+    return mx.sym.reshape(mx.sym.BatchNorm(pixel, *arguments[1:], **options), shape=(0, 0))
+
+
+def _reads_maps(graph: ir.Graph) -> bool:
+    return any(node.op_type in ("Conv", "ConvTranspose") for node in graph)
 
 
 def _batch_normalization_in_training(walk: Any, node: NodeView) -> list[Symbol]:
