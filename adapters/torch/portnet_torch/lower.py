@@ -25,7 +25,7 @@ from portnet.graph.parameters import Role
 from portnet.graph.sizes import evaluate_size
 from portnet.graph.storage import to_copy
 from portnet_torch.bare import put
-from portnet_torch.binding import PLAIN, TRANSPOSED, Binding, Layout
+from portnet_torch.binding import PLAIN, Binding, Layout
 from portnet_torch.dtypes import own_tensor, to_tensor, torch_dtype
 from portnet_torch.module import Network
 from portnet_torch.naming import RESERVED, LayerPaths, free, identifier, layer_name, weight_owner
@@ -333,9 +333,6 @@ class TorchLowering(Lowering[Call]):
         """Return the native tensors of an array, each of its own memory."""
         if layout is PLAIN:
             return [self._own(array)]
-        if layout is TRANSPOSED:
-            # torch multiplies by either order as fast, and copying into the other takes ten times as long
-            return [self._own(array).t()]
         return [part.clone(memory_format=self._memory_format(part)) for part in layout.split(to_tensor(array))]
 
     def _bind_initializer(self, value: ir.Value, paths: tuple[str, ...], layout: Layout) -> None:
