@@ -1,6 +1,6 @@
 """Random ops on one engine against onnxruntime.
 
-    python tests/fuzz_ops.py ENGINE SEED COUNT
+    python tests/fuzz_ops.py ENGINE SEED COUNT [KIND]
 
 An engine refuses a model while converting it, or gives the values, shapes and dtypes of onnxruntime (of the standard's
 reference where onnxruntime lacks the kernel). Where onnxruntime and the reference disagree, either will do. Prints
@@ -17,21 +17,28 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx.reference import ReferenceEvaluator
-from op_cases import KINDS, model_of
+from op_cases import KINDS as PLAIN
+from op_cases import model_of
+from op_cases_layers import LAYERS
+from op_cases_places import PLACES
+from op_cases_quantized import QUANTIZED
 
 from portnet.errors import PortNetError
 from portnet.testing.backend import make_backend
 from portnet.testing.compare import difference
 
+KINDS = (*PLAIN, *QUANTIZED, *PLACES, *LAYERS)
 TOLERANCE = {"float16": (1e-2, 1e-2)}
 
 
-def draw(seed: int, number: int) -> tuple[str, onnx.ModelProto, list[dict[str, np.ndarray]]]:
-    """Return a title, a model of one op and a set of inputs for it."""
-    op = KINDS[number % len(KINDS)](np.random.default_rng([seed, number]))
+def draw(seed: int, number: int, kind: str | None = None) -> tuple[str, onnx.ModelProto, list[dict[str, np.ndarray]]]:
+    """Return a title, a model of one op (of the kind of that name) and a set of inputs for it."""
+    kinds = [one for one in KINDS if kind in (None, one.__name__)]
+    op = kinds[number % len(kinds)](np.random.default_rng([seed, number]))
     model, feeds = model_of(op)
     shapes = [None if x is None else f"{x.dtype}{list(x.shape)}" for x in op.inputs]
-    return f"{op.name}-{op.opset} {op.attributes} {shapes}", model, [feeds]
+    plain = {key: value for key, value in op.attributes.items() if not isinstance(value, onnx.GraphProto)}
+    return f"{op.name}-{op.opset} {plain} {shapes}", model, [feeds]
 
 
 def runtime(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[Any] | None:
@@ -92,20 +99,20 @@ def _differs(got: Any, expected: list[Any]) -> str | None:
     return difference(list(got), expected, rtol, atol)
 
 
-def main(engine: str, seed: int, count: int) -> int:
+def main(engine: str, seed: int, count: int, kind: str | None = None) -> int:
     """Try ``count`` models; print bugs to stdout and the totals to stderr."""
     backend, totals = make_backend(engine), Counter[str]()
     for number in range(count):
-        title, model, sets = draw(seed, number)
+        title, model, sets = draw(seed, number, kind)
         status, why = judge(backend, model, sets)
         totals[status] += 1
         if status in ("wrong", "crashed"):
             print(f"{status} [{seed}, {number}] {title}: {why}", flush=True)
-        elif status in ("standard", "refused"):
+        elif status in ("standard", "refused", "invalid"):
             print(f"{status} [{seed}, {number}] {title}: {why}", file=sys.stderr)
     print(f"{engine}: {dict(totals)}", file=sys.stderr)
     return int(bool(totals["wrong"] or totals["crashed"]))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:5]))

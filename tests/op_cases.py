@@ -25,13 +25,14 @@ class Op:
     outputs: int = 1
     opset: int = 18
     constants: int = 1
+    domain: str = ""
 
 
 def model_of(op: Op) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     """Return a model of one node with typeless outputs, and what to feed it."""
     names = ["" if value is None else f"x{i}" for i, value in enumerate(op.inputs)]
     outputs = [f"y{i}" for i in range(op.outputs)]
-    node = helper.make_node(op.name, names, outputs, name="node", **op.attributes)
+    node = helper.make_node(op.name, names, outputs, name="node", domain=op.domain, **op.attributes)
     given = [(name, value) for name, value in zip(names, op.inputs, strict=True) if name]
     feeds = dict(pair for pair in given if int(pair[0][1:]) < op.constants)
     ports = [
@@ -39,7 +40,8 @@ def model_of(op: Op) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     ]
     weights = [numpy_helper.from_array(v, n) for n, v in given if n not in feeds]
     graph = helper.make_graph([node], "g", ports, [helper.make_empty_tensor_value_info(n) for n in outputs], weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", op.opset)], ir_version=8)
+    opsets = [helper.make_opsetid("", op.opset), *([helper.make_opsetid(op.domain, 1)] if op.domain else [])]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     return onnx.shape_inference.infer_shapes(model), feeds
 
 
@@ -54,17 +56,17 @@ def array(rng: Rng, shape: Any, dtype: str = "float32") -> np.ndarray:
     return np.asarray(rng.normal(0, 1.5, shape)).astype(dtype)
 
 
-def _pick(rng: Rng, *options: Any) -> Any:
+def pick(rng: Rng, *options: Any) -> Any:
     return options[int(rng.integers(len(options)))]
 
 
-def _sizes(rng: Rng, rank: int, low: int = 1, high: int = 5) -> list[int]:
+def sizes(rng: Rng, rank: int, low: int = 1, high: int = 5) -> list[int]:
     return [int(n) for n in rng.integers(low, high, rank)]
 
 
 def _padding(rng: Rng, rank: int, high: int = 2) -> dict[str, Any]:
-    mode = _pick(rng, "pads", "pads", "SAME_UPPER", "SAME_LOWER", "VALID")
-    return {"pads": _sizes(rng, 2 * rank, 0, high)} if mode == "pads" else {"auto_pad": mode}
+    mode = pick(rng, "pads", "pads", "SAME_UPPER", "SAME_LOWER", "VALID")
+    return {"pads": sizes(rng, 2 * rank, 0, high)} if mode == "pads" else {"auto_pad": mode}
 
 
 def _drop_odd_padding(attributes: dict[str, Any], kernel: list[int], strides: list[int]) -> None:
@@ -79,8 +81,8 @@ def _drop_odd_padding(attributes: dict[str, Any], kernel: list[int], strides: li
 def conv(rng: Rng) -> Op:
     """Conv and ConvTranspose of ranks 1 to 3."""
     rank, groups, back = int(rng.integers(1, 4)), int(rng.integers(1, 4)), bool(rng.random() < 0.4)
-    kernel, strides = _sizes(rng, rank, 1, 4), _sizes(rng, rank, 1, 4)
-    attributes = {"group": groups, "strides": strides, "dilations": _sizes(rng, rank, 1, 3), **_padding(rng, rank)}
+    kernel, strides = sizes(rng, rank, 1, 4), sizes(rng, rank, 1, 4)
+    attributes = {"group": groups, "strides": strides, "dilations": sizes(rng, rank, 1, 3), **_padding(rng, rank)}
     inner, outer = 2 * groups, int(rng.integers(1, 3)) * groups
     if back:
         shape = [inner, outer // groups, *kernel]
@@ -90,21 +92,21 @@ def conv(rng: Rng) -> Op:
     else:
         shape = [outer, inner // groups, *kernel]
     bias = [array(rng, outer)] if rng.random() < 0.5 else []
-    inputs = [array(rng, [2, inner, *_sizes(rng, rank, 5, 9)]), array(rng, shape), *bias]
-    return Op("ConvTranspose" if back else "Conv", inputs, attributes, opset=_pick(rng, 7, 11, 18, 22))
+    inputs = [array(rng, [2, inner, *sizes(rng, rank, 5, 9)]), array(rng, shape), *bias]
+    return Op("ConvTranspose" if back else "Conv", inputs, attributes, opset=pick(rng, 7, 11, 18, 22))
 
 
 def pool(rng: Rng) -> Op:
     """MaxPool, AveragePool and LpPool of ranks 1 to 3."""
     name, rank, opset = (
-        _pick(rng, "MaxPool", "AveragePool", "LpPool"),
+        pick(rng, "MaxPool", "AveragePool", "LpPool"),
         int(rng.integers(1, 4)),
-        _pick(rng, 8, 12, 19, 22),
+        pick(rng, 8, 12, 19, 22),
     )
-    kernel = _sizes(rng, rank, 2, 4)
-    attributes = {"kernel_shape": kernel, "strides": _sizes(rng, rank, 1, 4), **_padding(rng, rank)}
+    kernel = sizes(rng, rank, 2, 4)
+    attributes = {"kernel_shape": kernel, "strides": sizes(rng, rank, 1, 4), **_padding(rng, rank)}
     if opset >= (18 if name == "LpPool" else 12) and (name != "AveragePool" or opset >= 19):
-        attributes |= {"ceil_mode": int(rng.integers(2)), "dilations": _sizes(rng, rank, 1, 3)}
+        attributes |= {"ceil_mode": int(rng.integers(2)), "dilations": sizes(rng, rank, 1, 3)}
     if attributes.get("auto_pad", "VALID") != "VALID":
         # onnxruntime pads for windows without their gaps, the standard asks for ceil(size / stride) places
         attributes.pop("dilations", None)
@@ -116,40 +118,40 @@ def pool(rng: Rng) -> Op:
     outputs = 2 if name == "MaxPool" and rng.random() < 0.3 else 1
     if outputs == 2:
         attributes["storage_order"] = int(rng.integers(2))
-    return Op(name, [array(rng, [2, 3, *_sizes(rng, rank, 5, 9)])], attributes, outputs, opset)
+    return Op(name, [array(rng, [2, 3, *sizes(rng, rank, 5, 9)])], attributes, outputs, opset)
 
 
 def resize(rng: Rng) -> Op:
     """Resize in all modes."""
-    mode = _pick(rng, "nearest", "linear", "cubic")
+    mode = pick(rng, "nearest", "linear", "cubic")
     attributes: dict[str, Any] = {
         "mode": mode,
-        "coordinate_transformation_mode": _pick(
+        "coordinate_transformation_mode": pick(
             rng, "half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric"
         ),
     }
     if mode == "nearest":
-        attributes["nearest_mode"] = _pick(rng, "round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+        attributes["nearest_mode"] = pick(rng, "round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
     else:
         attributes["antialias"] = int(rng.random() < 0.3)
     if mode == "cubic":
-        attributes |= {"exclude_outside": int(rng.integers(2)), "cubic_coeff_a": _pick(rng, -0.75, -0.5)}
-    x = array(rng, [1, 2, *_sizes(rng, 2, 3, 7)])
+        attributes |= {"exclude_outside": int(rng.integers(2)), "cubic_coeff_a": pick(rng, -0.75, -0.5)}
+    x = array(rng, [1, 2, *sizes(rng, 2, 3, 7)])
     if rng.random() < 0.5:
-        scales = [1, 1, *(_pick(rng, 0.5, 0.6, 1.0, 1.5, 2.0, 2.3) for _ in range(2))]
+        scales = [1, 1, *(pick(rng, 0.5, 0.6, 1.0, 1.5, 2.0, 2.3) for _ in range(2))]
         return Op("Resize", [x, None, np.array(scales, np.float32)], attributes, opset=19)
-    sizes = [1, 2, *_sizes(rng, 2, 2, 11)]
+    target = [1, 2, *sizes(rng, 2, 2, 11)]
     if rng.random() < 0.5:
-        attributes |= {"axes": [2, 3], "keep_aspect_ratio_policy": _pick(rng, "stretch", "not_larger", "not_smaller")}
-        sizes = sizes[2:]
-    return Op("Resize", [x, None, None, np.array(sizes, np.int64)], attributes, opset=19)
+        attributes |= {"axes": [2, 3], "keep_aspect_ratio_policy": pick(rng, "stretch", "not_larger", "not_smaller")}
+        target = target[2:]
+    return Op("Resize", [x, None, None, np.array(target, np.int64)], attributes, opset=19)
 
 
 def pad(rng: Rng) -> Op:
     """Pad in all modes, negative pads and axes among them."""
     x, mode = (
-        array(rng, _sizes(rng, 4, 3, 6), _pick(rng, *FLOATS, "int32", "int64")),
-        _pick(rng, "constant", "reflect", "edge", "wrap"),
+        array(rng, sizes(rng, 4, 3, 6), pick(rng, *FLOATS, "int32", "int64")),
+        pick(rng, "constant", "reflect", "edge", "wrap"),
     )
     axes = rng.permutation(4)[: int(rng.integers(1, 5))]
     pads = rng.integers(-1 if mode == "constant" else 0, 3, 2 * len(axes))
@@ -163,14 +165,14 @@ def cut(rng: Rng) -> Op:
     bounds = [rng.integers(-9, 10, len(axes)) for _ in range(2)]
     steps = rng.choice([-3, -2, -1, 1, 2, 3], len(axes)).astype(np.int64)
     return Op(
-        "Slice", [array(rng, _sizes(rng, 3, 2, 7), _pick(rng, *FLOATS, *WHOLE, "bool")), *bounds, axes, steps], opset=13
+        "Slice", [array(rng, sizes(rng, 3, 2, 7), pick(rng, *FLOATS, *WHOLE, "bool")), *bounds, axes, steps], opset=13
     )
 
 
 def reduce(rng: Rng) -> Op:
     """Every Reduce op, axes as an attribute and as an input."""
-    name = "Reduce" + _pick(rng, "Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "LogSum", "LogSumExp", "SumSquare")
-    x = array(rng, _sizes(rng, 3), _pick(rng, *FLOATS, "int32", "int64"))
+    name = "Reduce" + pick(rng, "Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "LogSum", "LogSumExp", "SumSquare")
+    x = array(rng, sizes(rng, 3), pick(rng, *FLOATS, "int32", "int64"))
     x = np.abs(x) + np.ones((), x.dtype) if name == "ReduceLogSum" else x
     axes, keep = rng.permutation(3)[: int(rng.integers(0, 4))] - 3 * int(rng.integers(2)), int(rng.integers(2))
     if rng.random() < 0.4:
@@ -181,41 +183,41 @@ def reduce(rng: Rng) -> Op:
 def elementwise(rng: Rng) -> Op:
     """Two operands that broadcast: arithmetic, comparison, remainder, powers."""
     name, dtype = (
-        _pick(rng, "Add", "Sub", "Mul", "Div", "Mod", "Pow", "Less", "Equal", "Max", "Min"),
-        _pick(rng, *FLOATS, *WHOLE),
+        pick(rng, "Add", "Sub", "Mul", "Div", "Mod", "Pow", "Less", "Equal", "Max", "Min"),
+        pick(rng, *FLOATS, *WHOLE),
     )
     attributes = {"fmod": 1 if dtype in FLOATS else int(rng.integers(2))} if name == "Mod" else {}
-    shape = _sizes(rng, int(rng.integers(0, 4)))
+    shape = sizes(rng, int(rng.integers(0, 4)))
     a, b = (
         array(rng, shape, dtype),
-        array(rng, [_pick(rng, 1, n) for n in shape[int(rng.integers(len(shape) + 1)) :]], dtype),
+        array(rng, [pick(rng, 1, n) for n in shape[int(rng.integers(len(shape) + 1)) :]], dtype),
     )
     if name in ("Div", "Mod"):
         b = np.where(b == 0, np.ones((), b.dtype), b)
     if name == "Pow":
         a, b = np.abs(a), np.abs(b) % np.asarray(3, b.dtype)
     if name in ("Less", "Equal", "Max", "Min") and dtype in FLOATS and a.size:
-        a = np.where(rng.random(a.shape) < 0.2, _pick(rng, np.nan, np.inf, -np.inf), a).astype(a.dtype)
+        a = np.where(rng.random(a.shape) < 0.2, pick(rng, np.nan, np.inf, -np.inf), a).astype(a.dtype)
     return Op(name, [np.asarray(a), np.asarray(b)], attributes, opset=13, constants=2)
 
 
 def cast(rng: Rng) -> Op:
     """Cast between dtypes, for values that both can hold: what is out of range, the standard leaves undefined."""
-    source, target = _pick(rng, *FLOATS, *WHOLE, "bool"), _pick(rng, *FLOATS, *WHOLE, "bool")
-    x = array(rng, _sizes(rng, 2), source)
+    source, target = pick(rng, *FLOATS, *WHOLE, "bool"), pick(rng, *FLOATS, *WHOLE, "bool")
+    x = array(rng, sizes(rng, 2), source)
     x = np.abs(x) if target.startswith("uint") and source != "bool" else x
-    return Op("Cast", [x], {"to": helper.np_dtype_to_tensor_dtype(np.dtype(target))}, opset=_pick(rng, 9, 13, 19))
+    return Op("Cast", [x], {"to": helper.np_dtype_to_tensor_dtype(np.dtype(target))}, opset=pick(rng, 9, 13, 19))
 
 
 def gather(rng: Rng) -> Op:
     """Gather, GatherElements, ScatterElements with negative indices and reductions."""
-    x, axis = array(rng, _sizes(rng, 3, 2, 5), _pick(rng, "float32", "int64")), int(rng.integers(-3, 3))
+    x, axis = array(rng, sizes(rng, 3, 2, 5), pick(rng, "float32", "int64")), int(rng.integers(-3, 3))
     size = x.shape[axis]
-    name = _pick(rng, "Gather", "GatherElements", "ScatterElements")
-    shape = _sizes(rng, int(rng.integers(0, 3))) if name == "Gather" else [int(rng.integers(1, n + 1)) for n in x.shape]
+    name = pick(rng, "Gather", "GatherElements", "ScatterElements")
+    shape = sizes(rng, int(rng.integers(0, 3))) if name == "Gather" else [int(rng.integers(1, n + 1)) for n in x.shape]
     if name != "ScatterElements":
         return Op(name, [x, np.asarray(rng.integers(-size, size, shape))], {"axis": axis}, opset=13, constants=2)
-    how = _pick(rng, "none", "add", "mul", "max", "min")
+    how = pick(rng, "none", "add", "mul", "max", "min")
     places = np.argsort(rng.random([size if i == axis % 3 else n for i, n in enumerate(shape)]), axis)
     places = places - size * (rng.random(places.shape) < 0.5)
     return Op(name, [x, places, array(rng, places.shape, x.dtype.name)], {"axis": axis, "reduction": how}, constants=3)
@@ -223,13 +225,13 @@ def gather(rng: Rng) -> Op:
 
 def product(rng: Rng) -> Op:
     """MatMul of all ranks and Gemm."""
-    n, k, m = _sizes(rng, 3)
+    n, k, m = sizes(rng, 3)
     if rng.random() < 0.5:
-        a, b = _pick(rng, [k], [n, k], [2, n, k], [3, 1, n, k]), _pick(rng, [k], [k, m], [2, k, m])
-        return Op("MatMul", [array(rng, a), array(rng, b)], opset=13, constants=_pick(rng, 1, 2))
+        a, b = pick(rng, [k], [n, k], [2, n, k], [3, 1, n, k]), pick(rng, [k], [k, m], [2, k, m])
+        return Op("MatMul", [array(rng, a), array(rng, b)], opset=13, constants=pick(rng, 1, 2))
     ta, tb = int(rng.integers(2)), int(rng.integers(2))
-    c = [array(rng, _pick(rng, [], [1], [m], [n, 1], [n, m]))] if rng.random() < 0.7 else []
-    factors = {"alpha": _pick(rng, 1.0, 0.5), "beta": _pick(rng, 1.0, 2.0), "transA": ta, "transB": tb}
+    c = [array(rng, pick(rng, [], [1], [m], [n, 1], [n, m]))] if rng.random() < 0.7 else []
+    factors = {"alpha": pick(rng, 1.0, 0.5), "beta": pick(rng, 1.0, 2.0), "transA": ta, "transB": tb}
     return Op(
         "Gemm", [array(rng, [k, n] if ta else [n, k]), array(rng, [m, k] if tb else [k, m]), *c], factors, opset=13
     )
@@ -237,7 +239,7 @@ def product(rng: Rng) -> Op:
 
 def recurrent(rng: Rng) -> Op:
     """RNN, GRU and LSTM: directions, initial states, lengths, peepholes, clipping."""
-    name, direction = _pick(rng, "RNN", "GRU", "LSTM"), _pick(rng, "forward", "reverse", "bidirectional")
+    name, direction = pick(rng, "RNN", "GRU", "LSTM"), pick(rng, "forward", "reverse", "bidirectional")
     gates, ways = {"RNN": 1, "GRU": 3, "LSTM": 4}[name], 1 + (direction == "bidirectional")
     steps, batch, size, hidden = 4, 2, 3, 2
     attributes: dict[str, Any] = {"hidden_size": hidden, "direction": direction}
@@ -252,13 +254,13 @@ def recurrent(rng: Rng) -> Op:
     inputs.append(maybe(array(rng, [ways, batch, hidden])))
     if name == "LSTM":
         inputs += [maybe(array(rng, [ways, batch, hidden])), maybe(array(rng, [ways, 3 * hidden]))]
-    return Op(name, inputs, attributes, 3 if name == "LSTM" else 2, opset=_pick(rng, 7, 14))
+    return Op(name, inputs, attributes, 3 if name == "LSTM" else 2, opset=pick(rng, 7, 14))
 
 
 def along(rng: Rng) -> Op:
     """Ops along an axis: Softmax of either meaning, TopK, CumSum, ArgMax, norms."""
-    x, axis = array(rng, _sizes(rng, 3, 2, 5)), int(rng.integers(-3, 3))
-    name = _pick(
+    x, axis = array(rng, sizes(rng, 3, 2, 5)), int(rng.integers(-3, 3))
+    name = pick(
         rng,
         "Softmax",
         "LogSoftmax",

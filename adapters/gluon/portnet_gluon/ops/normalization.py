@@ -72,8 +72,18 @@ def _normalize(
 
 @op("InstanceNormalization")
 def instance_normalization(walk: Any, node: NodeView) -> Symbol:
-    """``mx.sym.InstanceNorm``."""
-    return mx.sym.InstanceNorm(*walk.args(node), eps=node["epsilon"], name=node.name)
+    """``mx.sym.InstanceNorm``; arithmetic where it has no kernel: for float64, and for channels of one element."""
+    x, scale, bias = walk.args(node)
+    source, rank = node.required(0), walk.rank(node.required(0))
+    if rank > 2 and source.dtype != ir.DataType.DOUBLE:
+        return mx.sym.InstanceNorm(x, scale, bias, eps=node["epsilon"], name=node.name)
+    scale, bias = (mx.sym.reshape(array, shape=[1, -1, *[1] * (rank - 2)]) for array in (scale, bias))
+    axes = tuple(range(2, rank))
+    centred = mx.sym.broadcast_sub(x, mx.sym.mean(x, axis=axes, keepdims=True) if axes else x)
+    variance = mx.sym.square(centred)
+    variance = mx.sym.mean(variance, axis=axes, keepdims=True) if axes else variance
+    normal = mx.sym.broadcast_mul(centred, mx.sym.rsqrt(variance + node["epsilon"]))
+    return mx.sym.broadcast_add(mx.sym.broadcast_mul(normal, scale), bias, name=node.name)
 
 
 @op("LayerNormalization")
@@ -82,7 +92,9 @@ def layer_normalization(walk: Any, node: NodeView) -> Symbol | list[Symbol]:
     rank = walk.rank(node.required(0))
     axis = walk.axis(node, rank)
     x, scale, bias = walk.value(node.required(0)), walk.value(node.required(1)), walk.optional(node.input(2))
-    if axis == rank - 1 and bias is not None and walk.rank(node.required(1)) == 1 and len(node.outputs) == 1:
+    shapes = [walk.static_shape(value) for value in node.inputs[1:] if value is not None]
+    whole = bias is not None and shapes[0] == shapes[1] and shapes[0] != (1,) and len(shapes[0]) == 1
+    if axis == rank - 1 and whole and len(node.outputs) == 1:
         return mx.sym.LayerNorm(x, scale, bias, axis=-1, eps=node["epsilon"], name=node.name)
     axes = tuple(range(axis, rank))
     mean = mx.sym.mean(x, axis=axes, keepdims=True)
@@ -104,15 +116,29 @@ def lp_normalization(walk: Any, node: NodeView) -> Symbol:
 
 @op("LRN")
 def lrn(walk: Any, node: NodeView) -> Symbol:
-    """``mx.sym.LRN``, whose formula is ONNX's."""
+    """``mx.sym.LRN``, whose formula is ONNX's; arithmetic for even sizes and float64, which it lacks."""
+    x = walk.value(node.required(0))
+    if node["size"] % 2 == 0 or node.required(0).dtype == ir.DataType.DOUBLE:
+        return _lrn_of_even_size(walk, node, x)
     return mx.sym.LRN(
-        walk.value(node.required(0)),
+        x,
         alpha=node["alpha"],
         beta=node["beta"],
         knorm=node["bias"],
         nsize=node["size"],
         name=node.name,
     )
+
+
+def _lrn_of_even_size(walk: Any, node: NodeView, x: Symbol) -> Symbol:
+    channels, size = (walk.static_shape(node.required(0)) or (None, None))[1], node["size"]
+    if channels is None:
+        raise walk.unsupported("a size that is even, and channels that are free")
+    squares = mx.sym.square(x)
+    none = mx.sym.zeros_like(mx.sym.slice_axis(squares, axis=1, begin=0, end=1))
+    padded = mx.sym.concat(*[none] * ((size - 1) // 2), squares, *[none] * (size // 2), dim=1)
+    total = mx.sym.add_n(*(mx.sym.slice_axis(padded, axis=1, begin=i, end=i + channels) for i in range(size)))
+    return mx.sym.broadcast_div(x, (total * (node["alpha"] / size) + node["bias"]) ** node["beta"], name=node.name)
 
 
 @op("Dropout")

@@ -34,6 +34,11 @@ def local_response_norm(x: Tensor, size: int, alpha: float, beta: float, bias: f
     return x / (bias + alpha / size * total) ** beta
 
 
+def instance_norm(x: Tensor, scale: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Normalise each channel of each sample over its places, of which there may be one."""
+    return torch.group_norm(x, x.shape[1], scale, bias, eps)
+
+
 def lp_normalize(x: Tensor, p: int, axis: int) -> Tensor:
     """Divide by the p-norm along ``axis``; zero where the norm is zero."""
     norm = torch.linalg.vector_norm(x, p, axis, keepdim=True)

@@ -42,10 +42,19 @@ def _batch_normalization(walk: Walk, node: NodeView) -> Any:
 def _instance_normalization(walk: Walk, node: NodeView) -> Any:
     source, scale, bias = (node.required(index) for index in range(3))
     eps, rank, shape = shortest(node["epsilon"]), walk.rank(source), walk.static_shape(scale)
+    arrays = walk.value(source), walk.value(scale), walk.value(bias)
+    if _is_one_place(walk, source):  # refused by ``F.instance_norm``, and by its module
+        return walk.call(normalization.instance_norm, *arrays, eps)
     if rank in _INSTANCE_NORM and shape and shape[0] and walk.adoptable(scale, bias):
         layer = bare(_INSTANCE_NORM[rank], shape[0], eps, affine=True)
         return walk.adopt(layer, node, {"weight": (scale, PLAIN), "bias": (bias, PLAIN)}, walk.value(source))
-    return walk.call(F.instance_norm, walk.value(source), weight=walk.value(scale), bias=walk.value(bias), eps=eps)
+    return walk.call(F.instance_norm, arrays[0], weight=arrays[1], bias=arrays[2], eps=eps)
+
+
+def _is_one_place(walk: Walk, source: Any) -> bool:
+    """Whether a channel has one element, or may have."""
+    shape = walk.static_shape(source)
+    return shape is None or all(size == 1 for size in shape[2:])
 
 
 @op("LayerNormalization")
@@ -53,7 +62,7 @@ def _layer_normalization(walk: Walk, node: NodeView) -> Any:
     source, scale, bias = node.required(0), node.required(1), node.input(2)
     eps, shape, dims = shortest(node["epsilon"]), walk.static_shape(scale), _normal_dims(walk, node)
     single = len(node.outputs) == 1 and node["stash_type"] == 1
-    if single and shape and None not in shape and len(shape) == dims and walk.adoptable(scale, bias):
+    if single and shape and _covers(walk, source, (scale, bias), dims) and walk.adoptable(scale, bias):
         layer = bare(nn.LayerNorm, shape, eps, bias=bias is not None)
         return walk.adopt(layer, node, {"weight": (scale, PLAIN), "bias": (bias, PLAIN)}, walk.value(source))
     arrays = walk.value(source), walk.value(scale), walk.optional(bias)
@@ -66,7 +75,7 @@ def _rms_normalization(walk: Walk, node: NodeView) -> Any:
     source, scale = node.required(0), node.required(1)
     eps, shape, dims = shortest(node["epsilon"]), walk.static_shape(scale), _normal_dims(walk, node)
     same = source.dtype == scale.dtype and walk.dtype(source) == torch.float32
-    if same and shape and None not in shape and len(shape) == dims and walk.adoptable(scale):
+    if same and shape and _covers(walk, source, (scale,), dims) and walk.adoptable(scale):
         layer = bare(nn.RMSNorm, shape, eps)
         return walk.adopt(layer, node, {"weight": (scale, PLAIN)}, walk.value(source))
     return walk.call(normalization.rms_norm, walk.value(source), walk.value(scale), dims, eps)
@@ -76,6 +85,15 @@ def _normal_dims(walk: Walk, node: NodeView) -> Any:
     """Return how many of the last axes are normalised."""
     axis = node["axis"]
     return -axis if axis < 0 else walk.rank(node.required(0)) - axis
+
+
+def _covers(walk: Walk, source: Any, weights: tuple[Any, ...], dims: int) -> bool:
+    """Whether weights have an element for each that is normalised, rather than one for several."""
+    whole = list((walk.static_shape(source) or ())[-dims:])
+    shapes = [list(walk.static_shape(value) or ()) for value in weights if value is not None]
+    return all(len(shape) == dims and None not in shape for shape in shapes) and all(
+        shape == shapes[0] and all(n in (None, size) for n, size in zip(whole, shape, strict=True)) for shape in shapes
+    )
 
 
 @op("GroupNormalization")
