@@ -8,7 +8,7 @@ from fuzz_ops import draw, judge, runtime
 from portnet.errors import UnsupportedError
 from portnet.testing.backend import make_backend
 
-COUNTS = {"torch": 240, "keras": 160, "gluon": 240}
+COUNTS = {"torch": 200, "keras": 100, "gluon": 200}
 
 
 @pytest.mark.parametrize("engine", COUNTS)
