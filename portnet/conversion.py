@@ -24,13 +24,9 @@ from portnet.parity.fixable import lower_or_advise
 from portnet.parity.inputs import BATCH_SIZES, runnable_batch_sizes
 from portnet.parity.report import RELATIVE, Report
 from portnet.parity.sides import FileSide, OnnxruntimeSide
-from portnet.runtime.session import Session
 from portnet.sources import find_model
 
 __all__ = ["Conversion", "convert", "convert_to_file"]
-
-# a quantized network may differ from onnxruntime by this many times what onnxruntime, optimised, differs from itself
-NOISE, ATOL = 4.0, 1e-4
 
 
 def convert(source: Any, *, to: str, device: str = "cpu", shapes: Mapping[str, Sizes] | None = None) -> Any:
@@ -204,14 +200,12 @@ def _prove(
     network: Lowered | FileSide, reference: OnnxruntimeSide, inputs: Mapping[str, np.ndarray] | None = None
 ) -> Report:
     sizes = BATCH_SIZES if inputs is not None else runnable_batch_sizes(reference.model, reference.run)
-    noise = _noise(reference, inputs, sizes)
     report = check(
         network,
         reference,
         inputs=inputs,
         batch_sizes=sizes,
-        atol=ATOL + NOISE * noise,
-        relative=None if noise else RELATIVE,
+        relative=RELATIVE,
         find_layer=isinstance(network, Lowered),
     )
     report.raise_if_failed()
@@ -229,20 +223,6 @@ def _prove_file(
         ways = (f"another format ({others}), " if others else "") + "sizes fixed (--shape), or other inputs (--inputs)"
         told = str(error).rstrip(".")
         raise ParityError(f"{told}. The network itself agrees, the file in {form} does not: try {ways}.") from error
-
-
-def _noise(reference: OnnxruntimeSide, inputs: Mapping[str, np.ndarray] | None, batch_sizes: tuple[int, ...]) -> float:
-    """Return how far onnxruntime, optimised, is from itself on a quantized network; 0 for others.
-
-    Numbers are rounded inside, and the last bit of one decides a whole step of another.
-    """
-    model = reference.model
-    names = {node.op_type for node in model.ir.graph}
-    if not any("Quantize" in name or name.startswith("QLinear") for name in names):
-        return 0.0
-    plain = OnnxruntimeSide(model, session=Session(model, provider="cpu", optimise=False))
-    noise = check(plain, reference, inputs=inputs, batch_sizes=batch_sizes, find_layer=False).max_abs
-    return noise if np.isfinite(noise) else 0.0
 
 
 def _size(path: Path) -> int:

@@ -17,7 +17,10 @@ def check(
     a: Annotated[str, typer.Argument(help="An .onnx file, a run's folder, a name in the zoo, or an engine's name.")],
     b: Annotated[str, typer.Argument(help="The reference, likewise. An engine's name lowers the other side.")],
     image: Annotated[list[Path] | None, typer.Option(help="Compare on this image too. May be repeated.")] = None,
-    atol: Annotated[float, typer.Option(help="Absolute tolerance.")] = 1e-4,
+    atol: Annotated[
+        float | None,
+        typer.Option(help="Absolute tolerance. Default: 1e-4, and more where numbers are rounded to 8 bits inside."),
+    ] = None,
     rtol: Annotated[float, typer.Option(help="Relative tolerance.")] = 1e-4,
     seed: Annotated[int, typer.Option(help="Seed of the random inputs.")] = 0,
     shape: Shape = None,
