@@ -38,7 +38,7 @@ def indexed(rng: Rng) -> Op:
         )
     if name == "ScatterND":
         depth = int(rng.integers(1, 5))
-        how = "none" if dtype == "bool" else pick(rng, "none", "add", "mul", "max", "min")
+        how = pick(rng, "none", "add", "mul", "max", "min")
         count = int(rng.integers(1, 4))
         flat = rng.choice(int(np.prod(x.shape[:depth])), count, replace=how != "none")
         places = np.stack(np.unravel_index(flat, x.shape[:depth]), -1).astype(np.int64)

@@ -80,6 +80,10 @@ _REDUCE = {
 def _scatter(x: Any, places: Any, updates: Any, reduction: str) -> Any:
     import tensorflow as tf
 
+    if x.dtype == tf.bool and reduction != "none":  # of truths, a sum is the larger and a product the smaller
+        larger = {"add": "max", "mul": "min"}.get(reduction, reduction)
+        numbers = _scatter(tf.cast(x, tf.int32), places, tf.cast(updates, tf.int32), larger)
+        return tf.cast(numbers, tf.bool)
     if reduction != "mul":
         return getattr(tf, _REDUCE[reduction])(x, places, updates)
     # TensorFlow has no scattered product: multiply update by update
