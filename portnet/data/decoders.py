@@ -89,7 +89,9 @@ def plain_jpeg(file: str | os.PathLike[str] | bytes) -> tuple[bytes, tuple[int, 
         with open(file, "rb") as opened:
             is_jpeg = opened.read(len(_JPEG)) == _JPEG
             opened.seek(0)
-            data = opened.read(LARGEST_FILE + 1) if is_jpeg else b""
+            # no more is asked for than there is: Python takes the memory of what is asked for
+            wanted = min(os.fstat(opened.fileno()).st_size, LARGEST_FILE) + 1
+            data = opened.read(wanted) if is_jpeg else b""
     if not data or len(data) > LARGEST_FILE or not _is_upright(data):
         return None
     try:
