@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from portnet.adapter import Lowered, Trainer, TrainPlan, fits
-from portnet.errors import InputError, UnsupportedError, WeightsError
+from portnet.errors import InputError, WeightsError
 from portnet.graph.model import Model
 from portnet.graph.parameters import Role
 from portnet.graph.storage import to_copy
@@ -18,7 +19,7 @@ from portnet_gluon.compat import mx
 from portnet_gluon.lower import NOTHING, GluonLowering, Variant
 from portnet_gluon.ops.registry import Symbol
 from portnet_gluon.parameter import Parameter
-from portnet_gluon.verify import needs_probe, reason, verify
+from portnet_gluon.verify import needs_probe, reason, refusal, verify
 
 __all__ = ["GluonLowered", "block"]
 
@@ -47,7 +48,7 @@ class GluonLowered(Lowered):
             self.native = block(outputs, inputs, self.parameters)
             self._nan_safe: Any = None
             if needs_probe(walk):
-                self._probe()
+                self._probe(walk)
 
     def lower(self, variant: Variant) -> tuple[GluonLowering, list[Symbol]]:
         """Walk the model; return the walk and the symbols of the outputs."""
@@ -94,7 +95,7 @@ class GluonLowered(Lowered):
             self._nan_safe = block(outputs, self.inputs(walk, outputs), self.parameters)
         return self._nan_safe
 
-    def _probe(self) -> None:
+    def _probe(self, walk: GluonLowering) -> None:
         """Run once on zeros, so that an operator without a kernel is found now and not when it is used.
 
         Raises:
@@ -104,10 +105,34 @@ class GluonLowered(Lowered):
         types = {port.name: carried(port.dtype) for port in self.model.inputs}
         if None in shapes.values():
             return
+        arrays = {name: np.zeros(shape, types[name]) for name, shape in shapes.items()}
         try:
-            self._values({name: np.zeros(shape, types[name]) for name, shape in shapes.items()})
+            self._values(arrays)
         except mx.base.MXNetError as error:
-            raise UnsupportedError(f"gluon: {self.model.name!r}: {reason(error)}", engine="gluon") from error
+            raise refusal(error, self._first_refused(walk, {**arrays, NOTHING: np.zeros(1, np.float32)})) from error
+
+    def _first_refused(self, walk: GluonLowering, arrays: Mapping[str, np.ndarray]) -> ir.Node | None:
+        """Return the first node up to which the network does not run, by bisection."""
+        nodes = [node for node in walk.graph if any(value in walk.values for value in node.outputs)]
+        low, high = 0, len(nodes)
+        while low < high:
+            middle = (low + high) // 2
+            made = [walk.values[v] for node in nodes[: middle + 1] for v in node.outputs if v in walk.values]
+            if self._runs(walk, [mx.sym.identity(s) if _is_variable(s) else s for s in made], arrays):
+                low = middle + 1
+            else:
+                high = middle
+        return nodes[low] if low < len(nodes) else None
+
+    def _runs(self, walk: GluonLowering, outputs: list[Symbol], arrays: Mapping[str, np.ndarray]) -> bool:
+        try:
+            inputs = self.inputs(walk, outputs)
+            results = block(outputs, inputs, self.parameters)(*(to_mxnet(arrays[x.name], self.context) for x in inputs))
+            for result in results if isinstance(results, list) else [results]:
+                _numbers(result)
+        except mx.base.MXNetError:
+            return False
+        return True
 
     def weights(self) -> dict[str, np.ndarray]:
         """Return copies of parameters and statistics."""

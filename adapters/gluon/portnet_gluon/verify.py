@@ -6,6 +6,7 @@ which that happens is refused here, at the first tensor where both differ.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,11 @@ _SOUND = frozenset(
 )
 
 
+# what MXNet says before its reason: operator, time, source file; and the comparison that failed
+_PLACE = re.compile(r"(MXNetError: )?(Error in operator [^\s:]+: )?(\[[\d:]+\] \S+:\d+: )?")
+_CHECKED = re.compile(r"^Check failed: .*?: (?=\S)")
+
+
 # ops whose output shape the onnx package infers wrong
 _MISINFERRED = frozenset({"STFT"})
 
@@ -44,20 +50,20 @@ def verify(walk: GluonLowering, outputs: list[Symbol]) -> None:
     bound = [(value, walk.values[value]) for node in walk.graph for value in node.outputs if value in walk.values]
     group = mx.sym.Group([*(symbol for _, symbol in bound), *outputs])
     known = set(group.list_inputs())
-    types = _infer(group.infer_type)
+    types = _infer(walk.graph, group.infer_type)
     inputs = {name: shape for name, shape in _input_shapes(walk).items() if name in known}
     fixed = all(isinstance(size, int) for shape in inputs.values() for size in shape)
-    shapes = _infer(group.infer_shape, **inputs) if fixed else [None] * len(types)
+    shapes = _infer(walk.graph, group.infer_shape, **inputs) if fixed else [None] * len(types)
     for (value, _), dtype, shape in zip(bound, types, shapes, strict=False):
         _compare(value, dtype, shape)
 
 
-def _infer(method: Any, **known: Any) -> Any:
+def _infer(graph: ir.Graph, method: Any, **known: Any) -> Any:
     try:
         with unprinted():
             found = method(**known)[1]
     except Exception as error:  # its own MXNetError, and a bare Exception for tensors of more than 2**31 elements
-        raise UnsupportedError(f"gluon: MXNet's inference failed: {reason(error)}", engine="gluon") from error
+        raise refusal(error, _named_in(error, graph)) from error
     if found is None:
         raise UnsupportedError("gluon: MXNet's inference left types or shapes open", engine="gluon")
     return found
@@ -90,6 +96,25 @@ def needs_probe(walk: GluonLowering) -> bool:
     values = [value for node in walk.graph for value in node.outputs if value in walk.values]
     plain = all(value.dtype in (ir.DataType.FLOAT, None) for value in values)
     return not plain or any(node.op_type not in _SOUND for node in walk.graph)
+
+
+def refusal(error: Exception, node: ir.Node | None) -> UnsupportedError:
+    """Return the error of the node that MXNet refuses, in one line."""
+    if node is None:
+        return UnsupportedError(f"gluon: MXNet refuses the network: {reason(error)}", engine="gluon")
+    why = _CHECKED.sub("", _PLACE.sub("", reason(error))).removeprefix("MXNetError: ").strip()
+    opset = node.version or (node.graph.opset_imports.get(node.domain) if node.graph is not None else None)
+    where = f"gluon: {node.op_type} (opset {opset}) node {node.name!r}"
+    return UnsupportedError(f"{where}: MXNet: {why}", engine="gluon", op=node.op_type, node=node.name or "")
+
+
+def _named_in(error: Exception, graph: ir.Graph) -> ir.Node | None:
+    """Return the node of the operator that an error names; an operator's name begins with its node's."""
+    found = re.search(r"Error in operator ([^\s:]+):", str(error))
+    if found is None:
+        return None
+    fitting = [node for node in graph if node.name and found[1].startswith(node.name)]
+    return max(fitting, key=lambda node: len(node.name or ""), default=None)
 
 
 def reason(error: Exception) -> str:

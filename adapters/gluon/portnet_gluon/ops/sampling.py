@@ -54,7 +54,8 @@ def _taps(node: NodeView, share: Symbol, size: int) -> Taps:
     mode = node["mode"].removeprefix("bi")
     if mode == "nearest":
         at = half_even(at)
-    at = _within(at, size, padding, corners=corners)
+    if padding != "border" or mode != "cubic":  # onnxruntime keeps a cubic kernel's place there, and moves its pixels
+        at = _within(at, size, padding, corners=corners)
     floor = mx.sym.floor(at)
     rest = mx.sym.elemwise_sub(at, floor)
     weights = {"nearest": _nearest, "linear": _linear, "cubic": _cubic}[mode](rest)

@@ -82,7 +82,7 @@ def grid_sample(x: Any, grid: Any, *, mode: str, padding: str, align: bool) -> A
         place = points[..., rank - 1 - i]
         place = (place + 1) / 2 * (size - 1) if align else ((place + 1) * size - 1) / 2
         place = ops.round(place) if mode == "nearest" else place
-        if padding == "border":
+        if padding == "border" and mode != "cubic":  # onnxruntime keeps a cubic kernel's place, and moves its cells
             place = ops.clip(place, 0, size - 1)
         elif padding == "reflection":
             place = ops.where(ops.logical_or(place < low, place > high), _reflected(place, low, high), place)
