@@ -8,6 +8,7 @@ from keras import layers, ops
 from portnet_keras import Engine
 from portnet_keras.capture import translation_of
 
+import portnet
 from portnet.adapter import CaptureOptions
 from portnet.errors import UnsupportedError
 
@@ -155,6 +156,27 @@ def test_the_one_number_of_plain_attention_trains():
     got, expected, model = compared(network, np.random.default_rng(1).standard_normal((3, 5, 4)).astype(np.float32))
     np.testing.assert_allclose(got[0], expected[0], rtol=1e-4, atol=2e-5)
     assert model.parameter_count == 1
+
+
+def stack(**options):
+    cells = [layers.LSTMCell(4), layers.GRUCell(5), layers.LSTMCell(3, use_bias=False), layers.SimpleRNNCell(2)]
+    x = keras.Input((6, 3), name="x")
+    return keras.Model(x, layers.RNN(cells, name="stack", **options)(x))
+
+
+@pytest.mark.parametrize("options", [{}, {"return_sequences": True}, {"return_sequences": True, "return_state": True}])
+def test_cells_that_stand_on_one_another_are_layers(options, tmp_path):
+    network = stack(**options)
+    x = np.random.default_rng(1).standard_normal((3, 6, 3)).astype(np.float32)
+    got, expected, model = compared(network, x)
+    for ours, theirs in zip(got, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-5)
+    assert model.parameter_count == sum(weight.shape.num_elements() for weight in network.trainable_weights)
+    for name in ("stack.keras", "stack.h5"):
+        network.save(tmp_path / name)
+        read = portnet.capture(tmp_path / name)
+        session = onnxruntime.InferenceSession(read.to_bytes(), providers=["CPUExecutionProvider"])
+        np.testing.assert_allclose(session.run(None, {"x": x})[0], expected[0], rtol=1e-4, atol=2e-5)
 
 
 def reader():

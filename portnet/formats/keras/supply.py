@@ -14,7 +14,7 @@ import numpy as np
 from portnet.errors import ModelError, WeightsError
 from portnet.formats.keras.config import NetworkConfig, parse_layer
 
-__all__ = ["ByLayer", "Legacy", "Made", "Path", "Slot", "Store", "Supply"]
+__all__ = ["ByLayer", "Legacy", "Made", "Path", "Slot", "Store", "Supply", "snake_case"]
 
 Path = tuple[str, ...]
 Fill = Literal["zeros", "ones", "random"]

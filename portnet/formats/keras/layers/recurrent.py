@@ -17,7 +17,7 @@ from portnet.formats.keras.layers.masking import Counted
 from portnet.formats.keras.masks import pass_on
 from portnet.formats.keras.options import Options
 from portnet.formats.keras.registry import layer
-from portnet.formats.keras.supply import Slot
+from portnet.formats.keras.supply import Slot, snake_case
 from portnet.formats.keras.walk import LayerNode, Walk
 
 __all__: list[str] = []
@@ -96,6 +96,9 @@ def _way(node: LayerNode, kind: str, values: Mapping[str, Any], group: str, name
 @layer("LSTM", "GRU", "SimpleRNN", "RNN")
 def recurrent(walk: Walk, node: LayerNode) -> list[Held]:
     """One way; the sequence stays time first until somebody needs it otherwise."""
+    cell = node.options.get("cell") if node.kind == "RNN" else None
+    if isinstance(cell, Mapping) and cell.get("class_name") == "StackedRNNCells":
+        return _stacked(walk, node, cell)
     way = _way(node, node.kind, node.options.values, "", "")
     back = way.options.flag("go_backwards")
     y, states = _run(walk, node, [way], "reverse" if back else "forward")
@@ -108,6 +111,39 @@ def recurrent(walk: Walk, node: LayerNode) -> list[Held]:
     if way.options.flag("return_state"):
         results += [_last(walk, state) for state in states]
     return results
+
+
+def _stacked(walk: Walk, node: LayerNode, cell: Mapping[str, Any]) -> list[Held]:
+    """Write cells that stand on one another as a layer each."""
+    options = node.options
+    for key in ("go_backwards", "stateful", "time_major"):
+        options.refuse(key)
+    if node.mask is not None or len(node.inputs) != 1:
+        raise UnsupportedError("stacked cells with a mask or with first states")
+    ways, counts = list[_Way](), dict[str, int]()
+    for inner in (cell.get("config") or {}).get("cells") or []:
+        kind = str(inner.get("class_name")) if isinstance(inner, Mapping) else ""
+        if kind not in _CELLS or not isinstance(inner.get("config"), Mapping):
+            raise UnsupportedError(f"cell {kind or inner!r}")
+        word = snake_case(kind)
+        counts[word] = counts.get(word, -1) + 1
+        group = f"cell/cells/{word}" + (f"_{counts[word]}" if counts[word] else "")
+        ways.append(_Way(_CELLS[kind], options, Options(inner["config"], node.name), group, f"{len(ways)}/"))
+    if not ways:
+        raise options.wrong("cell", "cells")
+    x = walk.arranged(node.input, (1, 0, 2))
+    if x.rank != 3:
+        raise ModelError(f"layer {node.name!r}: got an input of {x.rank} axes, expected 3")
+    widths = [x.size(2, f"layer {node.name!r}"), *(way.units for way in ways)]
+    pairs = zip(ways, widths, strict=False)
+    found = walk.weights(node, *(slot for way, width in pairs for slot in _slots(walk, way, width)))
+    states: list[ir.Value] = []
+    for way in ways:
+        y, own = _written(walk, node, [way], "forward", x, [], found, way.name)
+        states += own
+        x = walk.emit("Squeeze", [y, walk.ints([1], "axes")], (1, 0, 2), f"{way.name}sequence")
+    results = [x if options.flag("return_sequences") else _last(walk, states[-ways[-1].kind.states])]
+    return results + ([_last(walk, state) for state in states] if options.flag("return_state") else [])
 
 
 def _last(walk: Walk, state: ir.Value) -> Held:
@@ -163,17 +199,32 @@ def _run(walk: Walk, node: LayerNode, ways: list[_Way], direction: str) -> tuple
     first, *initial = node.inputs
     if first.rank != 3:
         raise ModelError(f"layer {node.name!r}: got an input of {first.rank} axes, expected 3")
-    kind, units = ways[0].kind, ways[0].units
     x = walk.arranged(first, (1, 0, 2))
     width = x.size(2, f"layer {node.name!r}")
     found = walk.weights(node, *(slot for way in ways for slot in _slots(walk, way, width)))
+    return _written(walk, node, ways, direction, x, initial, found)
+
+
+def _written(
+    walk: Walk,
+    node: LayerNode,
+    ways: list[_Way],
+    direction: str,
+    x: Held,
+    initial: list[Held],
+    found: dict[str, np.ndarray],
+    cell: str = "",
+) -> tuple[ir.Value, list[ir.Value]]:
+    """Write the op over a sequence that lies (steps, batch, features); ``cell`` is put before the arrays' names."""
+    kind, units = ways[0].kind, ways[0].units
     arrays = [_arrays(found, way) for way in ways]
     counted = None if node.mask is None else Counted(walk, node.mask)
     inputs: list[ir.Value | None] = [x.value if counted is None else counted.front(x).value]
     for place, name in enumerate(("kernel", "recurrent_kernel", "bias")):
         given = [each[place] for each in arrays]
         stacked = [array for array in given if array is not None]
-        inputs.append(walk.parameter(node, name, np.stack(stacked)) if len(stacked) == len(ways) else None)
+        named = f"{cell}{name}"
+        inputs.append(walk.parameter(node, named, np.stack(stacked)) if len(stacked) == len(ways) else None)
     if inputs[-1] is not None and not _double(walk, ways[0]):
         # ONNX has a bias for the input and one for the state, which is none of Keras's: zeros that do not train
         ends = walk.ints([0, 0, 0, len(kind.gates) * units], "ends")
@@ -184,7 +235,7 @@ def _run(walk: Walk, node: LayerNode, ways: list[_Way], direction: str) -> tuple
     values = walk.writer.nodes(
         kind.op,
         inputs,
-        f"{node.name}/{kind.op.lower()}",
+        f"{node.name}/{cell}{kind.op.lower()}",
         count=1 + kind.states,
         hidden_size=units,
         direction=direction if direction != "forward" else None,
