@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from portnet.errors import ModelError, UnsupportedError
 from portnet.formats.keras.held import Held, identity
+from portnet.formats.keras.layers.shape import INTERPOLATIONS
 from portnet.formats.keras.registry import layer
 from portnet.formats.keras.supply import Slot
 from portnet.formats.keras.walk import LayerNode, Walk
@@ -93,16 +94,15 @@ def resizing(walk: Walk, node: LayerNode) -> Held:
     for key in ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias"):
         options.refuse(key)
     x = walk.spatial(_as_float(walk, node.input), node, 2)
-    kind = options.choice("interpolation", "bilinear", ("bilinear", "nearest"))
-    how = {"mode": "linear"} if kind == "bilinear" else {"mode": "nearest", "nearest_mode": "round_prefer_ceil"}
+    kind = options.choice("interpolation", "bilinear", ("bilinear", "bicubic", "nearest"))
+    nearest = {"mode": "nearest", "nearest_mode": "round_prefer_ceil", "coordinate_transformation_mode": "half_pixel"}
     sizes = walk.ints([options.integer("height"), options.integer("width")], "sizes")
     return walk.emit(
         "Resize",
         [x.value, None, None, sizes],
         x.order,
         axes=[2, 3],
-        coordinate_transformation_mode="half_pixel",
-        **how,
+        **INTERPOLATIONS.get(kind, nearest),
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from portnet.errors import ModelError, UnsupportedError
 from portnet.formats.keras.held import Held, Packing, channels_first, identity
 from portnet.formats.keras.registry import layer
 from portnet.formats.keras.walk import LayerNode, Walk
 
-__all__ = ["cut", "flattened", "reshaped"]
+__all__ = ["INTERPOLATIONS", "cut", "flattened", "reshaped"]
 
 _END = (1 << 63) - 1
 
@@ -141,17 +142,28 @@ def _spatial_pairs(walk: Walk, node: LayerNode, key: str) -> tuple[Held, list[tu
     return x, [none, *pairs, none] if walk.channels_last(node) else [none, none, *pairs]
 
 
+# between pixel centres; TensorFlow's cubic kernel is that of Keys 1981, leaves out what lies beyond the edge, and comes
+# from a table of 1,024 places: only at places such as quarters are its numbers those of the formula
+INTERPOLATIONS: dict[str, dict[str, Any]] = {
+    "bilinear": {"mode": "linear", "coordinate_transformation_mode": "half_pixel"},
+    "bicubic": {
+        **{"mode": "cubic", "coordinate_transformation_mode": "half_pixel"},
+        **{"cubic_coeff_a": -0.5, "exclude_outside": 1},
+    },
+}
+
+
 @layer("UpSampling1D", "UpSampling2D", "UpSampling3D")
 def up_sampling(walk: Walk, node: LayerNode) -> Held:
-    """Each place repeated, or in between by bilinear interpolation of pixel centres."""
+    """Each place repeated, or in between by interpolation of pixel centres."""
     rank = _rank(node)
     x = walk.spatial(node.input, node, rank)
     scales = walk.constant([1, 1, *node.options.integers("size", rank, 2)], "scales")
-    kind = node.options.choice("interpolation", "nearest", ("nearest", "bilinear"))
+    kind = node.options.choice("interpolation", "nearest", ("nearest", "bilinear", "bicubic"))
     if kind == "nearest":
         how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     else:
-        how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+        how = INTERPOLATIONS[kind]
     return walk.emit("Resize", [x.value, None, scales], x.order, **how)
 
 
