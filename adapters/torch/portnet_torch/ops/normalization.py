@@ -42,19 +42,17 @@ def _batch_normalization(walk: Walk, node: NodeView) -> Any:
 def _instance_normalization(walk: Walk, node: NodeView) -> Any:
     source, scale, bias = (node.required(index) for index in range(3))
     eps, rank, shape = shortest(node["epsilon"]), walk.rank(source), walk.static_shape(scale)
-    arrays = walk.value(source), walk.value(scale), walk.value(bias)
-    if _is_one_place(walk, source):  # refused by ``F.instance_norm``, and by its module
-        return walk.call(normalization.instance_norm, *arrays, eps)
+    if _is_one_place(source):  # refused by ``F.instance_norm``, and by its module
+        return walk.call(normalization.instance_norm, *map(walk.value, (source, scale, bias)), eps)
     if rank in _INSTANCE_NORM and shape and shape[0] and walk.adoptable(scale, bias):
         layer = bare(_INSTANCE_NORM[rank], shape[0], eps, affine=True)
         return walk.adopt(layer, node, {"weight": (scale, PLAIN), "bias": (bias, PLAIN)}, walk.value(source))
-    return walk.call(F.instance_norm, arrays[0], weight=arrays[1], bias=arrays[2], eps=eps)
+    return walk.call(F.instance_norm, walk.value(source), weight=walk.value(scale), bias=walk.value(bias), eps=eps)
 
 
-def _is_one_place(walk: Walk, source: Any) -> bool:
-    """Whether a channel has one element, or may have."""
-    shape = walk.static_shape(source)
-    return shape is None or all(size == 1 for size in shape[2:])
+def _is_one_place(source: Any) -> bool:
+    """Whether a channel is known to have one element."""
+    return source.shape is not None and all(size == 1 for size in source.shape[2:])
 
 
 @op("LayerNormalization")
