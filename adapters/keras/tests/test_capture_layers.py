@@ -108,6 +108,9 @@ JOINS = {
     "Dot": lambda a, b: layers.Dot(axes=-1)([layers.Reshape((63, 4))(a), layers.Reshape((63, 4))(b)]),
     "operators": lambda a, b: ops.mean((a * 2 - b) / (ops.abs(b) + 1.0), axis=(1, 2)),
     "attention": lambda a, b: layers.MultiHeadAttention(2, 3)(layers.Reshape((63, 4))(a), layers.Reshape((63, 4))(b)),
+    "additive attention": lambda a, b: layers.AdditiveAttention()(
+        [layers.Reshape((63, 4))(a), layers.Reshape((63, 4))(b), layers.Reshape((63, 4))(a)]
+    ),
     "shared": lambda a, b: (lambda layer: layers.Add()([layer(a), layer(b)]))(layers.Conv2D(3, 1)),
     "a tensor in two orders": lambda a, b: (
         ops.matmul(a, ops.transpose(b, (0, 1, 3, 2))) + ops.matmul(a, ops.transpose(a, (0, 1, 3, 2)))
@@ -147,9 +150,10 @@ def test_a_layer_computes_as_in_keras(name):
 @pytest.mark.parametrize("name", JOINS)
 def test_layers_join_as_in_keras(name):
     network = joined(JOINS[name])
-    got, expected, _ = compared(network, np.random.default_rng(1).standard_normal((2, *IMAGE)).astype(np.float32))
+    got, expected, model = compared(network, np.random.default_rng(1).standard_normal((2, *IMAGE)).astype(np.float32))
     assert got[0].shape == expected[0].shape
     np.testing.assert_allclose(got[0], expected[0], rtol=1e-4, atol=2e-5)
+    assert model.parameter_count == sum(weight.shape.num_elements() for weight in network.trainable_weights)
 
 
 def test_the_one_number_of_plain_attention_trains():

@@ -122,7 +122,36 @@ def _causal(walk: Walk, node: LayerNode, scores: Held, query: Held, key: Held) -
 @layer("Attention")
 def attention(walk: Walk, node: LayerNode) -> Held:
     """softmax(q kᵀ) v, without projections (Luong et al. 2015)."""
-    if node.options.choice("score_mode", "dot", ("dot",)) != "dot" or node.kwargs.get("mask") is not None:
+    if node.options.choice("score_mode", "dot", ("dot",)) != "dot":
+        raise UnsupportedError("score_mode")
+    query, value, key = _plain_sources(walk, node)
+    turned = walk.arranged(key, (0, 2, 1))
+    scores = walk.emit("MatMul", [query.value, turned.value], identity(3), "scores")
+    if node.options.flag("use_scale"):
+        scale = walk.parameter(node, "scale", walk.weights(node, Slot("scale", (), "ones"))["scale"].reshape(1))
+        scale.metadata_props[ROLE_MARK] = Role.BIAS.name  # one number alone is else taken for a constant
+        scores = walk.same("Mul", scores, scale)
+    return _mixed(walk, scores, value)
+
+
+@layer("AdditiveAttention")
+def additive_attention(walk: Walk, node: LayerNode) -> Held:
+    """softmax(sum(scale tanh(q + k))) v (Bahdanau et al. 2015)."""
+    query, value, key = _plain_sources(walk, node)
+    column = walk.emit("Unsqueeze", [query.value, walk.ints([2], "column")], identity(4), "queries")
+    row = walk.emit("Unsqueeze", [key.value, walk.ints([1], "row")], identity(4), "keys")
+    pairs = walk.same("Tanh", walk.same("Add", column, row.value))
+    if node.options.flag("use_scale", True):
+        width = (query.size(2, f"layer {node.name!r}"),)
+        scale = walk.parameter(node, "scale", walk.weights(node, Slot("scale", width, "random"))["scale"])
+        pairs = walk.same("Mul", pairs, scale)
+    scores = walk.emit("ReduceSum", [pairs.value, walk.ints([3], "axes")], identity(3), "scores", keepdims=0)
+    return _mixed(walk, scores, value)
+
+
+def _plain_sources(walk: Walk, node: LayerNode) -> tuple[Held, Held, Held]:
+    """Return query, value and key of a layer that gets them as a list."""
+    if node.kwargs.get("mask") is not None:
         raise UnsupportedError("a mask")
     for option in ("use_causal_mask", "return_attention_scores"):
         if node.argument(9, option, default=False):
@@ -130,12 +159,9 @@ def attention(walk: Walk, node: LayerNode) -> Held:
     given = [walk.plain(x) for x in node.inputs]
     if not 2 <= len(given) <= 3 or any(x.rank != 3 for x in given):
         raise UnsupportedError("inputs that are not (batch, steps, features)")
-    query, value, key = given[0], given[1], given[-1] if len(given) == 3 else given[1]
-    turned = walk.arranged(key, (0, 2, 1))
-    scores = walk.emit("MatMul", [query.value, turned.value], identity(3), "scores")
-    if node.options.flag("use_scale"):
-        scale = walk.parameter(node, "scale", walk.weights(node, Slot("scale", (), "ones"))["scale"].reshape(1))
-        scale.metadata_props[ROLE_MARK] = Role.BIAS.name  # one number alone is else taken for a constant
-        scores = walk.same("Mul", scores, scale)
+    return given[0], given[1], given[-1] if len(given) == 3 else given[1]
+
+
+def _mixed(walk: Walk, scores: Held, value: Held) -> Held:
     weights = walk.same("Softmax", scores, axis=2)
     return walk.emit("MatMul", [weights.value, value.value], identity(3), "mixed")
