@@ -12,6 +12,7 @@ import portnet
 from portnet.adapter import CaptureOptions
 from portnet.errors import UnsupportedError
 
+FILM = (3, 7, 6, 2)
 IMAGE, EVEN, SERIES, VOLUME, ROW = (9, 7, 4), (8, 8, 4), (11, 4), (5, 6, 4, 2), (6,)
 
 CASES = {
@@ -45,6 +46,9 @@ CASES = {
     "GlobalMaxPooling1D": (SERIES, lambda: layers.GlobalMaxPooling1D()),
     "ZeroPadding2D": (IMAGE, lambda: layers.ZeroPadding2D(((1, 2), (0, 3)))),
     "Cropping2D": (IMAGE, lambda: layers.Cropping2D(((1, 2), (0, 3)))),
+    "ConvLSTM2D": (FILM, lambda: layers.ConvLSTM2D(3, (3, 2), strides=(2, 1), padding="same")),
+    "ConvLSTM2D sequences": (FILM, lambda: layers.ConvLSTM2D(2, 2, return_sequences=True, activation="relu")),
+    "ConvLSTM1D": (IMAGE, lambda: layers.ConvLSTM1D(3, 3, dilation_rate=2, use_bias=False)),
     "UpSampling2D nearest": (IMAGE, lambda: layers.UpSampling2D((2, 3))),
     "UpSampling2D bilinear": (IMAGE, lambda: layers.UpSampling2D(2, interpolation="bilinear")),
     "UpSampling2D bicubic": (IMAGE, lambda: layers.UpSampling2D(2, interpolation="bicubic")),

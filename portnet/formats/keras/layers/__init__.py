@@ -4,6 +4,7 @@ from portnet.formats.keras.layers import (  # noqa: F401
     activation,
     arithmetic,
     attention,
+    conv_lstm,
     convolution,
     dense,
     indexing,
