@@ -120,7 +120,7 @@ NETWORKS = {
     "detector": (Detector, lambda: _photos(2), lambda: _photos(1), {0: "N"}),
     "voice": (Voice, lambda: _sound(2, 100), lambda: _sound(3, 76), {0: "N", 2: "T"}),
 }
-REFUSED = {("rate", "gluon"), ("encoder", "gluon")}
+REFUSED = {("rate", "gluon")}
 
 
 def _export(path, network, inputs, free, *, dynamo):
