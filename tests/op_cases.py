@@ -280,8 +280,7 @@ def along(rng: Rng) -> Op:
         return Op(name, [x, np.array(axis, np.int64)], flags, opset=14)
     if name.startswith("Arg"):
         flags = {"keepdims": int(rng.integers(2)), "select_last_index": int(rng.integers(2))}
-        # no zeros of two signs, which Keras tells apart
-        return Op(name, [np.round(x) + np.float32(0)], {"axis": axis, **flags}, opset=13)
+        return Op(name, [np.round(x)], {"axis": axis, **flags}, opset=13)  # with zeros of both signs
     if name == "LpNormalization":
         return Op(name, [x], {"axis": axis, "p": int(rng.integers(1, 3))}, opset=11)
     if name == "LayerNormalization":

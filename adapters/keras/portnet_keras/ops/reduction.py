@@ -9,6 +9,7 @@ from typing import Any
 from portnet.graph.lowering import NodeView
 from portnet_keras.framework import keras, ops
 from portnet_keras.layout import KValue
+from portnet_keras.operation import operation
 from portnet_keras.ops.elementwise import is_integer
 from portnet_keras.ops.registry import op
 
@@ -88,12 +89,19 @@ _reduction("ReduceLogSum", lambda x, **keywords: ops.log(ops.sum(x, **keywords))
 _reduction("ReduceLogSumExp", _logsumexp)
 
 
+@operation
+def unsigned_zeros(x: Any) -> Any:
+    """Zeros of one sign: Keras takes -0 for less than 0 where it looks for the largest."""
+    return ops.where(ops.equal(x, 0), ops.zeros_like(x), x)
+
+
 def _arg(name: str, function: Callable[..., Any]) -> None:
     @op(name)
     def build(walk: Any, node: NodeView) -> KValue:
         x = walk.value(node.required(0))
         axis, keepdims = x.axis(node["axis"]), bool(node["keepdims"])
-        data = x.data
+        is_float = "float" in keras.backend.standardize_dtype(x.data.dtype)
+        data = walk.apply(unsigned_zeros, node, x.data) if is_float else x.data
         if node["select_last_index"]:
             turned = ops.cast(function(ops.flip(data, axis=axis), axis=axis, keepdims=keepdims), "int64")
             index = ops.subtract(data.shape[axis] - 1, turned)
