@@ -31,6 +31,7 @@ def check(
     Example: portnet check pets.onnx torch
     """
     from portnet.parity.check import check as compare
+    from portnet.parity.noise import ATOL
 
     images = [str(path) for path in image] if image else None
     report = compare(a, b, images=images, atol=atol, rtol=rtol, seed=seed, shapes=shapes_of(shape))
@@ -38,6 +39,11 @@ def check(
         print_json(report.to_dict())
     else:
         typer.echo(f"{report.a} against {report.b}")
+        if atol is None and report.tolerance.atol > ATOL:
+            typer.echo(
+                f"  numbers are rounded inside: {report.tolerance.atol:.1e} is allowed, "
+                "4 times what onnxruntime's own optimisations change"
+            )
         for problem in report.problems:
             typer.echo(f"  {problem}")
         rows = [

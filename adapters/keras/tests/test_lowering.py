@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 from onnx import helper
+from onnx.reference import ReferenceEvaluator
 
-from portnet import zoo
+from portnet import Model, zoo
 
 ZOO = ("squeezenet1_0", "squeezenet1_1", "mobilenet_v2", "resnet18", "resnet18_v2")
 
@@ -233,3 +234,21 @@ def test_layers_do_not_keep_the_weights_that_they_began_with(engine):
     assert [variable.shape for variable in copy.weights] == [variable.shape for variable in native.weights]
     assert not copy.get_layer("features_0_0").kernel.numpy().any()  # zeros, as it says in the configuration
     assert [v.trainable for v in copy.weights] == [v.trainable for v in native.weights]
+
+
+RANGES = [("float16", (0, 1, 0.1)), ("float32", (5, -3, -0.7)), ("int64", (9, -5, -4)), ("int64", (5, 2, 1))]
+
+
+@pytest.mark.parametrize(("kind", "ends"), RANGES)
+def test_a_range_is_counted_in_a_type_that_is_wide_enough(engine, kind, ends):
+    """In float16 the first is ten numbers: 1 / 0.1 is exact there, and a little more elsewhere."""
+    code = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    ports = [helper.make_tensor_value_info(name, code, []) for name in ("start", "limit", "delta")]
+    result = helper.make_tensor_value_info("y", code, ["n"])
+    graph = helper.make_graph([node("Range", ["start", "limit", "delta"], "y")], "range", ports, [result])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    feeds = {port.name: np.array(end, kind) for port, end in zip(ports, ends, strict=True)}
+    expected = ReferenceEvaluator(proto).run(None, feeds)[0]
+    got = engine.lower(Model.from_bytes(proto.SerializeToString())).run(feeds)["y"]
+    assert got.dtype == expected.dtype
+    np.testing.assert_allclose(got, expected, rtol=1e-3)

@@ -24,8 +24,6 @@ _MAX_SCALARS = 1 << 30
 # what Keras's files hold besides weights
 _STATES = ("seed_generator/", "optimizer/", "_metrics/", "_loss_tracker/", "metrics/")
 _CAMEL = re.compile(r"(.)([A-Z][a-z]+)")
-# as Keras had it before: ConvLSTM2D was conv_lst_m2d
-_OLDER_CAMEL = re.compile(r"(.)([A-Z][a-z0-9]+)")
 _HUMP = re.compile(r"([a-z])([A-Z])")
 
 
@@ -119,12 +117,7 @@ class Store:
 
     def __init__(self, arrays: Mapping[str, np.ndarray], network: NetworkConfig) -> None:
         self._arrays, self._read = arrays, set[str]()
-        groups = {name.rsplit("/", depth)[0] for name in arrays for depth in range(1, name.count("/") + 1)}
-        older = dict(_places(network, (), "", _OLDER_CAMEL))
-        self._places = {
-            path: older[path] if place not in groups and older[path] in groups else place
-            for path, place in _places(network, (), "", _CAMEL)
-        }
+        self._places = dict(_places(network, (), ""))
 
     def arrays(self, path: Path, slots: Sequence[Slot]) -> list[np.ndarray]:
         """See `Supply`."""
@@ -151,31 +144,31 @@ def _group_of(name: str) -> str:
     return name.rsplit("/vars/", 1)[0]
 
 
-def _places(network: NetworkConfig, path: Path, above: str, camel: re.Pattern[str]) -> Iterator[tuple[Path, str]]:
+def _places(network: NetworkConfig, path: Path, above: str) -> Iterator[tuple[Path, str]]:
     """Yield, for each layer, the group that Keras 3 keeps it in."""
     counts: dict[str, int] = {}
     for layer in network.layers:
         if layer.kind.startswith("ops.") or (network.is_sequential and layer.kind == "InputLayer"):
             continue
-        word = snake_case(layer.label, camel)
+        word = snake_case(layer.label)
         counts[word] = counts.get(word, -1) + 1
         place = f"{above}layers/{word}" + (f"_{counts[word]}" if counts[word] else "")
         yield (*path, layer.name), place
         if layer.network is not None:
-            yield from _places(layer.network, (*path, layer.name), f"{place}/", camel)
+            yield from _places(layer.network, (*path, layer.name), f"{place}/")
         inner = parse_layer(layer.options.get("layer")) if layer.kind == "TimeDistributed" else None
         if inner is not None and inner.network is not None:
-            yield from _places(inner.network, (*path, layer.name), f"{place}/layer/", camel)
+            yield from _places(inner.network, (*path, layer.name), f"{place}/layer/")
 
 
-def snake_case(name: str, camel: re.Pattern[str] = _CAMEL) -> str:
+def snake_case(name: str) -> str:
     """Return a class's name as Keras spells it in files.
 
     >>> snake_case("Conv2DTranspose"), snake_case("ConvLSTM2D")
     ('conv2d_transpose', 'conv_lstm2d')
     """
     name = re.sub(r"\W+", "", name)
-    return _HUMP.sub(r"\1_\2", camel.sub(r"\1_\2", name)).lower()
+    return _HUMP.sub(r"\1_\2", _CAMEL.sub(r"\1_\2", name)).lower()
 
 
 class Made:

@@ -119,7 +119,7 @@ def lrn(walk: Any, node: NodeView) -> Symbol:
     """``mx.sym.LRN``, whose formula is ONNX's; arithmetic for even sizes and float64, which it lacks."""
     x = walk.value(node.required(0))
     if node["size"] % 2 == 0 or node.required(0).dtype == ir.DataType.DOUBLE:
-        return _lrn_of_even_size(walk, node, x)
+        return _lrn_by_arithmetic(walk, node, x)
     return mx.sym.LRN(
         x,
         alpha=node["alpha"],
@@ -130,10 +130,12 @@ def lrn(walk: Any, node: NodeView) -> Symbol:
     )
 
 
-def _lrn_of_even_size(walk: Any, node: NodeView, x: Symbol) -> Symbol:
+def _lrn_by_arithmetic(walk: Any, node: NodeView, x: Symbol) -> Symbol:
     channels, size = (walk.static_shape(node.required(0)) or (None, None))[1], node["size"]
     if channels is None:
-        raise walk.unsupported("a size that is even, and channels that are free")
+        raise walk.unsupported(
+            f"size: got {size} of {node.required(0).dtype} over channels that are free, expected fixed ones"
+        )
     squares = mx.sym.square(x)
     none = mx.sym.zeros_like(mx.sym.slice_axis(squares, axis=1, begin=0, end=1))
     padded = mx.sym.concat(*[none] * ((size - 1) // 2), squares, *[none] * (size // 2), dim=1)

@@ -153,34 +153,30 @@ def range_(walk: Any, node: NodeView) -> Any:
 @operation
 def counted(start: Any, limit: Any) -> Any:
     """Numbers from start in steps of one below limit."""
-    return _from(start, _rounded_up(limit - start))
+    wide = _wide(start)
+    first, last = ops.cast(start, wide), ops.cast(limit, wide)
+    return ops.cast(first + _numbers(last - first, wide), keras.backend.standardize_dtype(start.dtype))
 
 
 @operation
 def steps(start: Any, limit: Any, delta: Any) -> Any:
     """Numbers from start in steps of delta below limit, of a computed count."""
-    if _is_whole(start):
-        return _from(start, -((start - limit) // delta), delta)
-    return _from(start, _rounded_up((limit - start) / delta), delta)
+    wide = _wide(start)
+    first, last, step = (ops.cast(x, wide) for x in (start, limit, delta))
+    count = -((first - last) // step) if "int" in wide else (last - first) / step
+    return ops.cast(first + _numbers(count, wide) * step, keras.backend.standardize_dtype(start.dtype))
 
 
-def _is_whole(x: Any) -> bool:
-    return "int" in keras.backend.standardize_dtype(x.dtype)
+def _wide(x: Any) -> str:
+    """Return the type to count in: whole numbers' own, else float32 at least."""
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    return dtype if "int" in dtype or dtype == "float64" else "float32"
 
 
-def _rounded_up(x: Any) -> Any:
-    return x if _is_whole(x) else ops.ceil(x)
-
-
-def _from(start: Any, count: Any, delta: Any = None) -> Any:
-    """Return ``count`` numbers from start in steps of delta, or of one, computed in float32 for narrower floats."""
-    numbers = ops.arange(ops.cast(ops.maximum(count, 0), "int32"))
-    dtype = keras.backend.standardize_dtype(start.dtype)
-    wide = dtype if _is_whole(start) or dtype == "float64" else "float32"
-    numbers = ops.cast(numbers, wide)
-    if delta is not None:
-        numbers = numbers * ops.cast(delta, wide)
-    return ops.cast(ops.cast(start, wide) + numbers, dtype)
+def _numbers(count: Any, dtype: str) -> Any:
+    """Return 0, 1, ... below a count, which may be a fraction."""
+    whole = count if "int" in dtype else ops.ceil(count)
+    return ops.cast(ops.arange(ops.cast(ops.maximum(whole, 0), "int32")), dtype)
 
 
 @op("Size")
