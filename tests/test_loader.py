@@ -1,5 +1,6 @@
 """Batches in a seeded order that can be entered anywhere, and augmentation that is the same everywhere."""
 
+import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -147,6 +148,26 @@ def test_in_threads_keeps_order_and_looks_ahead_only_so_far():
     assert next(results) == 0
     assert len(pulled) <= 6
     assert list(results) == [i * i for i in range(1, 50)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 50])
+def test_in_threads_takes_several_items_at_once(count):
+    pulled = []
+
+    def source():
+        for i in range(count):
+            pulled.append(i)
+            yield i
+
+    results = in_threads(lambda i: i * i, source(), workers=2, at_once=4)
+    first = list(itertools.islice(results, 1))
+    assert len(pulled) <= 16
+    assert [*first, *results] == [i * i for i in range(count)]
+
+
+def test_in_threads_raises_what_an_item_of_several_raised():
+    with pytest.raises(ZeroDivisionError):
+        list(in_threads(lambda i: 1 // (5 - i), range(9), workers=2, at_once=4))
 
 
 def test_in_threads_drops_what_has_not_begun_when_closed(monkeypatch):

@@ -29,6 +29,9 @@ from portnet.errors import DataError, InputError, UnknownNameError
 __all__ = ["Dataset", "DatasetSource", "Skipped", "load_dataset", "split"]
 
 OnError: TypeAlias = Literal["fail", "skip"]
+# images that a thread reads the headers or the bytes of before it hands over
+AT_ONCE = 16
+
 DatasetSource: TypeAlias = "str | os.PathLike[str] | Dataset | Sequence[Any] | Mapping[str, Any] | NDArray[Any]"
 
 
@@ -95,7 +98,7 @@ class Dataset:
         Raises:
             DataError: a file that cannot be read.
         """
-        return tuple(in_threads(_item_digest, self.items))
+        return tuple(in_threads(_item_digest, self.items, at_once=AT_ONCE))
 
 
 def load_dataset(
@@ -246,7 +249,7 @@ def _check_classes(dataset: Dataset, what: str) -> None:
 def _readable(dataset: Dataset, on_error: OnError) -> Dataset:
     """Check every image; raise for the first that cannot be read, or leave all such out."""
     check = check_header if on_error == "fail" else _check_pixels
-    reasons = list(in_threads(partial(_failure, check), dataset.items))
+    reasons = list(in_threads(partial(_failure, check), dataset.items, at_once=AT_ONCE))
     bad = [i for i, reason in enumerate(reasons) if reason]
     if not bad:
         return dataset
