@@ -338,6 +338,9 @@ def test_runs_differ_in_what_differs(tmp_path):
     assert found.results["epochs"] == [3, 2]
     assert found.results["loss"] == [runs["a"].history[-1].loss, 0.5]
     assert found.results["best val accuracy"] == pytest.approx([0.6, 0.5])
+    runs["b"].record["best"] = {"step": 4, "epoch": 1.0, "loss": 0.7, "accuracy": 0.45}  # these weights were restored
+    assert compare(runs).results["val loss"] == pytest.approx([1.1 / 3, 0.7])
+    assert compare(runs).results["val accuracy"] == pytest.approx([0.6, 0.45])
     trained = other.freeze.resolve(runs["b"].model).trainable_count
     assert found.results["parameters that train"] == [runs["a"].model.parameter_count, trained]
     folders = [str(tmp_path / name) for name in "ab"]

@@ -16,6 +16,8 @@ Provider = Annotated[
     str | None,
     typer.Option(help="onnxruntime's execution provider: cpu, cuda, ... Default: the best that really loads."),
 ]
+# columns of an output that is no terminal
+_NO_WIDTH = 100_000
 Device = Annotated[str, typer.Option(help="The engine's device: cpu, cuda:0, ...")]
 
 
@@ -50,7 +52,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: st
     for row in cells:
         table.add_row(*row)
     # a pipe or a file has no width to fit into: nothing is folded there
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 200)
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _NO_WIDTH)
     with console.capture() as captured:
         console.print(table)
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))

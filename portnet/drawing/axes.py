@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from portnet.drawing.canvas import Canvas, Point, line
 
-__all__ = ["Axes", "ticks"]
+__all__ = ["Axes", "ticks", "top_for"]
 
 _SIZE = 10.5
 
@@ -21,6 +21,15 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     step *= next(factor for factor in (1, 2, 5, 10, 20) if (high - low) / (step * factor) <= most)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def top_for(value: float) -> float:
+    """Return where an axis from 0 should end that shows ``value``: at a tick."""
+    marks = ticks(0, value)
+    if len(marks) < 2:
+        return 1.0
+    step = marks[1] - marks[0]
+    return step * math.ceil(value / step - 1e-9)
 
 
 @dataclass

@@ -12,10 +12,11 @@ from portnet.drawing.text import fit, width
 
 __all__ = ["ConfusionSheet"]
 
-_ROOM = 760.0
+# room for the labels and the cells together: what is large takes the whole width of a page
+_ROOM, _LARGE_ROOM = 760.0, 1016.0
 _LARGEST, _SMALLEST = 46.0, 3.0
-_LABEL_SIZE, _LABEL_ROOM = 10.5, 130.0
-MOST_LABELS, MOST_NUMBERS = 48, 30
+_LABEL_SIZE, _LABEL_ROOM = 10.5, 220.0
+MOST_LABELS, MOST_NUMBERS = 110, 30
 MOST_CLASSES = 250
 
 
@@ -36,17 +37,24 @@ class ConfusionSheet:
     @property
     def cell(self) -> float:
         """Side of a cell, in pixels."""
-        return min(max((_ROOM - self._labels) / len(self.classes), _SMALLEST), _LARGEST)
+        room = _ROOM if len(self.classes) <= MOST_NUMBERS else _LARGE_ROOM
+        return min(max((room - self._labels) / len(self.classes), _SMALLEST), _LARGEST)
 
     @property
     def _has_labels(self) -> bool:
         return len(self.classes) <= MOST_LABELS
 
     @property
+    def _label_size(self) -> float:
+        """Size of a label: as high as the largest cell with room for all of them."""
+        return min(_LABEL_SIZE, 0.95 * (_LARGE_ROOM - _LABEL_ROOM) / len(self.classes))
+
+    @property
     def _labels(self) -> float:
         if not self._has_labels:
             return 34.0
-        return 42 + min(max(width(name, _LABEL_SIZE) for name in self.classes), _LABEL_ROOM)
+        widest = max(width(name, self._label_size) for name in self.classes)
+        return 42 + min(widest, _LABEL_ROOM * self._label_size / _LABEL_SIZE)
 
     @property
     def width(self) -> float:
@@ -72,13 +80,13 @@ class ConfusionSheet:
             self._draw_cell(canvas, int(row), int(column))
 
     def _draw_labels(self, canvas: Canvas) -> None:
-        room = self._labels - 32
+        room, size = self._labels - 32, self._label_size
         for i, name in enumerate(self.classes):
-            at = self._labels + (i + 0.5) * self.cell + 3.5
-            text = fit(name, _LABEL_SIZE, room, keep="start")
+            at = self._labels + (i + 0.5) * self.cell + size / 3
+            text = fit(name, size, room, keep="start")
             title = name if text != name else ""
-            canvas.text(self._labels - 8, at, text, size=_LABEL_SIZE, anchor="end", title=title)
-            canvas.text(at, self._labels - 8, text, size=_LABEL_SIZE, turned=True, title=title)
+            canvas.text(self._labels - 8, at, text, size=size, anchor="end", title=title)
+            canvas.text(at, self._labels - 8, text, size=size, turned=True, title=title)
 
     def _draw_cell(self, canvas: Canvas, row: int, column: int) -> None:
         number, total = int(self.confusion[row, column]), int(self.confusion[row].sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from portnet.data.images import ImageSource, open_image
 from portnet.drawing.fonts import draw_text, text_width
+from portnet.drawing.text import wrap
 from portnet.drawing.theme import paint_light
 from portnet.errors import InputError, UnknownNameError
 from portnet.files import replace_file
@@ -19,7 +21,8 @@ from portnet.files import replace_file
 __all__ = ["Tile", "contact_sheet", "thumbnail"]
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-_SIDE, _GAP, _MARGIN, _TEXT, _LINE = 220, 24, 28, 15, 20
+_SIDE, _GAP, _MARGIN, _TEXT, _LINE, _BAR = 220, 24, 28, 14, 19, 12
+_MOST_LINES = 3
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,13 @@ class Tile:
 
     Attributes:
         image: a path, PIL image or uint8 array.
-        lines: text below it, the first in bold.
+        lines: text below it, each with a number, or "", that stands at the right; the first in bold. A line that is too
+            long goes on below.
         is_right: decides the colour of the bar beside the text.
     """
 
     image: ImageSource
-    lines: tuple[str, ...]
+    lines: tuple[tuple[str, str], ...]
     is_right: bool = True
 
 
@@ -74,34 +78,38 @@ def thumbnail(image: ImageSource, side: int) -> Image.Image:
 
 
 def _draw(tiles: Sequence[Tile], columns: int) -> Image.Image:
-    lines = max(len(tile.lines) for tile in tiles)
-    height = _SIDE + 8 + lines * _LINE
-    rows = -(-len(tiles) // columns)
-    size = (2 * _MARGIN + columns * (_SIDE + _GAP) - _GAP, 2 * _MARGIN + rows * (height + _GAP) - _GAP)
+    rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
+    heights = [_SIDE + 8 + _LINE * max(len(_lines(tile)) for tile in row) for row in rows]
+    size = (2 * _MARGIN + columns * (_SIDE + _GAP) - _GAP, 2 * _MARGIN + sum(heights) + _GAP * (len(rows) - 1))
     sheet = Image.new("RGB", size, paint_light("page"))
-    for number, tile in enumerate(tiles):
-        row, column = divmod(number, columns)
-        _draw_tile(sheet, tile, _MARGIN + column * (_SIDE + _GAP), _MARGIN + row * (height + _GAP))
+    top = _MARGIN
+    for row, height in zip(rows, heights, strict=True):
+        for column, tile in enumerate(row):
+            _draw_tile(sheet, tile, _MARGIN + column * (_SIDE + _GAP), top)
+        top += height + _GAP
     return sheet
 
 
 def _draw_tile(sheet: Image.Image, tile: Tile, x: int, y: int) -> None:
     draw = ImageDraw.Draw(sheet)
-    draw.rectangle((x, y, x + _SIDE - 1, y + _SIDE - 1), fill=paint_light("frame"))
+    draw.rectangle((x, y, x + _SIDE - 1, y + _SIDE - 1), fill=paint_light("frame"), outline=paint_light("frame-line"))
     small = thumbnail(tile.image, _SIDE)
     sheet.paste(small, (x + (_SIDE - small.width) // 2, y + (_SIDE - small.height) // 2))
-    top = y + _SIDE + 8
+    top, lines = y + _SIDE + 8, _lines(tile)
     colour = paint_light("right" if tile.is_right else "wrong")
-    draw.rectangle((x, top, x + 3, top + len(tile.lines) * _LINE - 4), fill=colour)
-    for number, line in enumerate(tile.lines):
-        place = (x + 12, top + number * _LINE + _TEXT - 2)
-        text = _shortened(line, _SIDE - 12, bold=number == 0)
-        draw_text(sheet, place, text, _TEXT, paint_light("ink"), bold=number == 0)
+    draw.rectangle((x, top, x + 3, top + len(lines) * _LINE - 4), fill=colour)
+    for number, (text, figure) in enumerate(lines):
+        baseline, bold = top + number * _LINE + _TEXT - 1, number == 0
+        draw_text(sheet, (x + _BAR, baseline), text, _TEXT, paint_light("ink"), bold=bold)
+        draw_text(sheet, (x + _SIDE, baseline), figure, _TEXT, paint_light("ink"), anchor="end", bold=bold)
 
 
-def _shortened(text: str, room: int, *, bold: bool) -> str:
-    if text_width(text, _TEXT, bold) <= room:
-        return text
-    while text and text_width(text + "…", _TEXT, bold) > room:
-        text = text[:-1]
-    return text + "…"
+def _lines(tile: Tile) -> list[tuple[str, str]]:
+    """Return the lines of a tile as they are drawn."""
+    found: list[tuple[str, str]] = []
+    for number, (text, figure) in enumerate(tile.lines):
+        bold = number == 0
+        room = _SIDE - _BAR - (text_width(figure, _TEXT, bold) + 8 if figure else 0)
+        pieces = wrap(text, room, _MOST_LINES, functools.partial(text_width, size=_TEXT, bold=bold))
+        found += [(piece, figure if i == 0 else "") for i, piece in enumerate(pieces)]
+    return found

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from portnet.drawing.axes import Axes
+from portnet.drawing.axes import Axes, top_for
 from portnet.drawing.canvas import Canvas, line, save
 from portnet.drawing.text import fit, width
 from portnet.drawing.theme import SERIES
 from portnet.errors import InputError
 
-__all__ = ["HEIGHT", "WIDTH", "Curves", "draw_curves", "plot_curves"]
+__all__ = ["HEIGHT", "PANEL", "WIDTH", "Curves", "draw_curves", "draw_panels", "plot_curves"]
 
 WIDTH, HEIGHT = 1024.0, 350.0
+# one of the two on its own: narrow, so that a phone has not to reduce it much
+PANEL = 412.0
+_LEFT, _RIGHT = 52.0, 36.0
 _MOST_POINTS = 600
 
 
@@ -53,7 +56,7 @@ class Curves:
     @property
     def validation_losses(self) -> list[tuple[float, float]]:
         """Places in epochs and losses of the validations."""
-        return [(at, loss) for at, loss, _ in self.validations] or _at_ends(self.val_loss)
+        return _finite((at, loss) for at, loss, _ in self.validations) or _at_ends(self.val_loss)
 
     @property
     def validation_accuracies(self) -> list[tuple[float, float]]:
@@ -79,18 +82,59 @@ def draw_curves(runs: Sequence[Curves], canvas: Canvas) -> None:
     One run has a colour each for training and validation, and every step's loss behind them. Of several runs each has
     a colour, training full and validation dashed; earlier ones are thicker, so that curves that coincide are seen.
     """
+    _draw_loss(runs, canvas, 0, WIDTH / 2)
+    _draw_accuracy(runs, canvas, WIDTH / 2, WIDTH / 2)
+    _legend(canvas, runs)
+    if len(runs) > 1:
+        note = "left: training loss of each step; right: training full, validation dashed"
+        canvas.text(WIDTH - 36, HEIGHT - 12, note, size=9.5, fill="muted", anchor="end")
+
+
+def draw_panels(run: Curves, loss: Canvas, accuracy: Canvas) -> None:
+    """Draw the curves of one run on two canvases of `PANEL` × `HEIGHT`, for a page that may be narrow."""
+    _draw_loss([run], loss, 0, PANEL)
+    _draw_accuracy([run], accuracy, 0, PANEL)
+    for canvas in (loss, accuracy):
+        _legend(canvas, [run])
+
+
+def _draw_loss(runs: Sequence[Curves], canvas: Canvas, left: float, room: float) -> None:
+    axes = _axes(runs, left, room, (0, _top(runs)), "loss (nats)")
+    axes.draw(canvas)
+    if len(runs) > 1:
+        for i, run in enumerate(runs):
+            _draw_steps(canvas, run, axes, SERIES[i], thickness=_thickness(runs, i), opacity=1)
+        return
+    _draw_steps(canvas, runs[0], axes, "series-1", thickness=1.1, opacity=0.4)
+    _draw_epochs(canvas, axes, _at_ends(runs[0].loss), "series-1", "training loss", 2.2)
+    _draw_epochs(canvas, axes, runs[0].validation_losses, "series-2", "validation loss", 2.2)
+
+
+def _draw_accuracy(runs: Sequence[Curves], canvas: Canvas, left: float, room: float) -> None:
+    axes = _axes(runs, left, room, _accuracy_range(runs), "accuracy", percent=True)
+    axes.draw(canvas)
+    if len(runs) == 1:
+        _draw_epochs(canvas, axes, _at_ends(runs[0].accuracy), "series-1", "training accuracy", 2.2)
+        _draw_epochs(canvas, axes, runs[0].validation_accuracies, "series-2", "validation accuracy", 2.2)
+        return
+    for i, run in enumerate(runs):
+        thickness = _thickness(runs, i)
+        _draw_epochs(canvas, axes, _at_ends(run.accuracy), SERIES[i], f"{run.name}, training", thickness)
+        label = f"{run.name}, validation"
+        _draw_epochs(canvas, axes, run.validation_accuracies, SERIES[i], label, thickness, dash=True)
+
+
+def _axes(
+    runs: Sequence[Curves], left: float, room: float, y: tuple[float, float], title: str, *, percent: bool = False
+) -> Axes:
     _check(runs)
     epochs = max(run.epochs for run in runs)
-    loss_axes = Axes(52, 62, 424, 222, (0, epochs), (0, _top(runs)), whole=True, x_label="epoch", title="loss (nats)")
-    accuracy_axes = Axes(
-        564, 62, 424, 222, (0, epochs), _accuracy_range(runs), True, whole=True, x_label="epoch", title="accuracy"
-    )
-    for axes in (loss_axes, accuracy_axes):
-        axes.draw(canvas)
-    if len(runs) == 1:
-        _draw_one(canvas, runs[0], loss_axes, accuracy_axes)
-    else:
-        _draw_many(canvas, runs, loss_axes, accuracy_axes)
+    inside = room - _LEFT - _RIGHT
+    return Axes(left + _LEFT, 62, inside, 222, (0, epochs), y, percent, whole=True, x_label="epoch", title=title)
+
+
+def _thickness(runs: Sequence[Curves], index: int) -> float:
+    return 1.6 + 2.8 * (len(runs) - 1 - index)
 
 
 def _check(runs: Sequence[Curves]) -> None:
@@ -102,12 +146,11 @@ def _check(runs: Sequence[Curves]) -> None:
 
 
 def _top(runs: Sequence[Curves]) -> float:
-    """Return where the loss axis ends: above every epoch's loss; single steps may reach beyond."""
-    epochs = [value for run in runs for value in (*run.loss, *(loss for _, loss in run.validation_losses))]
+    """Return where the loss axis ends: above every epoch's loss; of many steps, single ones may reach beyond."""
+    epochs = [value for run in runs for _, value in (*_at_ends(run.loss), *run.validation_losses)]
     steps = sorted(value for run in runs for value in run.steps)
-    usual = steps[int(0.98 * (len(steps) - 1))] if steps else 0.0
-    largest = max([*epochs, usual])
-    return 1.08 * largest if largest > 0 else 1.0
+    usual = steps[math.ceil(0.98 * (len(steps) - 1))] if steps else 0.0
+    return top_for(max([*epochs, usual]))
 
 
 def _accuracy_range(runs: Sequence[Curves]) -> tuple[float, float]:
@@ -115,28 +158,6 @@ def _accuracy_range(runs: Sequence[Curves]) -> tuple[float, float]:
     values = [value for run in runs for value in (*run.accuracy, *(v for _, v in run.validation_accuracies))]
     lowest = min(values, default=0.0)
     return (math.floor(20 * (lowest - 0.02)) / 20 if lowest > 0.7 else 0.0), 1.0
-
-
-def _draw_one(canvas: Canvas, run: Curves, loss_axes: Axes, accuracy_axes: Axes) -> None:
-    _draw_steps(canvas, run, loss_axes, "series-1", thickness=1.1, opacity=0.4)
-    _draw_epochs(canvas, loss_axes, _at_ends(run.loss), "series-1", "training loss", 2.2)
-    _draw_epochs(canvas, loss_axes, run.validation_losses, "series-2", "validation loss", 2.2)
-    _draw_epochs(canvas, accuracy_axes, _at_ends(run.accuracy), "series-1", "training accuracy", 2.2)
-    _draw_epochs(canvas, accuracy_axes, run.validation_accuracies, "series-2", "validation accuracy", 2.2)
-    names = ["training", *(["validation"] if run.validation_losses else [])]
-    _legend(canvas, names)
-
-
-def _draw_many(canvas: Canvas, runs: Sequence[Curves], loss_axes: Axes, accuracy_axes: Axes) -> None:
-    for i, run in enumerate(runs):
-        thickness = 1.6 + 2.8 * (len(runs) - 1 - i)
-        _draw_steps(canvas, run, loss_axes, SERIES[i], thickness=thickness, opacity=1)
-        _draw_epochs(canvas, accuracy_axes, _at_ends(run.accuracy), SERIES[i], f"{run.name}, training", thickness)
-        label = f"{run.name}, validation"
-        _draw_epochs(canvas, accuracy_axes, run.validation_accuracies, SERIES[i], label, thickness, dash=True)
-    _legend(canvas, [run.name for run in runs])
-    note = "left: training loss of each step; right: training full, validation dashed"
-    canvas.text(WIDTH - 36, HEIGHT - 12, note, size=9.5, fill="muted", anchor="end")
 
 
 def _draw_steps(canvas: Canvas, run: Curves, axes: Axes, colour: str, *, thickness: float, opacity: float) -> None:
@@ -171,13 +192,21 @@ def _draw_epochs(
 
 def _at_ends(values: Sequence[float | None]) -> list[tuple[float, float]]:
     """Return the known values with their places: the end of each epoch."""
-    return [(epoch, value) for epoch, value in enumerate(values, start=1) if value is not None]
+    return _finite((epoch, value) for epoch, value in enumerate(values, start=1) if value is not None)
 
 
-def _legend(canvas: Canvas, names: Sequence[str]) -> None:
-    x = 52.0
+def _finite(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Leave out what is not a number: a network that diverges has such losses, and a drawing has no place for them."""
+    return [(at, value) for at, value in points if math.isfinite(value)]
+
+
+def _legend(canvas: Canvas, runs: Sequence[Curves]) -> None:
+    names = [run.name for run in runs]
+    if len(runs) == 1:
+        names = ["training", *(["validation"] if runs[0].validations or runs[0].validation_losses else [])]
+    x, room = _LEFT, (canvas.width - _LEFT - _RIGHT) / len(names) - 47
     for name, colour in zip(names, SERIES, strict=False):
-        name = fit(name, 11, 220)
+        name = fit(name, 11, min(room, 220))
         canvas.path(line([(x, 18), (x + 18, 18)]), stroke=colour, thickness=3)
         canvas.text(x + 25, 22, name, size=11)
         x += 25 + width(name, 11) + 22

@@ -15,7 +15,7 @@ __all__ = ["BOX_HEIGHT", "PADDING", "SMALL", "TITLE", "Column", "Frame", "Sheet"
 
 TITLE, SMALL = 11.5, 9.5
 BOX_HEIGHT, PADDING = 36.0, 9.0
-_NARROWEST, _WIDEST = 104.0, 256.0
+_NARROWEST, _WIDE, _WIDEST = 104.0, 200.0, 256.0
 _ROW_GAP, _BOX_GAP = 22.0, 22.0
 _FRAME_SIDE, _FRAME_HEAD, _FRAME_FOOT = 12.0, 22.0, 10.0
 _GUTTER, _MARGIN, _HEADER, _LEGEND = 56.0, 28.0, 62.0, 36.0
@@ -142,10 +142,10 @@ class Sheet:
 
 
 def _box_width(blocks: Sequence[Block]) -> float:
-    """Return the width that the longest title needs, within limits; names are shortened to what is left."""
+    """Return the width that titles and most names need, within limits; longer names are shortened to what is left."""
     titles = max((width(block.title, TITLE) * 1.06 for block in blocks), default=0)
-    lines = sorted(width(f"{block.name}  {block.shape}", SMALL) for block in blocks)
-    usual = lines[int(0.8 * (len(lines) - 1))] if lines else 0
+    lines = sorted(width(block.name, SMALL) + 8 + width(block.shape, SMALL) for block in blocks)
+    usual = max(lines[int(0.8 * (len(lines) - 1))], min(lines[-1], _WIDE)) if lines else 0
     return math.ceil(min(max(titles, usual) + 2 * PADDING, _WIDEST) if lines else _NARROWEST)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Callable
 from typing import Literal
 
-__all__ = ["clean", "escape", "fit", "width"]
+__all__ = ["clean", "escape", "fit", "width", "wrap"]
 
 # what XML 1.0 cannot hold: control characters, surrogates (of undecodable file names), U+FFFE and U+FFFF
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -57,6 +58,31 @@ def fit(text: str, size: float, room: float, *, keep: Literal["start", "end"] = 
     while text and width("…" + text, size) > room:
         text = text[1:] if keep == "end" else text[:-1]
     return "…" + text if keep == "end" else text + "…"
+
+
+def wrap(text: str, room: float, most: int, measure: Callable[[str], float]) -> list[str]:
+    """Return text in lines that fit, cut behind what separates words where there is some; the last may be shortened.
+
+    Args:
+        text: the text.
+        room: most that a line may measure.
+        most: most lines.
+        measure: the width of a piece of text.
+    """
+    lines: list[str] = []
+    while measure(text) > room and len(lines) < most - 1:
+        end = len(text)
+        while end > 1 and measure(text[:end]) > room:
+            end -= 1
+        place = max(text.rfind(mark, end // 2, end) for mark in " _-/.,") + 1
+        end = place or end
+        lines.append(text[:end].rstrip())
+        text = text[end:]
+    if measure(text) > room:
+        while text and measure(text + "…") > room:
+            text = text[:-1]
+        text += "…"
+    return [*lines, text]
 
 
 def _units(character: str) -> int:

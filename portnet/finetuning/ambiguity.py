@@ -113,12 +113,12 @@ class Ambiguity(Sequence[AmbiguousImage]):
         return contact_sheet(tiles, path, columns=columns)
 
 
-def _caption(row: AmbiguousImage) -> tuple[str, ...]:
+def _caption(row: AmbiguousImage) -> tuple[tuple[str, str], ...]:
     return (
-        f"{row.number}: ambiguity {row.ambiguity:.3f}",
-        f"{row.likeliest} {row.probability:.0%}",
-        f"{row.second} {row.second_probability:.0%}",
-        f"is {row.true}",
+        (f"image {row.number}", f"ambiguity {row.ambiguity:.3f}"),
+        (row.likeliest, f"{row.probability:.1%}"),
+        (row.second, f"{row.second_probability:.1%}"),
+        ("right" if row.is_right else f"wrong, it is {row.true}", ""),
     )
 
 

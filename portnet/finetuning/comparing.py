@@ -72,14 +72,16 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _results(run: Run) -> dict[str, float | int | str | None]:
     last = run.history[-1] if len(run.history) else None
+    # where the best weights were restored, it is these that the run left
+    kept = run.record.get("best") or {}
     accuracies = [epoch.val_accuracy for epoch in run.history if epoch.val_accuracy is not None]
     proof = run.record.get("frozen_proof") or {}
     return {
         "epochs": len(run.history),
         "loss": last.loss if last else None,
         "accuracy": last.accuracy if last else None,
-        "val loss": last.val_loss if last else None,
-        "val accuracy": last.val_accuracy if last else None,
+        "val loss": kept.get("loss", last.val_loss if last else None),
+        "val accuracy": kept.get("accuracy", last.val_accuracy if last else None),
         "best val accuracy": max(accuracies, default=None),
         "test accuracy": (run.test or {}).get("accuracy"),
         "seconds": round(sum(epoch.seconds for epoch in run.history), 3),

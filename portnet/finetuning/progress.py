@@ -50,6 +50,7 @@ class ConsoleReporter(SilentReporter):
         )
         self._progress = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
         self._task: Any = None
+        self._epoch = 0
         self._validation = ""
 
     def __enter__(self) -> ConsoleReporter:
@@ -76,22 +77,28 @@ class ConsoleReporter(SilentReporter):
         """Move the epoch's bar."""
         if self._task is None:
             self._task = self._progress.add_task("", total=batches, info="")
+        if (
+            position.epoch != self._epoch
+        ):  # else the bar of the last epoch, which is full, would say that no time is left
+            self._epoch = position.epoch
+            self._progress.reset(self._task)
         accuracy = position.correct / max(position.seen, 1)
         self._progress.update(
             self._task,
             description=f"epoch {position.epoch + 1}",
             total=batches,
             completed=position.batch,
-            info=f"{position.batch}/{batches}  loss {loss:.4f}  accuracy {accuracy:.1%}{self._validation}",
+            info=f"{position.batch}/{batches}  loss {loss:.4f} {accuracy:.1%}{self._validation}",
         )
 
     def validation(self, validation: Validation) -> None:
         """Show it in the epoch's bar from now on."""
-        self._validation = f"  val loss {validation.loss:.4f}  val accuracy {validation.accuracy:.1%}"
+        self._validation = f"  val {validation.loss:.4f} {validation.accuracy:.1%}"
 
     def epoch(self, epoch: Epoch, total: int) -> None:
-        """Print the epoch's line."""
-        self.note(epoch_line(epoch, total))
+        """Print the epoch's line; a narrow terminal breaks it between words."""
+        text = legible(epoch_line(epoch, total), self.console.file)
+        self.console.print(text, soft_wrap=not self.console.is_terminal, markup=False)
 
 
 def epoch_line(epoch: Epoch, total: int) -> str:

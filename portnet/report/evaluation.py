@@ -23,6 +23,7 @@ __all__ = ["ambiguous", "calibration", "classes", "confusion", "mistakes"]
 _SHORT_TABLE = 25
 # a drawing up to so many pixels wide has room for a table beside it
 _HALF = 620
+_SMALLEST = 0.75
 
 
 def classes(evaluation: Evaluation) -> Html:
@@ -52,7 +53,9 @@ def confusion(evaluation: Evaluation) -> Html:
         is_narrow = sheet.width <= _HALF
         canvas = SvgCanvas(sheet.width, sheet.height, paint_variable, "confusion matrix")
         sheet.draw(canvas)
-        parts.append(tag("div", Html(canvas.fragment())))
+        # on a phone it is reduced as long as its numbers can be read, then it scrolls
+        picture = tag("div", Html(canvas.fragment()), style=f"min-width:{_SMALLEST * sheet.width:.0f}px")
+        parts.append(tag("div", picture, class_="scroll"))
     return tag("div", *parts, tag("div", _pairs(evaluation)), class_="columns" if is_narrow else None)
 
 

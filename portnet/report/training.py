@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from portnet.drawing import curves as drawing
-from portnet.drawing.curves import Curves, draw_curves
+from portnet.drawing.curves import Curves, draw_panels
 from portnet.drawing.svg import SvgCanvas
 from portnet.drawing.theme import paint_variable
 from portnet.report.html import Html, join, tag
@@ -19,9 +19,12 @@ def training(curves: Curves, record: Mapping[str, Any]) -> Html:
     """Return the section with curves and the table of epochs."""
     if not curves.steps and not curves.loss:
         return tag("p", "Not one step was taken.")
-    canvas = SvgCanvas(drawing.WIDTH, drawing.HEIGHT, paint_variable, "loss and accuracy by epoch")
-    draw_curves([curves], canvas)
-    return join(tag("div", Html(canvas.fragment()), class_="scroll"), _epochs(record["history"]["epochs"]))
+    panels = [
+        SvgCanvas(drawing.PANEL, drawing.HEIGHT, paint_variable, f"{what} by epoch") for what in ("loss", "accuracy")
+    ]
+    draw_panels(curves, *panels)
+    pictures = tag("div", *(tag("div", Html(canvas.fragment())) for canvas in panels), class_="panels")
+    return join(pictures, _epochs(record["history"]["epochs"]))
 
 
 def _epochs(epochs: list[Mapping[str, Any]]) -> Html:
