@@ -1,14 +1,8 @@
 """How an engine trains: what it is told, what a step gives back, and the update rules.
 
-Update rules (the core's definition, for parameter w, gradient g, rate r = lr · lr_mult; d = weight_decay where
-`ParameterPlan.decay`, else 0; state starts at zero; t counts steps from 1):
-
-* ``sgd``: g ← g + d·w; v ← μ·v + g; w ← w − r·v, or w ← w − r·(g + μ·v) with ``nesterov``  (PyTorch's form, in
-  which a changed rate does not rescale v)
-* ``adam``: g ← g + d·w; m ← β₁·m + (1−β₁)·g; s ← β₂·s + (1−β₂)·g²;
-  w ← w − r · (m / (1−β₁ᵗ)) / (√(s / (1−β₂ᵗ)) + ε)  (Kingma & Ba 2015, algorithm 1)
-* ``adamw``: w ← w·(1 − r·d), then adam with d = 0  (Loshchilov & Hutter 2019)
-* ``rmsprop``: g ← g + d·w; s ← ρ·s + (1−ρ)·g²; w ← w − r·g / (√s + ε); with momentum v ← μ·v + g/(√s + ε), w ← w − r·v
+Update rules are `RULES`, the core's definition. `Trainer`s are held to them. In them w is a parameter, g its gradient,
+r = lr · lr_mult its rate, d = weight_decay where `ParameterPlan.decay`, else 0; state starts at zero; t counts steps
+from 1. For sgd this is PyTorch's form, in which a changed rate does not rescale v.
 
 BatchNormalization in training normalises by the batch's biased variance and keeps
 running ← momentum · running + (1 − momentum) · batch, mean and **biased** variance both (ONNX opset 15).
@@ -24,6 +18,7 @@ from typing import Literal
 import numpy as np
 
 __all__ = [
+    "RULES",
     "Inputs",
     "OptimizerSpec",
     "ParameterPlan",
@@ -33,6 +28,16 @@ __all__ = [
     "as_inputs",
     "pieces",
 ]
+
+RULES: dict[str, str] = {
+    "sgd": "g ← g + d·w; v ← μ·v + g; w ← w − r·v, or w ← w − r·(g + μ·v) with nesterov",
+    # Kingma & Ba 2015, algorithm 1
+    "adam": "g ← g + d·w; m ← β₁·m + (1−β₁)·g; s ← β₂·s + (1−β₂)·g²; w ← w − r · (m / (1−β₁ᵗ)) / (√(s / (1−β₂ᵗ)) + ε)",
+    # Loshchilov & Hutter 2019
+    "adamw": "w ← w·(1 − r·d), then adam with d = 0",
+    "rmsprop": "g ← g + d·w; s ← ρ·s + (1−ρ)·g²; w ← w − r·g / (√s + ε); "
+    "with momentum v ← μ·v + g/(√s + ε), w ← w − r·v",
+}
 
 # one array, or one for each input of the network, in their order
 Inputs = np.ndarray | tuple[np.ndarray, ...]

@@ -96,6 +96,10 @@ def finetune(
     device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="Folder for the run. Default: runs/BACKBONE-BACKEND[-N].")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    repeat: Annotated[
+        Path | None,
+        typer.Option(help="Do the run in this folder once more, from its record. Exit 1 where the weights differ."),
+    ] = None,
     show_policy: Annotated[bool, typer.Option("--policy", help="Print the freeze policy's table first.")] = False,
     json: Json = False,
 ) -> None:
@@ -104,15 +108,23 @@ def finetune(
     Example: portnet finetune photos/ --backend keras --freeze until:fire5 --epochs 3 --out runs/pets
     """
     from portnet.finetuning import api
+    from portnet.finetuning.folder import RunFolder
+    from portnet.finetuning.repeating import is_repeated
     from portnet.loggers import logger
 
     callbacks = [logger(text) for text in log or []]
     if resume is not None:
-        _check_alone(context)
+        _check_alone(context, "resumed")
         run = api.resume(resume, data=data, progress=not json, callbacks=callbacks)
+    elif repeat is not None:
+        _check_alone(context, "repeated", "out")
+        out = out or _new_folder(repeat.name, "repeated")
+        run = api.repeat(repeat, data=data, out=out, progress=not json, callbacks=callbacks)
     else:
         if data is None:
-            raise typer.BadParameter("a folder of images is needed, or --resume RUN", param_hint="DATA")
+            raise typer.BadParameter(
+                "a folder of images is needed, or --resume RUN, or --repeat RUN", param_hint="DATA"
+            )
         parts = {"train": data, "val": val_data, "test": test_data}
         run = api.finetune(
             {name: part for name, part in parts.items() if part is not None} if val_data or test_data else data,
@@ -169,21 +181,24 @@ def finetune(
         typer.echo(f"run: {run.folder}\nnext: portnet export {shlex.quote(str(run.folder))} --onnx model.onnx")
     if run.interrupted:
         raise typer.Exit(130)
+    if repeat is not None and not is_repeated(RunFolder(repeat).read_record(), run.record):
+        raise typer.Exit(1)
 
 
-def _check_alone(context: typer.Context) -> None:
-    """Refuse options that a resumed run would not follow: its settings are in its folder."""
+def _check_alone(context: typer.Context, what: str, *others: str) -> None:
+    """Refuse options that a resumed or repeated run would not follow: its settings are in its folder."""
     sources = {parameter: context.get_parameter_source(parameter.name or "") for parameter in context.command.params}
+    option = "resume" if what == "resumed" else "repeat"
     given = [
         parameter.opts[0]
         for parameter, source in sources.items()
         if source is not None
         and source.name == "COMMANDLINE"
-        and parameter.name not in ("data", "resume", "log", "json")
+        and parameter.name not in ("data", option, "log", "json", *others)
     ]
     if given:
         raise typer.BadParameter(
-            f"a resumed run keeps the settings it began with. Leave {', '.join(given)} out.", param_hint="--resume"
+            f"a {what} run keeps the settings it began with. Leave {', '.join(given)} out.", param_hint=f"--{option}"
         )
 
 

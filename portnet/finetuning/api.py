@@ -15,13 +15,14 @@ from portnet.finetuning.backbone import Backbone
 from portnet.finetuning.freeze import FreezePolicy
 from portnet.finetuning.head import Head
 from portnet.finetuning.interval import Interval
+from portnet.finetuning.repeating import repeat_run, resume_run
 from portnet.finetuning.run import Run
 from portnet.finetuning.schedule import Schedule
 from portnet.finetuning.settings import Settings
-from portnet.finetuning.train import resume_run, start_run
+from portnet.finetuning.train import start_run
 from portnet.graph.model import Model
 
-__all__ = ["finetune", "resume"]
+__all__ = ["finetune", "repeat", "resume"]
 
 
 def finetune(
@@ -229,6 +230,32 @@ def resume(
         InputError: no run, a finished one, or other images than it began with.
     """
     return resume_run(Path(path), data=data, progress=progress, callbacks=callbacks, backbone=backbone)
+
+
+def repeat(
+    path: str | os.PathLike[str],
+    *,
+    data: DatasetSource | None = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    callbacks: Sequence[Any] = (),
+    backbone: Model | Backbone | None = None,
+) -> Run:
+    """Do a run once more from its record, and say whether it comes to the same weights, bit for bit.
+
+    Args:
+        path: the run's folder; its run.json is enough.
+        data: the images, where they lie elsewhere or did not come from a folder.
+        out: folder of the new run; None keeps it in memory.
+        progress: whether to show bars and lines.
+        callbacks: objects that are told of the run.
+        backbone: the network, where it came neither from the zoo nor from a file.
+
+    Raises:
+        InputError: no record, or other images or weights than the run began with.
+    """
+    folder = None if out is None else Path(out)
+    return repeat_run(Path(path), data=data, out=folder, progress=progress, callbacks=callbacks, backbone=backbone)
 
 
 def _optimizer(name: str, lr: float, momentum: float, nesterov: bool, weight_decay: float) -> OptimizerSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shlex
 import tempfile
@@ -107,8 +108,8 @@ class RunFolder:
             lock.close()
 
     def write_record(self, record: dict[str, Any]) -> None:
-        """Write run.json in place of the last one."""
-        text = json.dumps(record, indent=2).encode()
+        """Write run.json in place of the last one; NaN and infinity, which JSON lacks, become null."""
+        text = json.dumps(_plain(record), indent=2, allow_nan=False).encode()
         replace_file(self.record, lambda file: file.write(text))
 
     def read_record(self) -> dict[str, Any]:
@@ -143,6 +144,14 @@ class RunFolder:
     def restore(self) -> Checkpoint:
         """Read the checkpoint."""
         return read(self.checkpoint)
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {name: _plain(value) for name, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_plain(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def _lock_file(file: IO[str]) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 __all__ = ["Epoch", "History", "Position", "Validation"]
@@ -69,7 +70,7 @@ class History:
     @property
     def best(self) -> Validation | None:
         """The validation of the lowest loss, the first of equal ones; None where none has a number for its loss."""
-        known = [validation for validation in self.validations if validation.loss == validation.loss]
+        known = [validation for validation in self.validations if math.isfinite(validation.loss)]
         return min(known, key=lambda validation: validation.loss, default=None)
 
     @property
@@ -88,11 +89,13 @@ class History:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> History:
-        """Read what `to_dict` returned."""
+        """Read what `to_dict` returned; a validation's loss that is null was no number."""
+        validations = [Validation(**validation) for validation in data.get("validations", [])]
+        epochs = [Epoch(**epoch) for epoch in data["epochs"]]
         return cls(
-            [Epoch(**epoch) for epoch in data["epochs"]],
+            [replace(e, val_loss=math.nan) if e.val_loss is None and e.val_accuracy is not None else e for e in epochs],
             list(data["losses"]),
-            [Validation(**validation) for validation in data.get("validations", [])],
+            [replace(v, loss=math.nan) if v.loss is None else v for v in validations],
         )
 
 

@@ -37,6 +37,7 @@ class Phases:
         phase: the one in hand.
         table: its resolved policy.
         proofs: digests of what is frozen.
+        first_digest: digest of all weights before the first step.
         kept: activations of the frozen part that it trains on, or None.
         cut_at: tensors to cut the network at, None to choose: a resumed run is cut where it was, as with another graph
             dropout would draw other masks.
@@ -52,6 +53,7 @@ class Phases:
         self.policies = list(settings.freeze.phases().items())
         tables = [policy.resolve(network) for _, policy in self.policies]
         self.proofs = Proofs(tables, self.policies, network.weights())
+        self.first_digest = network.digest()
         self.table, self.phase = tables[0], 0
         self.cut_at: list[str] | None = None
         self.kept: Kept | None = None

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from portnet.adapter import Adapter
-from portnet.finetuning.environment import environment
+from portnet.adapter.training import RULES
 from portnet.finetuning.freeze_table import FreezeTable
 from portnet.finetuning.history import History
+from portnet.finetuning.recipe import recipe
+from portnet.finetuning.schedule import FACTORS, WARM_UP
 from portnet.finetuning.settings import Settings
 from portnet.graph.model import Model
 
@@ -19,11 +20,15 @@ _POLICY_COLUMNS = ("index", "layer", "stage", "parameters", "trainable", "lr_mul
 
 def run_record(
     settings: Settings,
-    adapter: Adapter,
     network: Model,
     table: FreezeTable,
-    data: dict[str, Any],
     history: History,
+    *,
+    environment: dict[str, str],
+    origin: dict[str, str],
+    resumed: list[dict[str, Any]],
+    data: dict[str, Any],
+    weights: dict[str, str | None],
     proof: dict[str, Any],
     ended: str,
     cache: dict[str, Any] | None,
@@ -33,11 +38,14 @@ def run_record(
 
     Args:
         settings: the run's.
-        adapter: of its engine.
         network: backbone and head.
         table: the resolved policy.
-        data: where the images came from, and their digest.
         history: of the run so far.
+        environment: it began in.
+        origin: command, folder and time it began with.
+        resumed: after how many steps it was resumed, each time, and what had changed in the environment.
+        data: where the images came from, and their digest.
+        weights: digests of all weights: "sha256_start", and "sha256_end" once it has ended.
         proof: that what is frozen did not move; {} as long as it may.
         ended: "finished", "stopped early", "interrupted", "failed: ..." or, while it trains, "".
         cache: where the frozen part was cut off and its activations kept, or None where the whole network ran.
@@ -46,9 +54,18 @@ def run_record(
     return {
         "schema": 1,
         "settings": settings.to_dict(),
-        "environment": environment(adapter),
+        "call": recipe(settings, data["source"]),
+        "definitions": {
+            "optimizer": RULES[settings.optimizer.name],
+            "schedule": FACTORS[settings.schedule.name],
+            **({"warm-up": WARM_UP} if settings.schedule.warmup else {}),
+        },
+        "origin": origin,
+        "environment": environment,
+        "resumed": resumed,
         "engines": engines,
         "data": data,
+        "weights": weights,
         "backbone_provenance": dict(network.metadata.provenance),
         "preprocessing": asdict(network.preprocessing) if network.preprocessing else None,
         "policy": [dict(zip(_POLICY_COLUMNS, row, strict=True)) for row in table.as_rows()],

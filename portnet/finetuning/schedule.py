@@ -1,13 +1,6 @@
 """Learning-rate schedules, each a pure function of the step: a factor on the optimizer's rate.
 
-With s the step from 0, S the steps of the run and w the steps of warm-up:
-
-* warm-up: (s + 1) / w for s < w, then the schedule over the remaining S − w steps, p = (s − w) / (S − w)
-* constant: 1
-* step: γ^⌊s / step_size⌋, with ``step_size`` steps between drops
-* cosine: (1 + cos πp) / 2  (Loshchilov & Hutter 2017, without restarts)
-* one-cycle: cosine from 1/25 up to 1 over the first 30%, then cosine down to 1/25 · 10⁻⁴  (Smith & Topin 2018, in
-  the numbers of PyTorch's OneCycleLR)
+They are `FACTORS`, with s the step from 0, S the steps of the run and w the steps of warm-up.
 """
 
 from __future__ import annotations
@@ -18,9 +11,18 @@ from typing import Any, Literal
 
 from portnet.errors import InputError, UnknownNameError
 
-__all__ = ["SCHEDULES", "Schedule"]
+__all__ = ["FACTORS", "SCHEDULES", "WARM_UP", "Schedule"]
 
-SCHEDULES = ("constant", "step", "cosine", "one-cycle")
+WARM_UP = "(s + 1) / w for s < w, then the schedule over the remaining S − w steps, p = (s − w) / (S − w)"
+FACTORS: dict[str, str] = {
+    "constant": "1",
+    "step": "γ^⌊s / step_size⌋, s counted from the end of the warm-up",
+    # Loshchilov & Hutter 2017, without restarts
+    "cosine": "(1 + cos πp) / 2",
+    # Smith & Topin 2018, in the numbers of PyTorch's OneCycleLR
+    "one-cycle": "cosine from 1/25 up to 1 over the first 30%, then cosine down to 1/25 · 10⁻⁴",
+}
+SCHEDULES = tuple(FACTORS)
 _NUMBERS: tuple[tuple[str, Any], ...] = (("step_size", int), ("gamma", float))
 
 

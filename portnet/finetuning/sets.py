@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -147,17 +148,28 @@ def source_of(data: DatasetSource) -> str | dict[str, str] | None:
 
 
 def data_digest(dataset: Dataset) -> str | None:
-    """SHA-256 of the images and labels, or None for more than `DIGEST_LIMIT` bytes of files or decoded pixels.
+    """SHA-256 of the images and labels; of more than `DIGEST_LIMIT` bytes of files, of their names, sizes and labels.
 
-    What another library has to decode is counted as large as the first such image is.
+    None for so many images of another library, which have neither. What another library has to decode is counted as
+    large as the first such image is.
     """
     paths = [Path(item) for item in dataset.items if isinstance(item, (str, os.PathLike))]
     decoded = [item for item in dataset.items if isinstance(item, LazyImage) and not item.is_encoded]
-    size = sum(path.stat().st_size for path in paths)
+    sizes = [path.stat().st_size for path in paths]
+    size = sum(sizes)
     if decoded:
         with naming(decoded[0]):
             size += len(decoded) * np.asarray(decoded[0].fetch()).nbytes
-    return None if size > DIGEST_LIMIT else dataset.digest()
+    if size <= DIGEST_LIMIT:
+        return dataset.digest()
+    if len(paths) < len(dataset.items):
+        return None
+    seen = (
+        dataset.classes,
+        dataset.labels.tolist(),
+        [(*path.parts[-2:], size) for path, size in zip(paths, sizes, strict=True)],
+    )
+    return f"names and sizes: {hashlib.sha256(repr(seen).encode('utf-8', 'surrogateescape')).hexdigest()}"
 
 
 def _explicit(data: DatasetSource) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from typing import Any
 from portnet.adapter import Adapter
 from portnet.data.dataset import Dataset, DatasetSource
 from portnet.engines import engine
-from portnet.errors import InputError, OutputError, PortNetError
+from portnet.errors import OutputError, PortNetError
 from portnet.finetuning.backbone import Backbone
 from portnet.finetuning.callbacks import Callbacks, Start
 from portnet.finetuning.checkpoint import Checkpoint
+from portnet.finetuning.environment import changes, environment, origin
 from portnet.finetuning.folder import RunFolder
 from portnet.finetuning.history import History, Position
 from portnet.finetuning.interrupt import Interrupt, deferred_interrupt
@@ -32,7 +33,7 @@ from portnet.finetuning.sets import prepare_data, source_of
 from portnet.finetuning.settings import Settings
 from portnet.graph.model import Model
 
-__all__ = ["resume_run", "start_run"]
+__all__ = ["RunSession", "start_run"]
 
 
 def start_run(
@@ -47,7 +48,7 @@ def start_run(
 ) -> Run:
     """Begin a run and see it through."""
     folder = None if out is None else RunFolder(out)
-    session = _Session(data, settings, folder, progress, backbone, callbacks)
+    session = RunSession(data, settings, folder, progress, backbone, callbacks)
     if show_policy:
         session.reporter.note(str(session.phases.table))
     if folder is not None:
@@ -55,34 +56,7 @@ def start_run(
     return session.train(is_new=True)
 
 
-def resume_run(
-    path: Path,
-    *,
-    data: DatasetSource | None,
-    progress: bool,
-    callbacks: Sequence[Any] = (),
-    backbone: Model | Backbone | None = None,
-) -> Run:
-    """Go on with a run from its checkpoint."""
-    folder = RunFolder(path)
-    record = folder.read_record()
-    if not folder.checkpoint.exists() and folder.model.exists():
-        raise InputError(f"resume: {path} has no checkpoint: the run is finished.")
-    if data is None:
-        data = record["data"]["source"]
-        if data is None:
-            raise InputError("resume: the run's images did not come from a folder. Pass data.")
-    settings = Settings.from_dict(record["settings"])
-    session = _Session(data, settings, folder, progress, backbone, callbacks, record["data"].get("decoder", ()))
-    if session.data_record["digest"] != record["data"]["digest"]:
-        raise InputError("resume: the images are not those the run began with. Restore them, or start a new run.")
-    session.phases.timings = record.get("engines")
-    if "cache" in record:
-        session.phases.cut_at = (record["cache"] or {}).get("tensors", [])
-    return session.train(is_new=False)
-
-
-class _Session:
+class RunSession:
     """One run from its settings to its result; everything it needs is made here, once, in order."""
 
     def __init__(
@@ -108,6 +82,9 @@ class _Session:
         self.reporter = ConsoleReporter() if progress else SilentReporter()
         network = build_network(settings, self.classes, backbone)
         self.phases = Phases(settings, self.sets, network, adapter, self.reporter)
+        self.origin = origin()
+        self.environment: dict[str, str] | None = None
+        self.resumed: list[dict[str, Any]] = []
 
     @property
     def settings(self) -> Settings:
@@ -134,6 +111,7 @@ class _Session:
             interrupt = stack.enter_context(deferred_interrupt())
             self._announce()
             job = self._begin(checkpoint, interrupt)
+            self._know_environment(None if is_new else len(job.history.losses))
             record = self._record(job.history, {}, "")
             if self.folder is not None:
                 self.folder.write_record(record)
@@ -146,6 +124,18 @@ class _Session:
             finally:
                 self._say_end(run)
             return run
+
+    def _know_environment(self, resumed_after: int | None) -> None:
+        """Take down the environment that the run begins in, and what is another one where it goes on."""
+        now = environment(self.adapter)
+        changed = {} if self.environment is None else changes(self.environment, now)
+        if changed:
+            listed = "; ".join(f"{name} {change}" for name, change in changed.items())
+            self.reporter.note(f"note: the environment is another than the run began in, bits may differ: {listed}")
+        if resumed_after is None:
+            self.environment = now
+        else:
+            self.resumed.append({"after_steps": resumed_after, "changed": changed})
 
     def _fit(self, job: Fit) -> Run:
         """Train to the end, to Ctrl-C or to an error, and bring home what was learned.
@@ -287,7 +277,7 @@ class _Session:
         if settings.rename:
             made["rename"] = dict(settings.rename)
         model.metadata.provenance = {**model.metadata.provenance, "finetuned": made}
-        record = self._record(job.history, proof, ended)
+        record = self._record(job.history, proof, ended, model.digest())
         folder = self.folder
         if folder is not None:
             model.save(folder.model)
@@ -333,19 +323,22 @@ class _Session:
             f"val loss {best.loss:.4f}, val accuracy {best.accuracy:.2%}"
         )
 
-    def _record(self, history: History, proof: dict[str, Any], ended: str) -> dict[str, Any]:
+    def _record(self, history: History, proof: dict[str, Any], ended: str, digest: str | None = None) -> dict[str, Any]:
         phases = self.phases
         return run_record(
             self.settings,
-            self.adapter,
             phases.network,
             phases.table,
-            self.data_record,
             history,
-            proof,
-            ended,
-            None if phases.kept is None else phases.kept.record,
-            phases.timings,
+            environment=self.environment or {},
+            origin=self.origin,
+            resumed=self.resumed,
+            data=self.data_record,
+            weights={"sha256_start": phases.first_digest, "sha256_end": digest},
+            proof=proof,
+            ended=ended,
+            cache=None if phases.kept is None else phases.kept.record,
+            engines=phases.timings,
         )
 
     @functools.cached_property

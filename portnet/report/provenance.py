@@ -111,9 +111,20 @@ def data(record: Mapping[str, Any]) -> Html:
 
 
 def settings(record: Mapping[str, Any], recipe: str) -> Html:
-    """Return the call that repeats the run, and every setting."""
+    """Return the call that repeats the run, how it was asked for, and every setting."""
+    origin, weights = record.get("origin") or {}, record.get("weights") or {}
     return join(
         tag("pre", tag("code", recipe)),
+        facts(
+            {
+                "asked for by": tag("code", origin["command_line"]) if origin else None,
+                "begun": origin.get("begun"),
+                "rule and schedule": "; ".join(f"{k}: {v}" for k, v in (record.get("definitions") or {}).items())
+                or None,
+                "SHA-256 of all weights before": tag("code", weights["sha256_start"]) if weights else None,
+                "and after": tag("code", weights["sha256_end"]) if weights.get("sha256_end") else None,
+            }
+        ),
         details("every setting", facts(flat(record["settings"]))),
     )
 
