@@ -9,23 +9,27 @@ from typing import Any
 
 __all__ = ["main"]
 
+_INTERRUPTED = 130
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def main() -> None:
     """Run ``portnet``; what is wrong with its arguments and every PortNetError is one line on standard error."""
-    from portnet.cli.app import app
     from portnet.errors import PortNetError
 
-    _prepare_output()
     try:
+        from portnet.cli.app import app
+
+        _prepare_output()
         code = app(prog_name="portnet", standalone_mode=False)
+        if code == _INTERRUPTED:  # what the parser makes of Ctrl-C
+            raise KeyboardInterrupt
     except PortNetError as error:
         print(f"portnet: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         print("portnet: interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(_INTERRUPTED) from None
     except BrokenPipeError:
         _drop_output()
         raise SystemExit(141) from None

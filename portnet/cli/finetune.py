@@ -178,7 +178,9 @@ def finetune(
     if json:
         print_json({"folder": str(run.folder), "interrupted": run.interrupted, **run.history.to_dict()})
     else:
-        typer.echo(f"run: {run.folder}\nnext: portnet export {shlex.quote(str(run.folder))} --onnx model.onnx")
+        folder = shlex.quote(str(run.folder))
+        step = f"finetune --resume {folder}" if run.interrupted else f"export {folder} --onnx model.onnx"
+        typer.echo(f"run: {run.folder}\nnext: portnet {step}")
     if run.interrupted:
         raise typer.Exit(130)
     if repeat is not None and not is_repeated(RunFolder(repeat).read_record(), run.record):

@@ -19,6 +19,15 @@ from portnet.finetuning.checkpoint import Checkpoint, read, write
 __all__ = ["RunFolder"]
 
 
+# what is read of a record by its name
+_PARTS: dict[str, tuple[str, ...]] = {
+    "settings": ("backbone", "backend"),
+    "environment": (),
+    "data": ("source", "classes", "train", "digest"),
+    "history": ("epochs", "losses"),
+}
+
+
 class RunFolder:
     """Where a run keeps what it has.
 
@@ -121,11 +130,17 @@ class RunFolder:
         try:
             record = json.loads(self.record.read_text())
         except (FileNotFoundError, NotADirectoryError):
-            raise InputError(f"{self.path} holds no run: {self.record.name} is missing.") from None
+            hint = " What was begun here ended before it trained: begin it anew." if self._lock.exists() else ""
+            raise InputError(f"{self.path} holds no run: {self.record.name} is missing.{hint}") from None
         except (OSError, ValueError) as error:
             raise InputError(f"{self.record} is damaged: {error}") from error
         if not isinstance(record, dict) or record.get("schema") != 1:
             raise InputError(f"{self.record} is no run's record of schema 1")
+        for part, names in _PARTS.items():
+            found = record.get(part)
+            missing = [name for name in names if name not in found] if isinstance(found, dict) else [part]
+            if missing:
+                raise InputError(f"{self.record} is damaged: it has no {missing[0]}")
         return record
 
     def save(self, checkpoint: Checkpoint) -> None:

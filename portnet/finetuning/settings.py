@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -29,6 +31,7 @@ CACHES = ("auto", "memory", "disk", "off")
 CACHE_DTYPES = ("float32", "float16")
 # numbers that may be None, and what messages call a number that is known by another name
 _OPTIONAL = frozenset(["early_stop", "cache_limit", "clip_norm"])
+_NO_DECISIONS = frozenset(["backbone", "weights", "device", "checkpoint_every", "cache_limit", "on_error"])
 _LABELS = {"lr": "learning rate"}
 
 
@@ -212,6 +215,11 @@ class Settings:
             return cls(**plain)
         except (KeyError, TypeError) as error:
             raise InputError(f"the run's settings are damaged: {error}") from error
+
+    def digest(self) -> str:
+        """Return SHA-256 of all that decides weights, but for where files lie and on which device it is computed."""
+        data = {name: value for name, value in self.to_dict().items() if name not in _NO_DECISIONS}
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
     def but(self, **changes: Any) -> Settings:
         """Return a copy with other values."""

@@ -13,7 +13,7 @@ from typing import Any
 from portnet.adapter import Adapter
 from portnet.data.dataset import Dataset, DatasetSource
 from portnet.engines import engine
-from portnet.errors import OutputError, PortNetError
+from portnet.errors import InputError, OutputError, PortNetError
 from portnet.finetuning.backbone import Backbone
 from portnet.finetuning.callbacks import Callbacks, Start
 from portnet.finetuning.checkpoint import Checkpoint
@@ -106,7 +106,7 @@ class RunSession:
                 if is_new:
                     self.folder.refuse_run()
                 elif self.folder.checkpoint.exists():
-                    checkpoint = self.folder.restore()
+                    checkpoint = self._restore(self.folder)
             stack.enter_context(self.reporter)
             interrupt = stack.enter_context(deferred_interrupt())
             self._announce()
@@ -124,6 +124,20 @@ class RunSession:
             finally:
                 self._say_end(run)
             return run
+
+    def _restore(self, folder: RunFolder) -> Checkpoint:
+        """Read the checkpoint and make sure that it is this run's.
+
+        Raises:
+            InputError: it was written with other settings.
+        """
+        checkpoint = folder.restore()
+        if checkpoint.progress.get("settings", self.settings.digest()) != self.settings.digest():
+            raise InputError(
+                f"resume: {folder.checkpoint} was written with other settings than {folder.record} has. Put back which "
+                "of them was changed, or start a new run."
+            )
+        return checkpoint
 
     def _know_environment(self, resumed_after: int | None) -> None:
         """Take down the environment that the run begins in, and what is another one where it goes on."""
@@ -255,6 +269,7 @@ class RunSession:
             "proofs": self.phases.proofs.to_dict(),
             "cut": [] if self.phases.kept is None else self.phases.kept.record["tensors"],
             "asked_to_stop": job.asked_to_stop,
+            "settings": self.settings.digest(),
         }
         weights, state = job.weights(), job.trainer.state()
         self.folder.save(
