@@ -15,17 +15,15 @@ from portnet.errors import InputError, MissingDependencyError, ModelError, PortN
 from portnet.formats.captured import Captured
 from portnet.graph.model import Model
 from portnet.graph.travel import MAX_BYTES, from_text, take_along
+from portnet_keras.conversion import OPSET, Converted, convert
 from portnet_keras.framework import BACKEND, keras
 from portnet_keras.save import EXTRA, check_flatbuffer
 from portnet_keras.trial import convert_tflite, run_tflite
 
 __all__ = ["SavedModel", "TFLiteModel", "TracedSource", "called", "input_specs", "trace"]
 
-_OPSET = 18
-# folds BatchNormalization into the convolution before it, which ends its training
-_FOLDING = "remove_back_to_back"
 _MAX_BYTES = 4 << 30
-_FOLDED = "TensorFlow's converter folds BatchNormalization where it can: what it folded is not trained any more."
+_MOMENTUM = "a SavedModel does not say BatchNormalization's momentum: Keras's default, 0.99, is taken."
 # ops of a graph that reach outside it, or run Python
 _FORBIDDEN = frozenset(
     {"PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile", "MatchingFiles", "LoadDataset", "SaveDataset"}
@@ -97,43 +95,39 @@ def trace(native: Any, options: CaptureOptions, reason: str) -> tuple[Captured, 
     """
     if BACKEND != "tensorflow":
         raise UnsupportedError(f"keras: {reason}; tracing needs the TensorFlow backend: got {BACKEND}", engine="keras")
-    convert = _tf2onnx(reason)
+    _need_tf2onnx(reason)
     moved = not options.keep_layout
     if isinstance(native, TFLiteModel):
         return _tflite(native, moved)
     if isinstance(native, SavedModel):
-        return _saved_model(convert, native, moved)
+        return _saved_model(native, moved)
     signature = _signature(native, options)
     call = _function(native, signature)
+    names = {id(weight.value.handle): weight.path for weight in native.weights}
+    norms = [layer for layer in native._flatten_layers() if hasattr(layer, "moving_mean")]
+    momenta = {layer.moving_mean.path: layer.momentum for layer in norms if layer.built}
     with _errors(f"{native.name}: {reason}; tf2onnx cannot convert it either"):
-        model = _converted(convert, call, signature, native.name, moved)
-    _rename(model, {weight.path: keras.ops.convert_to_numpy(weight) for weight in native.weights})
+        concrete = call.get_concrete_function()
+        found = convert(concrete, signature, native.name, moved=moved, names=names, momenta=momenta)
     run = lambda *arrays: keras.tree.flatten(call(*arrays))  # noqa: E731 - one expression, used once
-    return _captured(model, native), TracedSource(run, model, moved)
+    captured = Captured(found.model, "traced by TensorFlow and converted by tf2onnx", _apart(found))
+    return captured, TracedSource(run, found.model, moved)
 
 
-def _captured(model: Model, native: Any) -> Captured:
-    notes = []
-    if any(type(layer).__name__ == "BatchNormalization" for layer in _every_layer(native)):
-        kept = sum(node.op_type == "BatchNormalization" for node in model.ir.graph)
-        if not kept:
-            notes.append(_FOLDED)
-    return Captured(model, "traced by TensorFlow and converted by tf2onnx", tuple(notes))
+def _apart(found: Converted) -> tuple[str, ...]:
+    if not found.apart:
+        return ()
+    return (f"variables that are read in several ways, which training moves apart: {', '.join(found.apart)}.",)
 
 
-def _every_layer(native: Any) -> list[Any]:
-    return native._flatten_layers() if hasattr(native, "_flatten_layers") else []
-
-
-def _tf2onnx(reason: str) -> Any:
+def _need_tf2onnx(reason: str) -> None:
     try:
-        import tf2onnx.convert
+        import tf2onnx.convert  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(
             f"keras: {reason}. tf2onnx could, and is not installed: pip install 'portnet-keras[tf2onnx]'"
         ) from error
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    return tf2onnx
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # what it cannot do is said once, below
 
 
 def input_specs(native: Any, options: CaptureOptions) -> list[tuple[list[int | None], str]]:
@@ -187,54 +181,7 @@ def _function(native: Any, signature: list[Any]) -> Any:
     return tf.function(infer, input_signature=signature)
 
 
-def _converted(convert: Any, function: Any, signature: list[Any], name: str, moved: bool) -> Model:
-    """Convert a function by tf2onnx without what folds BatchNormalization away."""
-    from tf2onnx import optimizer, tf_loader
-
-    concrete = function.get_concrete_function()
-    captured = {id(tensor) for tensor in concrete.graph.internal_captures}
-    inputs = [tensor.name for tensor in concrete.inputs if id(tensor) not in captured]
-    outputs = [tensor.name for tensor in concrete.outputs]
-    graph = tf_loader.from_function(concrete, inputs, outputs)
-    return _from_graph(convert, optimizer, graph, name, inputs, outputs, signature, concrete.outputs, moved)
-
-
-def _from_graph(
-    convert: Any,
-    optimizer: Any,
-    graph: Any,
-    name: str,
-    inputs: list[str],
-    outputs: list[str],
-    signature: Sequence[Any],
-    results: Sequence[Any],
-    moved: bool,
-) -> Model:
-    kept = {key: value for key, value in optimizer._get_optimizers().items() if key != _FOLDING}
-    first = [key for key, spec in zip(inputs, signature, strict=True) if spec.shape.rank == 4]
-    last = [key for key, spec in zip(outputs, results, strict=True) if spec.shape.rank == 4]
-    names = {key: spec.name or f"input_{i + 1}" for i, (key, spec) in enumerate(zip(inputs, signature, strict=True))}
-    names |= {key: f"output_{i + 1}" if len(outputs) > 1 else "output" for i, key in enumerate(outputs)}
-    proto, _ = convert.convert._convert_common(
-        graph,
-        name=name,
-        opset=_OPSET,
-        input_names=inputs,
-        output_names=outputs,
-        inputs_as_nchw=first if moved else None,
-        outputs_as_nchw=last if moved else None,
-        tensors_to_rename=names,
-        optimizers=kept,
-    )
-    return _model(proto, name)
-
-
-def _model(proto: Any, name: str) -> Model:
-    proto.graph.name = name
-    return Model.from_bytes(proto.SerializeToString())
-
-
-def _saved_model(convert: Any, native: SavedModel, moved: bool) -> tuple[Captured, Source]:
+def _saved_model(native: SavedModel, moved: bool) -> tuple[Captured, Source]:
     import tensorflow as tf
 
     with _errors(f"{native.path} cannot be converted"):
@@ -251,18 +198,15 @@ def _saved_model(convert: Any, native: SavedModel, moved: bool) -> tuple[Capture
             return [found[key] for key in made]
 
         call = tf.function(infer, input_signature=specs)
-        model = _converted(convert, call, specs, native.name, moved)
-    _rename(model, {variable.name: variable.numpy() for variable in _variables(loaded)})
+        found = convert(call.get_concrete_function(), specs, native.name, moved=moved)
+    model = found.model
     extra = native.path / EXTRA
     if extra.is_file() and not extra.is_symlink():
         with extra.open("rb") as file:
             take_along(model, from_text(file.read(MAX_BYTES + 1), str(extra)))
-    captured = Captured(model, "SavedModel, converted by tf2onnx", (_FOLDED,))
+    momentum = (_MOMENTUM,) if any(node.op_type == "BatchNormalization" for node in model.ir.graph) else ()
+    captured = Captured(model, "SavedModel, converted by tf2onnx", (*momentum, *_apart(found)))
     return captured, TracedSource(lambda *arrays: call(*map(tf.constant, arrays)), model, moved)
-
-
-def _variables(loaded: Any) -> list[Any]:
-    return list(getattr(loaded, "variables", None) or [])
 
 
 def _tflite(native: TFLiteModel, moved: bool) -> tuple[Captured, Source]:
@@ -270,33 +214,11 @@ def _tflite(native: TFLiteModel, moved: bool) -> tuple[Captured, Source]:
         raise ModelError(f"{native.path}: over {_MAX_BYTES} bytes. Refused.")
     with _errors(f"{native.path} cannot be converted"):
         check_flatbuffer(native.path)
-        model = Model.from_bytes(convert_tflite(native.path, _OPSET, moved))
+        model = Model.from_bytes(convert_tflite(native.path, OPSET, moved))
     model.ir.graph.name = native.name
     note = "TensorFlow Lite's files hold networks for inference: BatchNormalization is folded, weights have no names."
     source = TracedSource(lambda *arrays: run_tflite(native.path, arrays), model, moved)
     return Captured(model, "TensorFlow Lite's file, converted by tf2onnx", (note,)), source
-
-
-def _rename(model: Model, weights: Mapping[str, np.ndarray]) -> None:
-    """Give initializers that hold a weight, laid out as it was or transposed, the weight's name."""
-    known: dict[tuple[Any, ...], list[str]] = {}
-    for name, array in weights.items():
-        known.setdefault(_print(array), []).append(name)
-    initializers = model.ir.graph.initializers
-    for value in list(initializers.values()):
-        if value.const_value is None or value.const_value.size < 2:
-            continue
-        names = known.get(_print(value.const_value.numpy()))
-        if names and names[0] not in initializers:
-            value.name = names.pop(0)
-        if names == []:
-            known.pop(_print(value.const_value.numpy()))
-
-
-def _print(array: np.ndarray) -> tuple[Any, ...]:
-    """Return what an array and its transposes have in common."""
-    flat = np.sort(np.asarray(array, np.float32), axis=None)
-    return flat.size, flat.tobytes()
 
 
 def _refuse_reaching_out(file: Path) -> None:
