@@ -6,8 +6,10 @@ scikit-learn is not imported: it asks for methods, not for a base class.
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +33,7 @@ from portnet.sources import find_model
 __all__ = ["FeatureExtractor", "find_tensor", "write_features"]
 
 Pooled = Literal["avg", "flatten"]
+_CONTAINERS = ("default", "pandas", "polars")
 
 
 class FeatureExtractor:
@@ -42,7 +45,7 @@ class FeatureExtractor:
     >>> svm.fit(paths, labels).score(test_paths, test_labels)  # doctest: +SKIP
     0.97
 
-    Works in a ``Pipeline``, with ``cross_val_score`` and with ``clone``. There is nothing to learn: `fit` opens the
+    Works in a ``Pipeline``, with ``GridSearchCV``, ``clone`` and ``set_output``. There is nothing to learn: `fit` opens the
     network and returns itself, and `transform` needs no `fit` before it.
 
     Args:
@@ -116,6 +119,31 @@ class FeatureExtractor:
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_opened"}
 
+    def set_output(self, *, transform: Literal["default", "pandas", "polars"] | None = None) -> FeatureExtractor:
+        """Choose what `transform` returns: an array, or a data frame with `get_feature_names_out` as columns.
+
+        Raises:
+            UnknownNameError: another container.
+        """
+        if transform not in (None, *_CONTAINERS):
+            raise UnknownNameError("output", str(transform), _CONTAINERS)
+        if transform is not None:
+            self._sklearn_output_config = {"transform": transform}  # the name that `sklearn.clone` copies
+        return self
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return a name for each feature, the layer's and a number, as objects (C,).
+
+        Raises:
+            InputError: activations are not pooled, or how many there are depends on the images.
+        """
+        shape = (self._session().outputs[0].shape or ())[1:]
+        count = shape[0] if self.pooled == "avg" and len(shape) == 3 else _product(shape)
+        if self.pooled in (None, "none") or not isinstance(count, int):
+            raise InputError(f"features: activations {self.tensor!r} of shape {shape} have no names. Pool them.")
+        name = self.layer or self.tensor
+        return np.array([f"{name}_{i}" for i in range(count)], object)
+
     def fit(self, images: Any, labels: Any = None) -> FeatureExtractor:
         """Open the network and check the arguments; nothing is learned from ``images`` or ``labels``.
 
@@ -131,7 +159,8 @@ class FeatureExtractor:
         """Return the activations of images, float32: (N, C) or as ``pooled`` says, in their order.
 
         Args:
-            images: paths, PIL images or uint8 arrays, or one uint8 array (N, H, W) or (N, H, W, C).
+            images: paths, PIL images or uint8 arrays, or one uint8 array (N, H, W) or (N, H, W, C); paths may stand in
+                a column of a data frame.
 
         Raises:
             DataError: an image that cannot be read.
@@ -141,8 +170,7 @@ class FeatureExtractor:
         preprocessing = session.preprocessing
         if preprocessing is None:
             raise InputError("features: the network carries no preprocessing. Set model.preprocessing, pass the model.")
-        if isinstance(images, (str, os.PathLike)) or not len(images):
-            raise InputError("features: got no list of images, expected one or more.")
+        given, images = images, _listed(images)
         batches = (images[i : i + self.batch_size] for i in range(0, len(images), self.batch_size))
         rows = []
         with ConsoleReporter() if self.progress else SilentReporter() as reporter:
@@ -150,7 +178,7 @@ class FeatureExtractor:
             for x in in_threads(lambda batch: _prepared(batch, preprocessing), batches):
                 rows.append(_pool(session.logits(x, self.batch_size), self.pooled))
                 done(min(len(rows) * self.batch_size, len(images)))
-        return np.concatenate(rows)
+        return self._contained(np.concatenate(rows), given)
 
     def fit_transform(self, images: Any, labels: Any = None) -> np.ndarray:
         """Do `fit`, then `transform`."""
@@ -158,21 +186,36 @@ class FeatureExtractor:
 
     # ---- how
 
+    def _contained(self, features: np.ndarray, images: Any) -> Any:
+        """Return features as `set_output` says."""
+        container = getattr(self, "_sklearn_output_config", {}).get("transform", "default")
+        if container == "default":
+            return features
+        names = list(self.get_feature_names_out())
+        if container == "pandas":
+            import pandas
+
+            return pandas.DataFrame(features, columns=names, index=getattr(images, "index", None))
+        import polars
+
+        return polars.DataFrame(features, schema=names)
+
     @property
     def tensor(self) -> str:
         """Name of the tensor whose activations are taken."""
         return self._session().outputs[0].name
 
     def _session(self) -> Session | _OnEngine:
-        if "_opened" not in self.__dict__:
+        opened: Session | _OnEngine | None = self.__dict__.get("_opened")
+        if opened is None:
             if self.pooled not in ("avg", "flatten", "none", None):
                 raise UnknownNameError("pooling", str(self.pooled), ["avg", "flatten", "none"])
-            if self.batch_size < 1:
-                raise InputError(f"features: batch size got {self.batch_size}, expected 1 or more")
+            if not isinstance(self.batch_size, Integral) or self.batch_size < 1:
+                raise InputError(f"features: batch size got {self.batch_size!r}, expected an integer from 1 on")
             model = find_model(self.model, weights=self.weights)
             part = cut(model, outputs=[find_tensor(model, self.layer)])
-            self._opened = _opened(part, self.backend, self.provider)
-        return self._opened
+            opened = self.__dict__["_opened"] = _opened(part, self.backend, self.provider)
+        return opened
 
 
 class _OnEngine:
@@ -249,6 +292,25 @@ def find_tensor(model: Model, layer: str | None) -> str:
     if found is None:
         raise UnknownNameError("layer", layer, dict.fromkeys([*by_stage, *by_name]))
     return found
+
+
+def _listed(images: Any) -> Any:
+    """Return images as a sequence; a data frame, or an array, of one column of paths is that column.
+
+    Raises:
+        InputError: a single path, or no image.
+    """
+    if hasattr(images, "to_numpy"):
+        images = images.to_numpy()
+    if isinstance(images, np.ndarray) and images.dtype.kind in "OU" and images.ndim == 2 and images.shape[1] == 1:
+        images = images[:, 0]
+    if isinstance(images, (str, os.PathLike)) or not len(images):
+        raise InputError("features: got no list of images, expected one or more.")
+    return images
+
+
+def _product(shape: Sequence[Any]) -> int | None:
+    return math.prod(shape) if all(isinstance(size, int) for size in shape) else None
 
 
 def _prepared(images: Iterable[ImageSource], preprocessing: Preprocessing) -> np.ndarray:

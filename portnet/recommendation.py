@@ -130,7 +130,7 @@ def recommend(
         approach,
         _ADVICE[approach],
         tuple(_reasons(counts, median, likeness)),
-        tuple(_commands(approach, shlex.quote(name), _typed(model, network), network, median)),
+        tuple(_commands(approach, shlex.quote(name), _typed(model, network), network, counts)),
         len(counts),
         counts[0],
         median,
@@ -178,6 +178,13 @@ _ADVICE: dict[Approach, str] = {
 }
 
 
+# what the features are worth
+_MACHINE = (
+    'python -c "import numpy as np; from sklearn.svm import SVC; from sklearn.model_selection import cross_val_score; '
+    "f = np.load('features.npz'); print(cross_val_score(SVC(), f['features'], f['labels'], cv={folds}).mean())\""
+)
+
+
 def _reasons(counts: list[int], median: float, likeness: Likeness) -> list[str]:
     reasons = [_reason_of_size(counts, median), _reason_of_likeness(likeness)]
     if counts[-1] > 5 * counts[0]:
@@ -213,14 +220,16 @@ def _typed(model: str | os.PathLike[str] | Model, network: Model) -> str:
     return shlex.quote(os.fspath(model)) if isinstance(model, (str, os.PathLike)) else network.name or "MODEL"
 
 
-def _commands(approach: Approach, data: str, name: str, model: Model, median: float) -> list[str]:
+def _commands(approach: Approach, data: str, name: str, model: Model, counts: list[int]) -> list[str]:
     stage = _middle_stage(model)
     layer = f" --layer {stage}" if approach == "earlier features" and stage else ""
     base = f"portnet finetune {data} --backbone {name}"
-    augment = " --augment" if median < MANY else ""
+    augment = " --augment" if float(np.median(counts)) < MANY else ""
+    folds = min(5, counts[0])
+    machine = [_MACHINE.format(folds=folds)] if folds > 1 else []
     return {
-        "features": [f"portnet features {data} --model {name} -o features.npz"],
-        "earlier features": [f"portnet features {data} --model {name}{layer} -o features.npz"],
+        "features": [f"portnet features {data} --model {name} -o features.npz", *machine],
+        "earlier features": [f"portnet features {data} --model {name}{layer} -o features.npz", *machine],
         "freeze": [f"{base} --freeze backbone{augment}"],
         "freeze early layers": [f"{base} --freeze {f'until:{stage}' if stage else 'first:16'}{augment}"],
         "fine-tune": [f"{base} --freeze none --lr-mult head=10 --lr 1e-4"],

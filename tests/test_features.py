@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from PIL import Image
 from sklearn.base import clone
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import SVC
 from typer.testing import CliRunner
@@ -122,6 +122,47 @@ def test_scikit_learn_takes_it_for_a_transformer(digits):
     assert Pipeline([("features", extractor)]).fit(paths[:2]).transform(np.array(paths[:2])).shape == (2, 256)
 
 
+def test_scikit_learn_searches_over_layers_and_learns_their_names(digits):
+    dataset = load_dataset(digits)
+    paths, labels = np.array(dataset.items[::2]), dataset.labels[::2]
+    pipeline = make_pipeline(FeatureExtractor("squeezenet1_1", layer="fire2"), SVC())
+    grid = {"featureextractor__layer": ["fire2", "fire5"], "featureextractor__pooled": ["avg"]}
+    search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(paths, labels)
+    assert search.best_score_ > 0.6
+    assert pickle.loads(pickle.dumps(search)).score(paths, labels) > 0.9
+    names = search.best_estimator_[:1].get_feature_names_out()
+    layer = search.best_params_["featureextractor__layer"]
+    assert names.tolist() == [f"{layer}_{i}" for i in range(len(names))]
+    assert search.best_estimator_[:1].transform(paths[:1]).shape == (1, len(names))
+
+
+def test_features_have_names_where_their_number_is_known(model, images):
+    for pooled, count in (("avg", 6), ("flatten", 6 * 7 * 7)):
+        extractor = FeatureExtractor(model, layer="one", pooled=pooled)
+        assert len(extractor.get_feature_names_out()) == extractor.transform(images).shape[1] == count
+    with pytest.raises(InputError, match="have no names"):
+        FeatureExtractor(model, layer="one", pooled=None).get_feature_names_out()
+    with pytest.raises(InputError, match=r"batch size got 2\.5"):
+        FeatureExtractor(model, batch_size=2.5).fit(images)
+
+
+def test_data_frames_go_in_and_come_out(digits):
+    pandas = pytest.importorskip("pandas")
+    dataset = load_dataset(digits)
+    frame = pandas.DataFrame({"path": [str(path) for path in dataset.items[:3]]}, index=[5, 6, 7])
+    extractor = FeatureExtractor("squeezenet1_1", layer="fire2")
+    expected = extractor.transform(dataset.items[:3])
+    for column in (frame, frame["path"], frame.to_numpy()):
+        np.testing.assert_array_equal(extractor.transform(column), expected)
+    found = clone(extractor.set_output(transform="pandas")).transform(frame)
+    assert found.columns[0] == "fire2_0"
+    assert found.index.tolist() == [5, 6, 7]
+    np.testing.assert_array_equal(found.to_numpy(), expected)
+    assert isinstance(extractor.set_output(transform="default").transform(frame), np.ndarray)
+    with pytest.raises(UnknownNameError, match="arrow"):
+        extractor.set_output(transform="arrow")
+
+
 def test_parameters_can_be_changed_and_the_network_follows(model, images):
     extractor = FeatureExtractor(model, layer="one")
     assert extractor.fit_transform(images).shape == (7, 6)
@@ -199,6 +240,7 @@ def test_advice_follows_size_and_likeness(monkeypatch, per_class, sure, approach
     assert told in found.commands[0]
     assert found.likeness.is_like == sure
     assert f"{per_class:,} images" in found.reasons[0]
+    assert [command.split()[0] for command in found.commands[1:]] == (["python"] if per_class < 20 else [])
     assert len(found.reasons) == 2
 
 

@@ -23,7 +23,7 @@ __all__ = ["changes", "environment", "origin"]
 _PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "pillow")
 # what these say changes threads or arithmetic, and with them the last bits of a result
 _VARIABLES = re.compile(
-    r"(OMP|MKL|OPENBLAS|KMP)_|KERAS_BACKEND|TF_(ENABLE_ONEDNN|DETERMINISTIC|NUM_)|MXNET_|CUBLAS_|CUDA_VISIBLE|NVIDIA_TF32"
+    r"(OMP|MKL|OPENBLAS)_|KERAS_BACKEND|TF_(ENABLE_ONEDNN|DETERMINISTIC|NUM_)|MXNET_|CUBLAS_|CUDA_VISIBLE|NVIDIA_TF32"
 )
 
 
@@ -31,7 +31,8 @@ def environment(adapter: Adapter) -> dict[str, str]:
     """Return versions of PortNet, Python, the engine and what the core uses, system and processor."""
     found = {
         "portnet": __version__,
-        "portnet's code": code_digest(("portnet", type(adapter).__module__.partition(".")[0])),
+        "portnet's code": code_digest("portnet"),
+        f"{adapter.name} adapter's code": code_digest(type(adapter).__module__.partition(".")[0]),
         "python": platform.python_version(),
         adapter.name: adapter.version(),
         "system": platform.platform(),
@@ -62,13 +63,12 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]
 
 
 @functools.cache
-def code_digest(packages: tuple[str, ...]) -> str:
-    """Return SHA-256 over the Python files of packages: a version number does not tell one checkout from another."""
+def code_digest(package: str) -> str:
+    """Return SHA-256 over a package's Python files: a version number does not tell one checkout from another."""
     sha = hashlib.sha256()
-    for package in packages:
-        root = Path(sys.modules[package].__file__ or "").parent
-        for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
-            sha.update(hashlib.sha256(path.read_bytes()).digest())
+    root = Path(sys.modules[package].__file__ or "").parent
+    for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
+        sha.update(hashlib.sha256(path.read_bytes()).digest())
     return sha.hexdigest()
 
 
