@@ -45,8 +45,8 @@ class FeatureExtractor:
     >>> svm.fit(paths, labels).score(test_paths, test_labels)  # doctest: +SKIP
     0.97
 
-    Works in a ``Pipeline``, with ``GridSearchCV``, ``clone`` and ``set_output``. There is nothing to learn: `fit` opens the
-    network and returns itself, and `transform` needs no `fit` before it.
+    Works in a ``Pipeline``, with ``GridSearchCV``, ``clone`` and ``set_output``. There is nothing to learn: `fit` opens
+    the network and returns itself, and `transform` needs no `fit` before it.
 
     Args:
         model: name in the zoo, path of an .onnx file or of a run's folder, or a `Model`.
