@@ -153,6 +153,26 @@ def test_probabilities_are_not_taken_for_logits(op):
     assert len(result.images) == 3
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_an_answer_that_is_no_number_is_wrong(broken):
+    logits = np.eye(6, dtype=np.float32)
+    logits[0, 3] = broken
+    found = evaluate_logits(logits, np.arange(6), tuple("abcdef"))
+    assert found.accuracy == found.top5 == 5 / 6
+    assert found.confusion.trace() == found.confusion.sum() == 5
+    assert np.isnan([found.loss, found.calibration_error]).all()
+    assert found.calibration.count.sum() == 0
+
+
+def test_a_network_that_answers_nan_is_not_evaluated():
+    node = ir.node("Identity", [x := ir.Value(name="x", shape=ir.Shape(["N", 3, 8, 8]))])
+    model = Model(ir.Model(ir.Graph([x], node.outputs, nodes=[node], opset_imports={"": 17}), ir_version=10))
+    model.labels, model.preprocessing = CLASSES, Preprocessing(size=(8, 8), resize=None)
+    with pytest.raises(ModelError, match="NaN"):
+        evaluate(Fixed([0.5, np.nan, 0.2]), model, [(np.zeros((8, 8, 3), np.uint8), name) for name in CLASSES])
+
+
 def test_tables_show_names_as_they_are_whatever_is_in_them(capsys):
     print_table(("class",), [("[/x][red]a\x1b[31m\udcff",)])
     assert "[/x][red]a\ufffd[31m\ufffd" in capsys.readouterr().out

@@ -55,6 +55,8 @@ def _text(value: Any) -> str:
 def _result(name: str, value: float | int | str | None) -> str:
     if value is None:
         return "–"
+    from portnet.drawing.text import figure
+
     if "accuracy" in name:
         return f"{value:.2%}"
-    return f"{value:.4f}" if "loss" in name else f"{value:,}"
+    return figure(float(value)) if "loss" in name else f"{value:,}"

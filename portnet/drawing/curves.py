@@ -10,7 +10,7 @@ from pathlib import Path
 
 from portnet.drawing.axes import Axes, top_for
 from portnet.drawing.canvas import Canvas, line, save
-from portnet.drawing.text import fit, width
+from portnet.drawing.text import figure, fit, width
 from portnet.drawing.theme import SERIES
 from portnet.errors import InputError
 
@@ -185,7 +185,7 @@ def _draw_epochs(
         canvas.path(line(points), stroke=colour, thickness=thickness, dash=dash)
     radius = 0.9 + 1.1 * min(thickness, 2.2) if len(points) <= 60 else 0
     for (x, y), (epoch, value) in zip(points, values, strict=True) if radius else ():
-        text = f"{value:.2%}" if axes.percent else f"{value:.4f}"
+        text = f"{value:.2%}" if axes.percent else figure(value)
         title = f"epoch {epoch:.4g}: {name} {text}"
         canvas.rect(x - radius, y - radius, 2 * radius, 2 * radius, fill=colour, radius=radius, title=title)
 

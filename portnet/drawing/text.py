@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Literal
 
-__all__ = ["clean", "escape", "fit", "width", "wrap"]
+__all__ = ["clean", "escape", "figure", "fit", "width", "wrap"]
 
 # what XML 1.0 cannot hold: control characters, surrogates (of undecodable file names), U+FFFE and U+FFFF
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -44,6 +44,15 @@ def clean(text: str) -> str:
 def escape(text: object) -> str:
     """Return text for an XML or HTML element or attribute."""
     return html.escape(clean(str(text)))
+
+
+def figure(loss: float) -> str:
+    """Return a loss with four decimals or, where a run diverges, with its power of ten.
+
+    >>> figure(0.25), figure(7.145e31)
+    ('0.2500', '7.145e+31')
+    """
+    return f"{loss:.4f}" if abs(loss) < 1e6 else f"{loss:.3e}"
 
 
 def width(text: str, size: float) -> float:

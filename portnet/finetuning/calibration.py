@@ -34,9 +34,12 @@ class Calibration:
 
 
 def calibrate(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> Calibration:
-    """Return the calibration of probabilities (N, classes) against class indices (N,), N ≥ 1."""
+    """Return the calibration of probabilities (N, classes) against class indices (N,), N ≥ 1; all NaN if one is."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == labels
+    if not np.isfinite(confidence).all():
+        nothing = np.full(bins, np.nan)
+        return Calibration(float("nan"), np.zeros(bins, np.int64), nothing, nothing)
     place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     count = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from portnet.data.images import ImageSource
+from portnet.drawing.text import figure
 from portnet.errors import DataError
 from portnet.finetuning.ambiguity import Ambiguity, rank
 from portnet.finetuning.calibration import Calibration, calibrate
@@ -27,7 +28,8 @@ class Evaluation:
         calibration: expected calibration error and the bins it comes from.
         count: images.
         classes: class names.
-        confusion: int64 (classes, classes); row: true class, column: predicted class.
+        confusion: int64 (classes, classes); row: true class, column: predicted class; without images that
+            were answered by NaN or infinity.
         logits: (count, classes), what the network answered; not part of `to_dict`.
         labels: int64 (count,), the true classes; not part of `to_dict`.
         images: the images in their order, where they are known; not part of `to_dict`.
@@ -94,7 +96,7 @@ class Evaluation:
     def __str__(self) -> str:
         top5 = f"top-5 {self.top5:.2%}, " if self.has_top5 else ""
         return (
-            f"accuracy {self.accuracy:.2%}, {top5}loss {self.loss:.4f}, "
+            f"accuracy {self.accuracy:.2%}, {top5}loss {figure(self.loss)}, "
             f"calibration error {self.calibration_error:.2%} on {self.count:,} images"
         )
 
@@ -105,8 +107,9 @@ def _without_nan(values: dict[str, float]) -> dict[str, float | None]:
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return −log softmax(logits)[label] of each row, float64 (N,), without overflow."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
+    with np.errstate(invalid="ignore"):  # infinite logits give NaN
+        shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+        return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
 
 
 def evaluate_logits(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Evaluation:
@@ -117,16 +120,19 @@ def evaluate_logits(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, 
     """
     if not len(labels) or logits.ndim != 2 or logits.shape != (len(labels), len(classes)):
         raise DataError(f"evaluate: got logits {logits.shape} for {len(labels)} labels, expected (N, {len(classes)})")
+    answered = np.isfinite(logits).all(axis=1)  # what is no number is no answer, and so wrong
     predicted = logits.argmax(axis=1)
     true_logit = logits[np.arange(len(labels)), labels]
     rank = (logits > true_logit[:, None]).sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        probabilities = softmax(logits)
     confusion = np.zeros((len(classes), len(classes)), np.int64)
-    np.add.at(confusion, (labels, predicted), 1)
+    np.add.at(confusion, (labels[answered], predicted[answered]), 1)
     return Evaluation(
-        accuracy=float((predicted == labels).mean()),
-        top5=float((rank < 5).mean()),
+        accuracy=float(((predicted == labels) & answered).mean()),
+        top5=float(((rank < 5) & answered).mean()),
         loss=float(cross_entropy(logits, labels).mean()),
-        calibration=calibrate(softmax(logits), labels),
+        calibration=calibrate(probabilities, labels),
         count=len(labels),
         classes=classes,
         confusion=confusion,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
+from portnet.drawing.text import figure
 from portnet.finetuning.history import Epoch, Position, Validation
 from portnet.terminal import legible
 
@@ -88,12 +89,12 @@ class ConsoleReporter(SilentReporter):
             description=f"epoch {position.epoch + 1}",
             total=batches,
             completed=position.batch,
-            info=f"{position.batch}/{batches}  loss {number(loss)} {accuracy:.1%}{self._validation}",
+            info=f"{position.batch}/{batches}  loss {figure(loss)} {accuracy:.1%}{self._validation}",
         )
 
     def validation(self, validation: Validation) -> None:
         """Show it in the epoch's bar from now on."""
-        self._validation = f"  val {number(validation.loss)} {validation.accuracy:.1%}"
+        self._validation = f"  val {figure(validation.loss)} {validation.accuracy:.1%}"
 
     def epoch(self, epoch: Epoch, total: int) -> None:
         """Print the epoch's line; a narrow terminal breaks it between words."""
@@ -101,17 +102,12 @@ class ConsoleReporter(SilentReporter):
         self.console.print(text, soft_wrap=not self.console.is_terminal, markup=False)
 
 
-def number(loss: float) -> str:
-    """Return a loss with four decimals, or, where a run diverges, with its power of ten."""
-    return f"{loss:.4f}" if abs(loss) < 1e6 else f"{loss:.3e}"
-
-
 def epoch_line(epoch: Epoch, total: int) -> str:
     """Return an epoch in one line."""
     width = len(str(total))
-    text = f"epoch {epoch.epoch + 1:>{width}}/{total}  loss {number(epoch.loss)}  accuracy {epoch.accuracy:6.2%}"
+    text = f"epoch {epoch.epoch + 1:>{width}}/{total}  loss {figure(epoch.loss)}  accuracy {epoch.accuracy:6.2%}"
     if epoch.val_accuracy is not None and epoch.val_loss is not None:
-        text += f"  val loss {number(epoch.val_loss)}  val accuracy {epoch.val_accuracy:6.2%}"
+        text += f"  val loss {figure(epoch.val_loss)}  val accuracy {epoch.val_accuracy:6.2%}"
     left = (total - epoch.epoch - 1) * epoch.seconds
     text += f"  {epoch.images_per_second:,.0f} images/s  {epoch.seconds:.1f} s"
     return text + (f"  {left:.0f} s left" if left >= 1 else "")

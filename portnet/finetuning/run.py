@@ -13,8 +13,9 @@ from portnet.adapter import Lowered
 from portnet.data.dataset import DatasetSource, load_dataset
 from portnet.data.loader import Loader
 from portnet.drawing.curves import Curves, plot_curves
+from portnet.drawing.text import figure
 from portnet.engines import engine
-from portnet.errors import InputError, ParityError
+from portnet.errors import InputError, ModelError, ParityError
 from portnet.finetuning.ambiguity import Ambiguity
 from portnet.finetuning.folder import RunFolder
 from portnet.finetuning.history import History
@@ -64,7 +65,7 @@ class Run:
 
     def __repr__(self) -> str:
         last = self.history[-1] if len(self.history) else None
-        result = "not one epoch" if last is None else f"loss {last.loss:.4f}"
+        result = "not one epoch" if last is None else f"loss {figure(last.loss)}"
         if last is not None and last.val_accuracy is not None:
             result += f", val accuracy {last.val_accuracy:.2%}"
         return f"<Run {self.settings.backbone} on {self.settings.backend}: {len(self.history)} epochs, {result}>"
@@ -242,6 +243,7 @@ def evaluate(
     Raises:
         InputError: the model has no labels or no preprocessing.
         DataError: images that cannot be read; a class that the model does not know is an UnknownNameError.
+        ModelError: the network answers with NaN or infinity.
     """
     if model.labels is None or model.preprocessing is None:
         missing = "labels" if model.labels is None else "preprocessing"
@@ -252,6 +254,8 @@ def evaluate(
     outputs, labels = logits_of(network, loader)
     # the logarithm of probabilities serves as logits: their softmax gives the probabilities back
     logits = np.log(np.maximum(outputs, np.finfo(np.float32).tiny)) if ends_in_softmax(model) else outputs
+    if not np.isfinite(logits).all():
+        raise ModelError("evaluate: the network answers with NaN or infinity. Check its weights and preprocessing.")
     return replace(evaluate_logits(logits, labels, model.labels), images=dataset.items)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from portnet.adapter import Adapter
 from portnet.data.dataset import Dataset, DatasetSource
+from portnet.drawing.text import figure
 from portnet.engines import engine
 from portnet.errors import InputError, OutputError, PortNetError
 from portnet.finetuning.backbone import Backbone
@@ -335,7 +336,7 @@ class RunSession:
         why = f"no lower loss in {job.patience} validations" if job.out_of_patience else "training is over"
         self.reporter.note(
             f"{why}: the weights of step {best.step:,} (epoch {best.epoch:.4g}) are restored, "
-            f"val loss {best.loss:.4f}, val accuracy {best.accuracy:.2%}"
+            f"val loss {figure(best.loss)}, val accuracy {best.accuracy:.2%}"
         )
 
     def _record(self, history: History, proof: dict[str, Any], ended: str, digest: str | None = None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from portnet.drawing.curves import Curves
+from portnet.drawing.text import figure
 from portnet.drawing.theme import DARK, LIGHT, variables
 from portnet.report import evaluation as about_evaluation
 from portnet.report import provenance
@@ -100,7 +101,7 @@ def _tiles(content: Content) -> Html:
         tiles += [
             ("test accuracy", f"{found.accuracy:.2%}"),
             *([("top-5 accuracy", f"{found.top5:.2%}")] if found.has_top5 else []),
-            ("test loss (nats)", f"{found.loss:.4f}"),
+            ("test loss (nats)", figure(found.loss)),
             ("calibration error", f"{found.calibration_error:.2%}"),
             ("test images", f"{found.count:,}"),
         ]

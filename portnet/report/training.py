@@ -8,6 +8,7 @@ from typing import Any
 from portnet.drawing import curves as drawing
 from portnet.drawing.curves import Curves, draw_panels
 from portnet.drawing.svg import SvgCanvas
+from portnet.drawing.text import figure
 from portnet.drawing.theme import paint_variable
 from portnet.report.html import Html, join, tag
 from portnet.report.tables import details, table
@@ -32,9 +33,9 @@ def _epochs(epochs: list[Mapping[str, Any]]) -> Html:
     rows = [
         (
             str(e["epoch"] + 1),
-            f"{e['loss']:.4f}",
+            figure(e["loss"]),
             f"{e['accuracy']:.2%}",
-            "–" if e["val_loss"] is None else f"{e['val_loss']:.4f}",
+            "–" if e["val_loss"] is None else figure(e["val_loss"]),
             "–" if e["val_accuracy"] is None else f"{e['val_accuracy']:.2%}",
             f"{e['lr']:.3g}",
             f"{e['images_per_second']:,.0f}",
