@@ -16,6 +16,7 @@ from PIL import Image
 from portnet.data.colour import jitter
 from portnet.data.geometry import Affine, Box, random_crop
 from portnet.data.mixing import cutmix, mixup, one_hot
+from portnet.data.pixels import as_array
 from portnet.data.trivial import trivial_augment
 from portnet.errors import InputError
 
@@ -120,7 +121,7 @@ class Augment:
         strengths = {name: getattr(self, name) for name in ("brightness", "contrast", "saturation", "hue")}
         if any(strengths.values()):
             image = jitter(image, strengths, rng)
-        return np.array(image)
+        return as_array(image, planar=True)
 
     def region(self, width: int, height: int, rng: np.random.Generator) -> Box:
         """Draw the part of an upright image of ``width`` × ``height`` that becomes the input."""

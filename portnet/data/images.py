@@ -29,9 +29,11 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
-from portnet.data.decoders import LARGEST_FILE, Decoder, decode_jpeg, plain_jpeg
+from portnet.data.decoders import Decoder
 from portnet.data.geometry import Box
+from portnet.data.jpeg import LARGEST_FILE, decode_jpeg, plain_jpeg
 from portnet.data.lazy import LazyImage
+from portnet.data.pixels import as_image, size_of
 from portnet.errors import DataError
 
 __all__ = ["FORMATS", "MAX_PIXELS", "ImageSource", "check_header", "check_pixels", "decode", "naming", "open_image"]
@@ -70,8 +72,8 @@ class Decoded(NamedTuple):
 
     ``box`` is (left, top, right, bottom) in pixels. It differs from the whole image only after a
     JPEG was decoded at a fraction of its size that does not divide it, as then the last row or column
-    is partly padding; or when a region was asked for. ``image`` is an array, uint8 of (H, W, 3), only where the fast
-    decoder was asked for.
+    is partly padding; or when a region was asked for. ``image`` is an array only where the fast decoder was asked for:
+    uint8 of (H, W, 4), RGB and a byte of no meaning, valid until this thread decodes another.
     """
 
     image: Image.Image | NDArray[np.uint8]
@@ -182,8 +184,8 @@ def _decoded(image: Image.Image, background: RGB, reduction: int, decoder: Decod
     right, bottom = image.width / reduction, image.height / reduction
     orientation = _orientation(image)
     if orientation in _UPRIGHT:
-        box = _turned_box(orientation, (pixels.shape[1], pixels.shape[0]), right, bottom)
-        return Decoded(Image.fromarray(pixels).transpose(_UPRIGHT[orientation]), box)
+        box = _turned_box(orientation, size_of(pixels), right, bottom)
+        return Decoded(as_image(pixels).convert("RGB").transpose(_UPRIGHT[orientation]), box)
     return Decoded(pixels, (0, 0, right, bottom))
 
 

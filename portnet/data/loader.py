@@ -124,7 +124,8 @@ class Loader:
     def _batch(self, order: NDArray[np.int64], copies: NDArray[np.int64], epoch: int, batch: int) -> Batch:
         chosen = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
         keys = zip(order[chosen].tolist(), copies[chosen].tolist(), strict=True)
-        pixels = np.empty((len(order[chosen]), *self.preprocessing.size, 3), np.uint8)
+        # (N, H, W, 3), but channel by channel in memory: what is copied there is laid out in the same way
+        pixels = np.empty((len(order[chosen]), 3, *self.preprocessing.size), np.uint8).transpose(0, 2, 3, 1)
         for place, (index, copy) in enumerate(keys):
             pixels[place] = self._pixels(epoch, index, copy)
         x, y = normalise(pixels, self.preprocessing), self.dataset.labels[order[chosen]]
@@ -157,7 +158,14 @@ class Loader:
     def _read(self, index: int, region: Region | None = None) -> NDArray[np.uint8]:
         item = self.dataset.items[index]
         try:
-            return to_bytes(item, self.preprocessing, draft=self.draft, decoder=self.decoder, region=region)
+            return to_bytes(
+                item,
+                self.preprocessing,
+                draft=self.draft,
+                decoder=self.decoder,
+                region=region,
+                planar=self.augment is None,
+            )
         except DataError as error:
             if isinstance(item, (str, os.PathLike)) and not os.path.exists(item):
                 raise  # it has gone since the dataset was read; to begin anew would not find it either

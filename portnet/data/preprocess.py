@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from portnet.data.decoders import Decoder, resize_fast
+from portnet.data.decoders import Decoder
 from portnet.data.geometry import Box
 from portnet.data.images import Decoded, ImageSource, Region, check_pixels, decode, naming
+from portnet.data.pixels import as_array, as_image, resize_fast, size_of
 from portnet.data.threads import in_threads
 from portnet.errors import InputError
 from portnet.graph.metadata import Preprocessing
@@ -30,7 +31,7 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 # ITU-R BT.601 luma, in the 16-bit fixed point of Pillow's convert("L")
-_LUMA = np.array([19595, 38470, 7471], np.uint32)
+_LUMA = (19595, 38470, 7471)
 
 
 class HasPreprocessing(Protocol):
@@ -70,6 +71,7 @@ def to_bytes(
     draft: bool = False,
     decoder: Decoder = "pillow",
     region: Region | None = None,
+    planar: bool = False,
 ) -> NDArray[np.uint8]:
     """Decode, resize and centre crop one image to uint8 of shape (H, W, 3), always in RGB order.
 
@@ -85,6 +87,7 @@ def to_bytes(
         decoder: who decodes and resizes; see `portnet.data.decoders`.
         region: given the upright image's width and height, says which part is stretched to ``size``, in place of
             the resizing and cropping above.
+        planar: lay the bytes out channel by channel in memory, which `normalise` reads fastest; the shape is the same.
 
     Raises:
         DataError: the image cannot be read, or is too narrow to be resized.
@@ -94,12 +97,12 @@ def to_bytes(
     decoded = decode(image, preprocessing.background, shorter_side=shorter_side, region=region, decoder=decoder)
     with naming(image):
         size = _resized_size(decoded.box, preprocessing.size, resize)
-    resized = _resized(decoded, size, preprocessing.interpolation, decoder)
+    picture = _resized(decoded, size, preprocessing.interpolation, decoder)
     height, width = preprocessing.size
-    if (height, width) == resized.shape[:2]:
-        return resized
-    left, top = _crop_start(size[0], width), _crop_start(size[1], height)
-    return np.array(Image.fromarray(resized).crop((left, top, left + width, top + height)))
+    if (width, height) != size:
+        left, top = _crop_start(size[0], width), _crop_start(size[1], height)
+        picture = picture.crop((left, top, left + width, top + height))
+    return as_array(picture, planar=planar)
 
 
 def normalise(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
@@ -149,14 +152,14 @@ def as_list(image: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
     return [cast(ImageSource, image)]
 
 
-def _resized(decoded: Decoded, size: tuple[int, int], interpolation: str, decoder: Decoder) -> NDArray[np.uint8]:
-    """Return the picture in ``decoded.box`` as uint8 of (H, W, 3), ``size`` being (width, height)."""
+def _resized(decoded: Decoded, size: tuple[int, int], interpolation: str, decoder: Decoder) -> Image.Image:
+    """Return the picture in ``decoded.box`` as RGB or RGBX, ``size`` being (width, height)."""
     image, box = decoded
-    is_whole = box == (0, 0, *size) and size == (image.size if isinstance(image, Image.Image) else image.shape[1::-1])
-    if decoder == "fast" and interpolation == "bilinear" and not is_whole:
+    if box == (0, 0, *size) and size == size_of(image):
+        return as_image(image)
+    if decoder == "fast" and interpolation == "bilinear":
         return resize_fast(image, size, box)
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    return np.array(picture.resize(size, _FILTERS[interpolation], box=box))
+    return as_image(image).resize(size, _FILTERS[interpolation], box=box)
 
 
 def _resized_size(box: Box, size: tuple[int, int], resize: int | None) -> tuple[int, int]:
@@ -178,7 +181,10 @@ def _crop_start(length: int, crop: int) -> int:
 def _in_order(pixels: NDArray[np.uint8], color: str) -> NDArray[np.uint8]:
     """View (or reduce) RGB bytes of (N, H, W, 3) as (N, C, H, W) in the order ``color``."""
     if color == "GRAY":
-        grey = (pixels @ _LUMA + 0x8000) >> 16
+        red, green, blue = (
+            np.multiply(pixels[..., channel], weight, dtype=np.uint32) for channel, weight in enumerate(_LUMA)
+        )
+        grey = (red + green + blue + 0x8000) >> 16
         return grey.astype(np.uint8)[:, None]
     ordered = pixels if color == "RGB" else pixels[..., ::-1]
     return ordered.transpose(0, 3, 1, 2)
