@@ -2,12 +2,14 @@
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
 from portnet.cli.output import print_table
+from portnet.data.dataset import Dataset, Skipped
 from portnet.drawing import fonts
 from portnet.drawing.axes import ticks, top_for
 from portnet.drawing.confusion import ConfusionSheet
@@ -18,6 +20,7 @@ from portnet.drawing.svg import SvgCanvas
 from portnet.drawing.text import width, wrap
 from portnet.finetuning.history import Position
 from portnet.finetuning.progress import ConsoleReporter
+from portnet.finetuning.sets import Sets
 from portnet.sources import find_model
 
 FORTY = "a_class_with_forty_characters_in_its_nam"
@@ -98,6 +101,20 @@ def test_no_step_of_a_short_run_is_beyond_the_axis(tmp_path):
     assert "6" in texts(path.read_text())
 
 
+@pytest.mark.parametrize(("shift", "most"), [(0.0, 8.0), (0.5, 1.8)])
+def test_lines_are_thick_only_where_they_would_hide_each_other(tmp_path, shift, most):
+    steps = [2.0 - i / 500 for i in range(500)]
+    runs = [
+        Curves(str(n), [1.0] * 5, [0.5] * 5, [None] * 5, [None] * 5, [step + shift * n for step in steps], 100)
+        for n in range(6)
+    ]
+    svg = plot_curves(runs, tmp_path / "a.svg").read_text()
+    widths = {float(width) for width in re.findall(r'stroke-width="([\d.]+)"', svg)} - {3.0}  # but the legend's
+    assert max(widths) <= most + 2
+    assert (len(widths - {1.0}) == 6) == (shift == 0)
+    assert any("means of up to 5 steps" in text for text in texts(svg))
+
+
 def test_a_run_is_drawn_in_two_parts_that_a_phone_shows_below_each_other():
     panels = [SvgCanvas(PANEL, 350, label=name) for name in ("loss", "accuracy")]
     draw_panels(DIVERGED, *panels)
@@ -128,6 +145,15 @@ def test_names_of_squeezenet_are_whole(tmp_path):
     svg = plot_network(model, tmp_path / "net.svg").read_text()
     assert "features.12.expand3x3" in texts(svg)
     assert "…" not in svg
+
+
+def test_images_left_out_are_named_shortly_and_not_by_the_thousand():
+    items = tuple(Skipped(f"a/{i}.jpg", f"cannot read image 'a/{i}.jpg': not an image") for i in range(40))
+    train = Dataset(("a.png", "b.png"), np.array([0, 1]), ("a", "b"), items)
+    lines = Sets(train).describe_skipped()
+    assert lines[0] == "skipped a/0.jpg: not an image"
+    assert lines[10:] == ["skipped 30 more; run.json names them all"]
+    assert len(Sets(replace(train, skipped=items[:11])).describe_skipped()) == 11
 
 
 def test_a_table_in_a_pipe_has_a_line_a_row(capsys):

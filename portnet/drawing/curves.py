@@ -20,7 +20,9 @@ WIDTH, HEIGHT = 1024.0, 350.0
 # one of the two on its own: narrow, so that a phone has not to reduce it much
 PANEL = 412.0
 _LEFT, _RIGHT = 52.0, 36.0
-_MOST_POINTS = 600
+_APART = 7.0  # pixels between points that are marked one by one
+# points of a curve of steps, of one run alone and of each of several: more would hide the others
+_MOST_POINTS, _FEW_POINTS = 600, 100
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,15 @@ def draw_curves(runs: Sequence[Curves], canvas: Canvas) -> None:
     """Draw loss and accuracy side by side on a canvas of `WIDTH` × `HEIGHT`.
 
     One run has a colour each for training and validation, and every step's loss behind them. Of several runs each has
-    a colour, training full and validation dashed; earlier ones are thicker, so that curves that coincide are seen.
+    a colour, training full and validation dashed; where they coincide, earlier ones are thicker, so that all are seen.
     """
     _draw_loss(runs, canvas, 0, WIDTH / 2)
     _draw_accuracy(runs, canvas, WIDTH / 2, WIDTH / 2)
     _legend(canvas, runs)
     if len(runs) > 1:
-        note = "left: training loss of each step; right: training full, validation dashed"
+        group = max(_group(run, _FEW_POINTS) for run in runs)
+        steps = "each step" if group == 1 else f"means of up to {group} steps"
+        note = f"left: training loss, {steps}; right: training full, validation dashed"
         canvas.text(WIDTH - 36, HEIGHT - 12, note, size=9.5, fill="muted", anchor="end")
 
 
@@ -103,7 +107,7 @@ def _draw_loss(runs: Sequence[Curves], canvas: Canvas, left: float, room: float)
     axes.draw(canvas)
     if len(runs) > 1:
         for i, run in enumerate(runs):
-            _draw_steps(canvas, run, axes, SERIES[i], thickness=_thickness(runs, i), opacity=1)
+            _draw_steps(canvas, run, axes, SERIES[i], thickness=_thickness(runs, i), opacity=1, most=_FEW_POINTS)
         return
     _draw_steps(canvas, runs[0], axes, "series-1", thickness=1.1, opacity=0.4)
     _draw_epochs(canvas, axes, _at_ends(runs[0].loss), "series-1", "training loss", 2.2)
@@ -134,7 +138,17 @@ def _axes(
 
 
 def _thickness(runs: Sequence[Curves], index: int) -> float:
-    return 1.6 + 2.8 * (len(runs) - 1 - index)
+    extra = min(2.8, 8 / max(len(runs) - 1, 1)) if _coincide(runs) else 0.0
+    return 1.8 + extra * (len(runs) - 1 - index)
+
+
+def _coincide(runs: Sequence[Curves]) -> bool:
+    """Whether runs took the same steps but for rounding, so that a line would hide what lies below it."""
+    if any(len(run.steps) != len(runs[0].steps) for run in runs):
+        return False
+    largest = max((value for run in runs for value in run.steps), default=0.0)
+    steps = zip(*(run.steps for run in runs), strict=True)
+    return all(max(values) - min(values) <= 0.02 * largest for values in steps)
 
 
 def _check(runs: Sequence[Curves]) -> None:
@@ -160,9 +174,23 @@ def _accuracy_range(runs: Sequence[Curves]) -> tuple[float, float]:
     return (math.floor(20 * (lowest - 0.02)) / 20 if lowest > 0.7 else 0.0), 1.0
 
 
-def _draw_steps(canvas: Canvas, run: Curves, axes: Axes, colour: str, *, thickness: float, opacity: float) -> None:
+def _group(run: Curves, most: int) -> int:
+    """Return how many steps are drawn as one point."""
+    return max(-(-len(run.steps) // most), 1)
+
+
+def _draw_steps(
+    canvas: Canvas,
+    run: Curves,
+    axes: Axes,
+    colour: str,
+    *,
+    thickness: float,
+    opacity: float,
+    most: int = _MOST_POINTS,
+) -> None:
     """Draw the loss of every step, at the place of its end in its epoch; of very many, the means of groups."""
-    group = -(-len(run.steps) // _MOST_POINTS) if run.steps else 1
+    group = _group(run, most)
     groups = [run.steps[i : i + group] for i in range(0, len(run.steps), group)]
     xs = [(i * group + len(part)) / run.steps_per_epoch for i, part in enumerate(groups)]
     points = axes.points(xs, [sum(part) / len(part) for part in groups])
@@ -183,7 +211,8 @@ def _draw_epochs(
     points = axes.points([epoch for epoch, _ in values], [value for _, value in values])
     if len(points) > 1:
         canvas.path(line(points), stroke=colour, thickness=thickness, dash=dash)
-    radius = 0.9 + 1.1 * min(thickness, 2.2) if len(points) <= 60 else 0
+    apart = (points[-1][0] - points[0][0]) / (len(points) - 1) if len(points) > 1 else _APART
+    radius = 0.9 + 1.1 * min(thickness, 2.2) if apart >= _APART else 0
     for (x, y), (epoch, value) in zip(points, values, strict=True) if radius else ():
         text = f"{value:.2%}" if axes.percent else figure(value)
         title = f"epoch {epoch:.4g}: {name} {text}"

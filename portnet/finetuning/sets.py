@@ -24,6 +24,7 @@ __all__ = ["Sets", "prepare_data", "source_of"]
 
 # folders larger than this are recorded by their names and sizes, not read through once more
 DIGEST_LIMIT = 1 << 30
+MOST_SKIPPED = 10
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,15 @@ class Sets:
         )
         drawn = f", {max(counts.values()):,} of each class drawn in an epoch" if settings.balance else ""
         return f"{len(counts)} classes, {len(self.train):,} images to train on ({per_class}){held_out}{drawn}"
+
+    def describe_skipped(self) -> list[str]:
+        """Return a line for each image that was left out, of many for the first ones."""
+        lines = [
+            f"skipped {item.path}: {item.reason.removeprefix(f'cannot read image {item.path!r}: ')}"
+            for item in self.skipped
+        ]
+        rest = len(lines) - MOST_SKIPPED
+        return lines if rest <= 1 else [*lines[:MOST_SKIPPED], f"skipped {rest:,} more; run.json names them all"]
 
     @property
     def warning(self) -> str:

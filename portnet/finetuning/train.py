@@ -217,8 +217,8 @@ class RunSession:
         self.reporter.note(self.sets.describe(self.settings))
         if self.sets.warning:
             self.reporter.note(f"note: {self.sets.warning}")
-        for skipped in self.sets.skipped:
-            self.reporter.note(f"skipped {skipped.path}: {skipped.reason}")
+        for line in self.sets.describe_skipped():
+            self.reporter.note(line)
         adapter = self.phases.adapter
         where = f" on {adapter.framework} {adapter.version()} ({self.settings.device})" if adapter is not None else ""
         self.reporter.note(
