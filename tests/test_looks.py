@@ -1,5 +1,6 @@
 """What a person looks at: nothing cut, nothing over another thing, numbers that are none, other alphabets."""
 
+import math
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image, ImageFont
 
 from portnet.cli.output import print_table
+from portnet.data.augment import Augment
 from portnet.data.dataset import Dataset, Skipped
 from portnet.drawing import fonts
 from portnet.drawing.axes import ticks, top_for
@@ -18,9 +20,12 @@ from portnet.drawing.curves import PANEL, Curves, draw_panels, plot_curves
 from portnet.drawing.network import plot_network
 from portnet.drawing.svg import SvgCanvas
 from portnet.drawing.text import width, wrap
+from portnet.finetuning.head import Head
 from portnet.finetuning.history import Position
 from portnet.finetuning.progress import ConsoleReporter
+from portnet.finetuning.recipe import recipe
 from portnet.finetuning.sets import Sets
+from portnet.finetuning.settings import Settings
 from portnet.sources import find_model
 
 FORTY = "a_class_with_forty_characters_in_its_nam"
@@ -96,6 +101,17 @@ def test_an_axis_ends_at_a_tick_above_its_curves(value):
     assert ticks(0, top)[-1] == pytest.approx(top)
 
 
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 6.3), (0.7, 1), (0, 1e-4), (0, 12345), (3, 3)])
+def test_ticks_are_round_and_inside(low, high):
+    found = ticks(low, high)
+    assert 1 <= len(found) <= 6
+    assert all(low - 1e-9 <= value <= high + 1e-9 for value in found)
+    if len(found) > 1:
+        step = found[1] - found[0]
+        mantissa = step / 10 ** math.floor(math.log10(step) + 1e-9)
+        assert min(abs(mantissa - round_step) for round_step in (1, 2, 5, 10)) < 1e-6
+
+
 def test_no_step_of_a_short_run_is_beyond_the_axis(tmp_path):
     path = plot_curves([DIVERGED], tmp_path / "a.svg")
     assert "6" in texts(path.read_text())
@@ -154,6 +170,12 @@ def test_images_left_out_are_named_shortly_and_not_by_the_thousand():
     assert lines[0] == "skipped a/0.jpg: not an image"
     assert lines[10:] == ["skipped 30 more; run.json names them all"]
     assert len(Sets(replace(train, skipped=items[:11])).describe_skipped()) == 11
+
+
+def test_the_recipe_tells_what_is_not_usual():
+    text = recipe(Settings("squeezenet1_1", augment=Augment(translate=3.0), head=Head.mlp((8,))), "photos")
+    assert "augment=Augment(translate=3.0)," in text
+    assert "head=portnet.Head(kind='mlp', hidden=(8,), dropout=0.5, batch_norm=True)," in text
 
 
 def test_a_table_in_a_pipe_has_a_line_a_row(capsys):

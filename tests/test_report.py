@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import math
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
@@ -17,7 +16,7 @@ import portnet
 from portnet.adapter import OptimizerSpec
 from portnet.cli.app import app
 from portnet.data.augment import Augment
-from portnet.drawing.axes import Axes, ticks
+from portnet.drawing.axes import Axes
 from portnet.drawing.curves import Curves, plot_curves
 from portnet.drawing.png import PngCanvas
 from portnet.errors import InputError, MissingDependencyError, OutputError, UnknownNameError
@@ -215,6 +214,26 @@ def test_nothing_wrong_and_nothing_frozen_is_said(agreed, tmp_path):
     assert "frozen part unchanged" not in page.text
 
 
+def test_what_was_frozen_in_a_phase_alone_is_told(agreed, tmp_path):
+    phase = {
+        "from_epoch": 1,
+        "policy": "backbone",
+        "frozen_initializers": 50,
+        "sha256_before": "a",
+        "sha256_after": "a",
+    }
+    proof = {"frozen_initializers": 0, "sha256_before": "", "sha256_after": ""}
+    for after, badge, verdict in (
+        ("a", "frozen part unchanged", "bit-identical"),
+        ("b", "frozen part moved", "NOT the"),
+    ):
+        run = made(frozen_proof={**proof, "phases": [{**phase, "sha256_after": after}]})
+        text = write_report(run, tmp_path / "r.html", None, "", ambiguous=1, mistakes=1).read_text()
+        assert "Nothing was frozen:" not in text
+        assert badge in text
+        assert verdict in text
+
+
 def test_what_is_bad_is_shown_as_bad(tmp_path, monkeypatch):
     proof = {"frozen_initializers": 2, "sha256_before": "c" * 64, "sha256_after": "d" * 64}
     run = made(epochs=0, interrupted=True, frozen_proof=proof)
@@ -310,17 +329,6 @@ def test_curves_that_cannot_be_drawn(tmp_path):
         made().plot(tmp_path / "a.pdf")
     with pytest.raises(InputError, match="svg"):
         PngCanvas(1e5, 1e5)
-
-
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 6.3), (0.7, 1), (0, 1e-4), (0, 12345), (3, 3)])
-def test_ticks_are_round_and_inside(low, high):
-    found = ticks(low, high)
-    assert 1 <= len(found) <= 6
-    assert all(low - 1e-9 <= value <= high + 1e-9 for value in found)
-    if len(found) > 1:
-        step = found[1] - found[0]
-        mantissa = step / 10 ** math.floor(math.log10(step) + 1e-9)
-        assert min(abs(mantissa - round_step) for round_step in (1, 2, 5, 10)) < 1e-6
 
 
 # ---- comparison and recipe

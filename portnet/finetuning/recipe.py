@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
 from portnet.adapter import OptimizerSpec
@@ -66,4 +67,12 @@ def _arguments(settings: Settings) -> dict[str, Any]:
 
 
 def _written(value: Any) -> str:
-    return f"portnet.{value!r}" if isinstance(value, Head) else repr(value)
+    if not is_dataclass(value):
+        return repr(value)
+    parts = [f"{each.name}={getattr(value, each.name)!r}" for each in fields(value) if _is_told(value, each)]
+    return f"{'portnet.' if isinstance(value, Head) else ''}{type(value).__name__}({', '.join(parts)})"
+
+
+def _is_told(value: Any, each: Field[Any]) -> bool:
+    """Whether a field has to be given: it has no default, or another value."""
+    return each.default is MISSING or bool(getattr(value, each.name) != each.default)

@@ -127,8 +127,9 @@ def _duration(seconds: float) -> str:
 def _badges(content: Content) -> Html:
     badges: list[tuple[str, str]] = []
     proof = content.record.get("frozen_proof") or {}
-    if proof.get("frozen_initializers"):
-        is_same = proof["sha256_before"] == proof["sha256_after"]
+    proven = [part for part in (proof, *proof.get("phases", [])) if part.get("frozen_initializers")]
+    if proven:
+        is_same = all(part["sha256_before"] == part["sha256_after"] for part in proven)
         badges.append(("frozen part unchanged", "good") if is_same else ("frozen part moved", "bad"))
     if isinstance(content.parity, str):
         badges.append(("parity not checked", ""))

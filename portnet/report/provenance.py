@@ -29,8 +29,11 @@ def frozen(record: Mapping[str, Any]) -> Html:
     proof = record.get("frozen_proof") or {}
     if not proof:
         return tag("p", "No proof: the run did not come to its end.")
+    phases = proof.get("phases", [])
     if not proof["frozen_initializers"]:
-        return tag("p", "Nothing was frozen: every weight and every running statistic could move.")
+        if not any(phase["frozen_initializers"] for phase in phases):
+            return tag("p", "Nothing was frozen: every weight and every running statistic could move.")
+        return join(tag("p", "Nothing was to be frozen all through the run. While a phase lasted:"), _phases(phases))
     is_same = proof["sha256_before"] == proof["sha256_after"]
     verdict = "bit-identical before and after training" if is_same else "NOT the same after training"
     return join(
@@ -41,7 +44,7 @@ def frozen(record: Mapping[str, Any]) -> Html:
                 "SHA-256 after": tag("code", proof["sha256_after"]),
             }
         ),
-        _phases(proof.get("phases", [])),
+        _phases(phases),
     )
 
 
