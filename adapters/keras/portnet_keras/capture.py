@@ -24,7 +24,7 @@ from portnet_keras.document import document
 from portnet_keras.framework import keras
 from portnet_keras.layout import identity
 from portnet_keras.network import compiled, fed, read
-from portnet_keras.opened import Opened, open_calls
+from portnet_keras.opened import Opened, open_calls, weights_of
 from portnet_keras.tracing import SavedModel, TFLiteModel, called, input_specs, trace
 
 __all__ = ["KerasSource", "capture", "layer_arrays"]
@@ -120,7 +120,7 @@ def layer_arrays(network: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ..
         elif isinstance(inner, keras.Model):
             found |= layer_arrays(inner, here)
         else:
-            found[here] = [keras.ops.convert_to_numpy(weight) for weight in layer.weights]
+            found[here] = [keras.ops.convert_to_numpy(weight) for weight in weights_of(layer)]
     return found
 
 

@@ -23,7 +23,7 @@ from portnet.formats.keras import is_translated
 from portnet.graph.names import take_name
 from portnet_keras.framework import keras
 
-__all__ = ["Opened", "Step", "is_array", "numpy_of", "open_calls"]
+__all__ = ["Opened", "Step", "is_array", "numpy_of", "open_calls", "weights_of"]
 
 _patching = threading.RLock()
 _recording: ContextVar[_Recording | None] = ContextVar("recording", default=None)
@@ -74,7 +74,7 @@ class Opened:
         for name, (_, value) in self.held.items():
             found[(name,)] = [numpy_of(value)]
         for step in self.steps:
-            found[(step.name,)] = [numpy_of(weight) for weight in getattr(step.operation, "weights", ())]
+            found[(step.name,)] = [numpy_of(weight) for weight in weights_of(step.operation)]
         return found
 
     def computed(self) -> dict[str, Any]:
@@ -358,6 +358,13 @@ def _weight_names(native: Any, layers: Mapping[int, str]) -> Iterator[tuple[str,
         prefix = f"{layers[id(layer)]}/" if id(layer) in layers else ""
         for weight in [*layer._trainable_variables, *layer._non_trainable_variables]:
             yield prefix + weight.name, weight
+
+
+def weights_of(operation: Any) -> Sequence[Any]:
+    """Return a layer's variables; of SpectralNormalization those of the layer inside, which compute in inference."""
+    if isinstance(operation, keras.layers.SpectralNormalization):
+        operation = operation.layer
+    return getattr(operation, "weights", ())
 
 
 def numpy_of(value: Any) -> np.ndarray:

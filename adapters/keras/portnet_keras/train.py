@@ -49,6 +49,7 @@ class KerasTrainer(Trainer):
         for index, state in enumerate(self._seeds.values()):
             state.assign(np.array([plan.seed % 2**32, index], np.uint32))
         inputs = list(map(_specification, self._network.inputs, lowered.input_orders))
+        self._types = [spec.dtype for spec in inputs]
         indices, distributions = tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, None], tf.float32)
         # by the rank of the targets; the second is traced once there are some
         self._signatures = {0: [], 1: [*inputs, indices], 2: [*inputs, distributions]}
@@ -60,14 +61,14 @@ class KerasTrainer(Trainer):
         with self._as_planned():
             if self._plan.accumulate > 1:
                 return self._step_in_pieces(x, y)
-            loss, correct = self._step(y.ndim)(*_tensors(x, y)).numpy()
+            loss, correct = self._step(y.ndim)(*self._tensors(x, y)).numpy()
         return StepResult(float(loss), int(correct))
 
     def steps(self, x: Inputs, y: np.ndarray, rates: Sequence[float]) -> list[StepResult]:
         """Take several steps in one call, as a loop inside the compiled function; see `Trainer.steps`."""
         if self._plan.accumulate > 1 or y.ndim != 2 or not len(rates):
             return super().steps(x, y, rates)
-        arrays = [tf.convert_to_tensor(each, tf.float32) for each in as_inputs(x)]
+        arrays = self._arrays(x)
         with self._as_planned():
             targets, numbers = tf.convert_to_tensor(y, tf.int64), tf.convert_to_tensor(rates, tf.float32)
             results = self._traced(self._compute_steps, 1)(*arrays, targets, numbers).numpy()
@@ -76,7 +77,7 @@ class KerasTrainer(Trainer):
 
     def _step_in_pieces(self, x: Inputs, y: np.ndarray) -> StepResult:
         done = [
-            self._traced(self._compute_piece, y.ndim)(*_tensors(piece, targets), tf.constant(share, tf.float32))
+            self._traced(self._compute_piece, y.ndim)(*self._tensors(piece, targets), tf.constant(share, tf.float32))
             for piece, targets, share in pieces(self._plan, x, y)
         ]
         self._traced(self._compute_update, 0)()
@@ -86,7 +87,7 @@ class KerasTrainer(Trainer):
     def gradients(self, x: Inputs, y: np.ndarray) -> dict[str, np.ndarray]:
         """Return gradients by ONNX name and change nothing; see `Trainer.gradients`."""
         with self._as_planned():
-            found = self._gradients(y.ndim)(*_tensors(x, y))
+            found = self._gradients(y.ndim)(*self._tensors(x, y))
         bindings = self._lowered.bindings
         return {
             name: bindings[name].layout.to_onnx(gradient.numpy())
@@ -134,6 +135,12 @@ class KerasTrainer(Trainer):
         """Run functions where the network is and as precisely as the plan says."""
         with keras.device(self._lowered.device.replace("cuda", "gpu")), computes_in(self._plan.precision):
             yield
+
+    def _arrays(self, x: Inputs) -> list[Any]:
+        return [tf.convert_to_tensor(each, dtype) for each, dtype in zip(as_inputs(x), self._types, strict=True)]
+
+    def _tensors(self, x: Inputs, y: np.ndarray) -> list[Any]:
+        return [*self._arrays(x), tf.convert_to_tensor(y, tf.float32 if y.ndim == 2 else tf.int64)]
 
     # ---- traced
 
@@ -215,11 +222,6 @@ class KerasTrainer(Trainer):
         truth = tf.argmax(y, axis=-1) if y.shape.rank == 2 else y
         correct = tf.reduce_sum(tf.cast(tf.argmax(logits, axis=-1) == truth, tf.int32))
         return loss, correct, [tf.convert_to_tensor(gradient) for gradient in gradients]
-
-
-def _tensors(x: Inputs, y: np.ndarray) -> list[Any]:
-    targets = tf.convert_to_tensor(y, tf.float32 if y.ndim == 2 else tf.int64)
-    return [*(tf.convert_to_tensor(each, tf.float32) for each in as_inputs(x)), targets]
 
 
 def _cross_entropy(logits: Any, y: Any, plan: TrainPlan) -> Any:

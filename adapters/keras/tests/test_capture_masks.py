@@ -103,5 +103,5 @@ def test_every_engine_runs_it(name, to):
 def test_a_layer_that_reads_masks_and_has_no_translation_for_them_is_refused():
     x = keras.Input((7,), dtype="int32")
     words = layers.Embedding(12, 5, mask_zero=True)(x)
-    with pytest.raises(UnsupportedError, match="Attention with"):
-        translation_of(keras.Model(x, layers.Attention()([words, words])), CaptureOptions())
+    with pytest.raises(UnsupportedError, match="RNN with stacked cells with a mask"):
+        translation_of(keras.Model(x, layers.RNN([layers.LSTMCell(3), layers.GRUCell(4)])(words)), CaptureOptions())

@@ -130,8 +130,9 @@ def _operator(entry: Mapping[str, Any], label: str, options: Mapping[str, Any]) 
         return f"tf.{_text(options.get('function'), 'function of an operator')}"
     nodes = entry.get("inbound_nodes")
     called = isinstance(nodes, list) and bool(nodes) and isinstance(nodes[0], Mapping)
-    # .h5 of Keras 3 does not say modules, but an operator has neither element type nor training
-    if called and module is None and not {"trainable", "dtype"} & set(options):
+    # .h5 of Keras 3 does not say modules, but an operator has no training, and its element type is a word
+    is_layer = "trainable" in options or isinstance(options.get("dtype"), Mapping)
+    if called and module is None and not is_layer:
         return f"ops.{label}"
     return label
 

@@ -23,6 +23,10 @@ Fill = Literal["zeros", "ones", "random"]
 _MAX_SCALARS = 1 << 30
 # what Keras's files hold besides weights
 _STATES = ("seed_generator/", "optimizer/", "_metrics/", "_loss_tracker/", "metrics/")
+# what SpectralNormalization counts in training, before the arrays of the layer inside
+_UNREAD = ("vector_u", "sn_u")
+# layers that Keras exports under another name than their class's, after which it names groups
+_CLASSES = {"GroupQueryAttention": "GroupedQueryAttention"}
 _CAMEL = re.compile(r"(.)([A-Z][a-z]+)")
 _HUMP = re.compile(r"([a-z])([A-Z])")
 
@@ -95,7 +99,7 @@ class Legacy:
     def arrays(self, path: Path, slots: Sequence[Slot]) -> list[np.ndarray]:
         """See `Supply`."""
         group = self._groups.get(path[0], {})
-        names = list(group)
+        names = [name for name in group if name.split("/")[-1].split(":")[0] not in _UNREAD]
         for step in reversed(path[1:]):
             below = [name for name in names if step in name.split("/")[:-1]]
             if step == path[-1] or below:
@@ -150,7 +154,7 @@ def _places(network: NetworkConfig, path: Path, above: str) -> Iterator[tuple[Pa
     for layer in network.layers:
         if layer.kind.startswith("ops.") or (network.is_sequential and layer.kind == "InputLayer"):
             continue
-        word = snake_case(layer.label)
+        word = snake_case(_CLASSES.get(layer.label, layer.label))
         counts[word] = counts.get(word, -1) + 1
         place = f"{above}layers/{word}" + (f"_{counts[word]}" if counts[word] else "")
         yield (*path, layer.name), place

@@ -110,7 +110,7 @@ def _unknown(layer: LayerConfig, here: tuple[str, ...]) -> Iterator[tuple[str, s
         yield from unknown_kinds(layer.network, here)
     elif layer.kind != "InputLayer" and layer.kind not in TABLE:
         yield _named(layer), "/".join(here)
-    elif layer.kind == "TimeDistributed":
+    elif layer.kind in ("TimeDistributed", "SpectralNormalization"):
         yield from _unknown(parse_layer(layer.options.get("layer")), here)
     elif layer.kind != "InputLayer" and _unknown_activation(layer):
         yield f"{layer.kind} with activation {activation_name(layer.options.get('activation'))!r}", "/".join(here)

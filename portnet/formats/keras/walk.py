@@ -172,7 +172,8 @@ class Walk:
     def apply(self, node: LayerNode, network: NetworkConfig | None = None, index: int = 0) -> list[Held | None]:
         """Translate one call of a layer, or of a network within."""
         if network is not None:
-            return self.network(network, node.inputs, node.path, node.shared)
+            inputs = [held for held in node.inputs if held is not node.kwargs.get("mask")]
+            return self.network(network, inputs, node.path, node.shared)
         before, self.here = self.here, node.name
         made = self.writer.count
         try:

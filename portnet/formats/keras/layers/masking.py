@@ -28,6 +28,26 @@ def any_of(walk: Walk, node: LayerNode) -> Held:
     return _any(walk, walk.plain(x), axis)
 
 
+@operator("ZerosLike", "zeros_like")
+def zeros_like(walk: Walk, node: LayerNode) -> Held:
+    """Zeros, or truths of none, of a tensor's shape."""
+    return _none_of(walk, node)
+
+
+@operator("OnesLike", "ones_like")
+def ones_like(walk: Walk, node: LayerNode) -> Held:
+    """Ones, or truths of all, of a tensor's shape."""
+    return walk.same("Not", _none_of(walk, node))
+
+
+def _none_of(walk: Walk, node: LayerNode) -> Held:
+    x = node.argument(0, "x")
+    if not isinstance(x, Held) or node.argument(1, "dtype", default=None) != "bool":
+        raise UnsupportedError("an element type that is not bool")
+    size = walk.same("Abs", walk.same("Cast", x, to=ir.DataType.FLOAT.value, what="float"))
+    return walk.same("Less", size, walk.number(0.0, "zero"))  # never, not even of NaN
+
+
 def _any(walk: Walk, x: Held, axis: int) -> Held:
     number = walk.same("Cast", x, to=ir.DataType.INT32.value)
     axes = walk.ints([x.positive(axis)], "axes")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import onnx_ir as ir
+
 from portnet.errors import UnsupportedError
 from portnet.formats.keras.held import Held, identity
+from portnet.formats.keras.masks import Mask, mask_of
 from portnet.formats.keras.registry import layer
 from portnet.formats.keras.walk import LayerNode, Walk
 
@@ -14,7 +17,10 @@ _PAIRWISE = {"Add": "Add", "Multiply": "Mul", "Maximum": "Max", "Minimum": "Min"
 
 @layer(*_PAIRWISE)
 def pairwise(walk: Walk, node: LayerNode) -> Held:
-    """Two tensors or more, one by one."""
+    """Two tensors or more, one by one; the largest and the smallest are of what counts."""
+    masks = [None if walk.keras2 else mask_of(walk, x) for x in node.inputs]
+    if node.kind in ("Maximum", "Minimum") and any(mask is not None for mask in masks):
+        return _of_what_counts(walk, _PAIRWISE[node.kind], [walk.plain(x) for x in node.inputs], masks)
     return _folded(walk, _PAIRWISE[node.kind], walk.aligned(node.inputs))
 
 
@@ -32,6 +38,26 @@ def average(walk: Walk, node: LayerNode) -> Held:
     tensors = walk.aligned(node.inputs)
     total = _folded(walk, "Add", tensors)
     return walk.same("Mul", total, walk.number(1 / len(tensors), "share"))
+
+
+def _of_what_counts(walk: Walk, op: str, tensors: list[Held], masks: list[Mask | None]) -> Held:
+    """Let a step that does not count in one input be the other's, as Keras 3 does it."""
+    columns: list[ir.Value | None] = []
+    for x, mask in zip(tensors, masks, strict=True):
+        axes = [] if mask is None else list(range(2, x.rank))
+        columns.append(
+            None
+            if mask is None
+            else walk.emit("Unsqueeze", [walk.plain(mask()).value, walk.ints(axes, "axes")], identity(x.rank)).value
+        )
+    total, told = tensors[0], columns[0]
+    for x, column in zip(tensors[1:], columns[1:], strict=True):
+        order = identity(total.rank)
+        other = x if column is None else walk.emit("Where", [column, x.value, total.value], order, "counts")
+        first = total if told is None else walk.emit("Where", [told, total.value, other.value], order, "counts")
+        told = None if column is None or told is None else walk.emit("Or", [told, column], order, "mask").value
+        total = walk.same(op, first, other.value)
+    return total
 
 
 def _folded(walk: Walk, op: str, tensors: list[Held]) -> Held:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 
 from portnet.errors import UnsupportedError
+from portnet.formats.keras.config import parse_layer
 from portnet.formats.keras.held import Held
+from portnet.formats.keras.options import Options
 from portnet.formats.keras.registry import layer
 from portnet.formats.keras.supply import Slot
 from portnet.formats.keras.walk import LayerNode, Walk
 
 __all__: list[str] = []
+
+# what SpectralNormalization may have inside
+_WITH_KERNEL = {
+    *("Dense", "EinsumDense", "Embedding", "Conv1D", "Conv2D", "Conv3D", "DepthwiseConv1D", "DepthwiseConv2D"),
+    *("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"),
+}
 
 
 @layer("BatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2", "SyncBatchNormalization")
@@ -126,6 +136,17 @@ def rms_norm(walk: Walk, node: LayerNode) -> Held:
     mean = walk.emit("ReduceMean", [square.value, walk.ints([x.axis(axis)], "axes")], x.order, keepdims=1)
     root = walk.same("Sqrt", walk.same("Add", mean, walk.number(node.options.number("epsilon", 1e-6), "epsilon")))
     return walk.same("Mul", walk.same("Div", x, root.value), _along(walk, node, "scale", scale, x, axis))
+
+
+@layer("SpectralNormalization")
+def spectral_norm(walk: Walk, node: LayerNode) -> Held:
+    """The layer inside: its kernel is divided by its largest singular value in training alone (Miyato et al. 2018)."""
+    inner = parse_layer(node.options.get("layer"))
+    if inner.network is not None or inner.kind not in _WITH_KERNEL:
+        raise UnsupportedError(f"{inner.kind} inside")
+    walk.note("SpectralNormalization divides no kernel in training any more.")
+    group = f"{node.group}/layer" if node.group else "layer"
+    return walk.inside(replace(node, kind=inner.kind, options=Options(inner.options, node.name), group=group), None)[0]
 
 
 @layer("LayerScale")

@@ -14,6 +14,8 @@ from portnet.formats.keras.walk import LayerNode, Walk
 
 __all__: list[str] = []
 
+_MAX_PADDED = 1 << 28
+
 
 @layer("Rescaling")
 def rescaling(walk: Walk, node: LayerNode) -> Held:
@@ -89,11 +91,14 @@ def _as_float(walk: Walk, x: Held) -> Held:
 
 @layer("Resizing")
 def resizing(walk: Walk, node: LayerNode) -> Held:
-    """To a fixed height and width, by pixel centres."""
+    """To a fixed height and width, by pixel centres; first cut or padded to that ratio where it is to be kept."""
     options = node.options
-    for key in ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias"):
-        options.refuse(key)
+    options.refuse("antialias")
     x = walk.spatial(_as_float(walk, node.input), node, 2)
+    if options.flag("crop_to_aspect_ratio"):
+        x = _cropped_to_ratio(walk, node, x)
+    elif options.flag("pad_to_aspect_ratio"):
+        x = _padded_to_ratio(walk, node, x)
     kind = options.choice("interpolation", "bilinear", ("bilinear", "bicubic", "nearest"))
     nearest = {"mode": "nearest", "nearest_mode": "round_prefer_ceil", "coordinate_transformation_mode": "half_pixel"}
     sizes = walk.ints([options.integer("height"), options.integer("width")], "sizes")
@@ -104,6 +109,35 @@ def resizing(walk: Walk, node: LayerNode) -> Held:
         axes=[2, 3],
         **INTERPOLATIONS.get(kind, nearest),
     )
+
+
+def _at_ratio(node: LayerNode, x: Held) -> tuple[list[int], list[int]]:
+    """Return height and width of an image, and those that each has at the wanted ratio, as Keras rounds them."""
+    sizes = [x.size(axis, f"layer {node.name!r}") for axis in x.order[2:]]
+    height, width = node.options.integer("height"), node.options.integer("width")
+    wanted = [np.float32(sizes[1] * height) / np.float32(width), np.float32(sizes[0] * width) / np.float32(height)]
+    return sizes, [int(size) for size in wanted]
+
+
+def _cropped_to_ratio(walk: Walk, node: LayerNode, x: Held) -> Held:
+    sizes, wanted = _at_ratio(node, x)
+    kept = [max(min(size, n), 1) for size, n in zip(sizes, wanted, strict=True)]
+    starts = [(size - n) // 2 for size, n in zip(sizes, kept, strict=True)]
+    ends = [start + n for start, n in zip(starts, kept, strict=True)]
+    inputs = [walk.ints(starts, "starts"), walk.ints(ends, "ends"), walk.ints([2, 3], "axes")]
+    return walk.emit("Slice", [x.value, *inputs], x.order)
+
+
+def _padded_to_ratio(walk: Walk, node: LayerNode, x: Held) -> Held:
+    """Pad both sides alike, so that an odd rest is left out."""
+    node.options.choice("fill_mode", "constant", ("constant",))
+    sizes, wanted = _at_ratio(node, x)
+    margins = [(max(n, size) - size) // 2 for size, n in zip(sizes, wanted, strict=True)]
+    if max(margins) * max(sizes) > _MAX_PADDED:
+        raise ModelError(f"layer {node.name!r}: got margins {margins}, more than any image needs. Refused.")
+    pads = walk.ints([0, 0, *margins, 0, 0, *margins], "pads")
+    fill = walk.number(node.options.number("fill_value", 0.0), "fill")
+    return walk.emit("Pad", [x.value, pads, fill], x.order)
 
 
 @layer("Dropout")
