@@ -26,7 +26,7 @@ from portnet.data.rng import Purpose, generator
 from portnet.data.threads import in_threads
 from portnet.errors import DataError, InputError, UnknownNameError
 
-__all__ = ["Dataset", "DatasetSource", "Skipped", "load_dataset", "split"]
+__all__ = ["Dataset", "DatasetSource", "Skipped", "load_dataset", "name_of", "split"]
 
 OnError: TypeAlias = Literal["fail", "skip"]
 # images that a thread reads the headers or the bytes of before it hands over
@@ -70,9 +70,14 @@ class Dataset:
         """Return the images at ``indices``, in that order, with the same classes."""
         chosen = np.asarray(indices, np.int64)
         part = replace(self, items=tuple(self.items[i] for i in chosen), labels=self.labels[chosen])
-        if "item_digests" in vars(self):
+        if self.knows_digests:
             part.know_digests(self.item_digests[i] for i in chosen)
         return part
+
+    @property
+    def knows_digests(self) -> bool:
+        """Whether ``item_digests`` has been found already."""
+        return "item_digests" in vars(self)
 
     def know_digests(self, digests: Iterable[bytes]) -> None:
         """Take ``item_digests`` from whoever has read the images already."""
@@ -258,7 +263,7 @@ def _readable(dataset: Dataset, on_error: OnError) -> Dataset:
         raise DataError(
             f"{reasons[bad[0]]}{more} Remove what cannot be read, or skip it with on_error='skip' (--on-error skip)."
         )
-    skipped = tuple(Skipped(_path(dataset.items[i]), reasons[i]) for i in bad)
+    skipped = tuple(Skipped(name_of(dataset.items[i]), reasons[i]) for i in bad)
     if len(bad) == len(dataset):
         raise DataError(f"no readable image among {len(dataset)}: {reasons[0]}")
     kept = dataset.subset(np.delete(np.arange(len(dataset)), bad))
@@ -278,7 +283,8 @@ def _check_pixels(item: ImageSource) -> None:
     open_image(item, shorter_side=1)
 
 
-def _path(item: ImageSource) -> str:
+def name_of(item: ImageSource) -> str:
+    """Return what an image is called in tables: its path where it has one."""
     if isinstance(item, (str, LazyImage)):
         return str(item)
     return str(getattr(item, "filename", "")) or "array"

@@ -74,7 +74,10 @@ def encode(
         UnknownNameError: a name that is not in ``classes``.
     """
     if isinstance(labels, np.ndarray) and labels.ndim != 1:
-        raise DataError(f"labels: got an array of shape {labels.shape}, expected (N,), one class for each image.")
+        raise DataError(
+            f"labels: got an array of shape {labels.shape}, expected (N,), one class for each image. "
+            "Give labels.ravel() of (N, 1), labels.argmax(axis=1) of one-hot rows."
+        )
     values = labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
     if all(isinstance(value, str) for value in values):
         return _encode_names(values, classes)

@@ -18,6 +18,7 @@ from portnet.data.images import naming
 from portnet.data.lazy import LazyImage
 from portnet.data.rng import Purpose
 from portnet.errors import DataError, InputError
+from portnet.finetuning import duplicates
 from portnet.finetuning.settings import Settings
 
 __all__ = ["Sets", "prepare_data", "source_of"]
@@ -51,6 +52,11 @@ class Sets:
         parts = [part for part in (self.train, self.val, self.test) if part is not None]
         return tuple(dict.fromkeys(item for part in parts for item in part.skipped))
 
+    @property
+    def duplicates(self) -> list[str]:
+        """What is to be said of images that are there more than once; nothing before `record` has read them all."""
+        return duplicates.notes(self.train, [part for part in (self.val, self.test) if part is not None])
+
     def describe(self, settings: Settings) -> str:
         """Return counts for the first line of a run."""
         counts = self.train.counts()
@@ -66,10 +72,10 @@ class Sets:
 
     def describe_skipped(self) -> list[str]:
         """Return a line for each image that was left out, of many for the first ones."""
-        lines = [
-            f"skipped {item.path}: {item.reason.removeprefix(f'cannot read image {item.path!r}: ')}"
-            for item in self.skipped
-        ]
+        lines = []
+        for item in self.skipped:
+            path = item.path if item.path.isprintable() else repr(item.path)
+            lines.append(f"skipped {path}: {item.reason.removeprefix(f'cannot read image {item.path!r}: ')}")
         rest = len(lines) - MOST_SKIPPED
         return lines if rest <= 1 else [*lines[:MOST_SKIPPED], f"skipped {rest:,} more; run.json names them all"]
 
@@ -165,7 +171,7 @@ def data_digest(dataset: Dataset) -> str | None:
     """
     paths = [Path(item) for item in dataset.items if isinstance(item, (str, os.PathLike))]
     decoded = [item for item in dataset.items if isinstance(item, LazyImage) and not item.is_encoded]
-    sizes = [path.stat().st_size for path in paths]
+    sizes = [_size(path) for path in paths]
     size = sum(sizes)
     if decoded:
         with naming(decoded[0]):
@@ -180,6 +186,11 @@ def data_digest(dataset: Dataset) -> str | None:
         [(*path.parts[-2:], size) for path, size in zip(paths, sizes, strict=True)],
     )
     return f"names and sizes: {hashlib.sha256(repr(seen).encode('utf-8', 'surrogateescape')).hexdigest()}"
+
+
+def _size(path: Path) -> int:
+    with naming(path):
+        return path.stat().st_size
 
 
 def _explicit(data: DatasetSource) -> dict[str, Any]:

@@ -116,6 +116,8 @@ class RunSession:
             record = self._record(job.history, {}, "")
             if self.folder is not None:
                 self.folder.write_record(record)
+            for said in self.sets.duplicates:
+                self.reporter.note(f"note: {said}")
             run = None
             try:
                 run = self._fit(job)

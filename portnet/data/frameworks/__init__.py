@@ -17,10 +17,12 @@ already is refused.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from portnet.data.frameworks import huggingface, tf_data, torch_data
 from portnet.data.frameworks.items import Labelled
+from portnet.errors import DataError, PortNetError
 
 __all__ = ["Labelled", "labelled"]
 
@@ -37,8 +39,24 @@ def labelled(source: Any) -> Labelled | None:
 
     Raises:
         InputError: it has no labels, no end, is normalised already, or takes too much memory.
+        DataError: its own code fails.
     """
     for package, names, read in _LIBRARIES:
         if any(cls.__module__.startswith(package) and cls.__name__ in names for cls in type(source).__mro__):
-            return read(source)
+            return _read(read, source)
     return None
+
+
+def _read(read: Callable[[Any], Labelled], source: Any) -> Labelled:
+    """Name what goes wrong in somebody else's code, a dataset's own or a map's."""
+    try:
+        return read(source)
+    except PortNetError:
+        raise
+    except Exception as error:
+        line = (str(error).strip().splitlines() or ["no reason given"])[0]
+        reason = line.rpartition("}} ")[2][:200].rstrip(".")  # TensorFlow puts {{node …}} before it
+        raise DataError(
+            f"the {type(source).__name__} cannot be read: {type(error).__name__}: {reason}. "
+            "The dataset's own code raises it; go through all of its items to find out where."
+        ) from error

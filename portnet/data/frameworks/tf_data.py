@@ -35,10 +35,17 @@ def labelled(source: Any) -> Labelled:
 
 def _singly(images: Any, labels: Any) -> Iterator[tuple[Any, Any]]:
     """Yield image and label one by one, of a batch or of a single one."""
-    if np.ndim(images) == 4:
+    if _is_batch(np.shape(images), np.shape(labels)):
         yield from zip(images, labels, strict=True)
     else:
         yield images, labels
+
+
+def _is_batch(images: tuple[int, ...], labels: tuple[int, ...]) -> bool:
+    """Whether an item is a batch, of (N, H, W, C), or of (N, H, W) with a label for each; else (H, W, C) or (H, W)."""
+    if len(images) != 3:
+        return len(images) == 4
+    return images[2] not in (1, 3, 4) and len(labels) > 0 and labels[0] == images[0]
 
 
 def _whole(image: Any) -> NDArray[Any]:

@@ -50,18 +50,26 @@ def _is_untouched(source: Any) -> bool:
 
 
 def _of_loader(loader: Any) -> Labelled:
-    sampler = loader.sampler
-    if _is_a(loader.dataset, "IterableDataset") or _is_a(sampler, "SequentialSampler"):
+    if _is_a(loader.dataset, "IterableDataset"):
         return _inner(loader.dataset)
+    sampler = _sampler(loader)
     if _is_a(sampler, "SubsetRandomSampler"):
         return _chosen(_inner(loader.dataset), sampler.indices)
-    is_whole = _is_a(sampler, "RandomSampler") and len(sampler) == len(loader.dataset) and not sampler.replacement
-    if not is_whole:
+    is_known = _is_a(sampler, "SequentialSampler") or (_is_a(sampler, "RandomSampler") and not sampler.replacement)
+    if not is_known or len(sampler) != len(loader.dataset):
         raise InputError(
             f"the DataLoader draws with a {type(sampler).__name__}: what it leaves out is not known. Give the dataset, "
             "or a torch.utils.data.Subset of it; balance='oversample' and class_weights='balanced' even out classes."
         )
     return _inner(loader.dataset)
+
+
+def _sampler(loader: Any) -> Any:
+    """Return what chooses the items: a batch sampler of somebody's own, or the sampler that batches are made of."""
+    batches = loader.batch_sampler
+    if batches is None:
+        return loader.sampler
+    return batches.sampler if type(batches).__name__ == "BatchSampler" and _is_a(batches, "BatchSampler") else batches
 
 
 def _inner(dataset: Any) -> Labelled:
