@@ -67,8 +67,8 @@ def test_killed_at_each_moment_of_its_end_a_run_is_whole_or_resumes(tmp_path):
     """Before each call that makes something of it last: network, record, result of the test, checkpoint, claim."""
     pytest.importorskip("portnet_torch")
     found = kill("torch", tmp_path, "ends")
-    # the record at first, a checkpoint, the network, the record, once more with the result of the test
-    assert found["calls"]["replace"] == 5
+    # the record before and after it got ready, a checkpoint, the network, the record, once more with the test's result
+    assert found["calls"]["replace"] == 6
     assert {"not finished", "was killed", "loaded", "resumed", "is finished"} == set(found["said"])
     assert len(found["results"]) >= 6
     assert all(each == found["results"][0] for each in found["results"])

@@ -17,6 +17,7 @@ from portnet.errors import InputError
 from portnet.finetuning.api import resume
 from portnet.finetuning.callbacks import Callback
 from portnet.finetuning.folder import RunFolder
+from portnet.finetuning.run import Run
 from portnet.finetuning.settings import Settings
 
 IMAGES = small_images()
@@ -97,6 +98,35 @@ def test_settings_have_the_same_digest_when_they_are_read_again():
     first = Settings("a", freeze=settings, epochs=3, class_weights=(1.0, 2.0))
     again = Settings.from_dict(json.loads(json.dumps(first.to_dict())))
     assert again.digest() == first.digest() != first.but(seed=1).digest()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_run_killed_while_it_gets_ready_is_resumed(tmp_path):
+    """The frozen part of a network may run for hours before the first step."""
+    settings = small_settings(epochs=1, backend="torch", freeze="backbone")
+    whole = portnet.finetune(IMAGES, **settings)
+    code = (
+        "import os, signal; from small_runs import *; import portnet; from portnet.finetuning import phases\n"
+        "phases.keep = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"settings = small_settings(epochs=1, backend='torch', freeze='backbone')\n"
+        f"portnet.finetune(small_images(), out={str(tmp_path / 'run')!r}, **settings)"
+    )
+    paths = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    with pytest.raises(InputError, match="not finished"):
+        Run.load(tmp_path / "run")
+    run = resume(tmp_path / "run", data=IMAGES, progress=False, backbone=settings["backbone"])
+    assert run.model.digest() == whole.model.digest()
+    assert run.record["resumed"] == [{"after_steps": 0, "changed": {}}]
+
+
+def test_a_run_that_cannot_begin_leaves_nothing(tmp_path):
+    settings = small_settings(backend="torch", freeze="backbone", cache="disk", cache_limit=1)
+    for _ in range(2):
+        with pytest.raises(InputError, match="limit"):
+            portnet.finetune(small_images(seed=7), out=tmp_path / "run", **settings)
+        assert not list((tmp_path / "run").iterdir())
 
 
 def test_a_run_that_ended_before_it_trained_is_begun_anew(tmp_path):

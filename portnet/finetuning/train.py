@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import shlex
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,8 @@ class RunSession:
             stack.enter_context(self.reporter)
             interrupt = stack.enter_context(deferred_interrupt())
             self._announce()
-            job = self._begin(checkpoint, interrupt)
+            with self._recorded_before(is_new):
+                job = self._begin(checkpoint, interrupt)
             self._know_environment(None if is_new else len(job.history.losses))
             record = self._record(job.history, {}, "")
             if self.folder is not None:
@@ -127,6 +128,25 @@ class RunSession:
             finally:
                 self._say_end(run)
             return run
+
+    @contextmanager
+    def _recorded_before(self, is_new: bool) -> Iterator[None]:
+        """Write the record of a new run before it gets ready, which may take long: if it is killed, it can be resumed.
+
+        Where the engine is still to be chosen there is nothing to write, and what fails leaves nothing.
+        """
+        if self.folder is None or not is_new or self.phases.adapter is None:
+            yield
+            return
+        self._know_environment(None)
+        record = self._record(History(), {}, "")
+        del record["cache"]  # where it will be cut is not known yet
+        self.folder.write_record(record)
+        try:
+            yield
+        except BaseException:
+            self.folder.record.unlink(missing_ok=True)
+            raise
 
     def _restore(self, folder: RunFolder) -> Checkpoint:
         """Read the checkpoint and make sure that it is this run's.
