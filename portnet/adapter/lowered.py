@@ -14,7 +14,7 @@ from portnet.adapter.training import Trainer, TrainPlan
 from portnet.errors import ModelError
 from portnet.graph.metadata import Metadata
 from portnet.graph.model import Model, Signature
-from portnet.graph.travel import ATTRIBUTE, from_props
+from portnet.graph.travel import ATTRIBUTE, from_props, renamed
 
 __all__ = ["Lowered", "carried_by", "lowered_of", "remember"]
 
@@ -41,6 +41,15 @@ class Lowered(abc.ABC):
     @abc.abstractmethod
     def weights(self) -> dict[str, np.ndarray]:
         """Return copies of the parameters and statistics as they are now, by ONNX name, in ONNX's layout and dtype."""
+
+    @property
+    def metadata(self) -> Metadata:
+        """What travels with the native network, arrays by the names that a capture of it gives them."""
+        return renamed(self.model.metadata, self._captured_names())
+
+    def _captured_names(self) -> Mapping[str, Sequence[str]]:
+        """Return names that a capture gives initializers, by ONNX name, where they are others."""
+        return {}
 
     @abc.abstractmethod
     def set_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -119,7 +128,7 @@ def remember(lowered: Lowered) -> None:
     """Let `lowered_of` find a network, for as long as it lives, and `carried_by` what travels with it."""
     _LOWERED[id(lowered.native)] = lowered
     with contextlib.suppress(TypeError):  # of a kind that cannot be a key
-        _CARRIED[lowered.native] = lowered.model.metadata
+        _CARRIED[lowered.native] = lowered.metadata
 
 
 def carried_by(native: Any) -> Metadata:

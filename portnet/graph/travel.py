@@ -10,13 +10,15 @@ The text is that of an .onnx file's ``metadata_props``: an object of JSON whose 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from portnet.errors import ModelError
 from portnet.graph.metadata import PREFIX, Metadata
 from portnet.graph.model import Model
 
-__all__ = ["ATTRIBUTE", "FILE", "MAX_BYTES", "from_props", "from_text", "take_along", "to_text"]
+__all__ = ["ATTRIBUTE", "FILE", "MAX_BYTES", "from_props", "from_text", "renamed", "take_along", "to_text"]
 
 FILE = "portnet.json"
 # of a living network that a generated file returns
@@ -56,6 +58,16 @@ def from_props(props: Any) -> Metadata:
     return Metadata.from_props({k: v for k, v in known if isinstance(v, str) and str(k).startswith(PREFIX)})
 
 
+def renamed(metadata: Metadata, names: Mapping[str, Sequence[str]]) -> Metadata:
+    """Return metadata that calls what was frozen by an engine's names of the arrays, which a capture will find."""
+    frozen = metadata.provenance.get("frozen")
+    if not isinstance(frozen, dict):
+        return metadata
+    lists = {key: found for key, found in frozen.items() if isinstance(found, list)}
+    told = {key: [new for n in found for new in names.get(n, (n,))] for key, found in lists.items()}
+    return replace(metadata, provenance={**metadata.provenance, "frozen": told})
+
+
 def take_along(model: Model, carried: Metadata) -> None:
     """Give a captured network what came with it, where it still fits and the capture did not tell it.
 
@@ -70,16 +82,14 @@ def take_along(model: Model, carried: Metadata) -> None:
     if own.backbone is None and carried.backbone is not None and carried.backbone.feature in tensors:
         own.backbone = carried.backbone
     provenance = {**carried.provenance, **own.provenance}
-    frozen = provenance.get("frozen")
-    if isinstance(frozen, dict) and "frozen" not in own.provenance:
-        present = {
-            key: [name for name in names if name in model.ir.graph.initializers]
-            for key, names in frozen.items()
-            if isinstance(names, list)
-        }
-        provenance["frozen"] = {key: names for key, names in present.items() if names}
-        if not provenance["frozen"]:
-            del provenance["frozen"]
+    frozen: dict[str, list[str]] = {}
+    for told in (own.provenance.get("frozen"), carried.provenance.get("frozen")):
+        for key, names in told.items() if isinstance(told, dict) else ():
+            found = frozen.setdefault(key, [])
+            found += [n for n in names if n in model.ir.graph.initializers and n not in found] if names else []
+    provenance["frozen"] = {key: names for key, names in frozen.items() if names}
+    if not provenance["frozen"]:
+        del provenance["frozen"]
     own.provenance = provenance
 
 

@@ -56,6 +56,9 @@ class KerasLowered(Lowered):
             )
         self._forward: Callable[..., Any] | None = None
 
+    def _captured_names(self) -> Mapping[str, Sequence[str]]:
+        return {name: (binding.variable.path,) for name, binding in self.bindings.items()}
+
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Run in inference mode; see `Lowered.run`. The first call compiles, for every batch size."""
         arrays = [fed(inputs, port) for port in self.model.inputs] or [np.zeros((), np.float32)]

@@ -76,7 +76,7 @@ def reload(lowered: KerasLowered, path: Path, form: str) -> KerasReloaded:
 def _write_keras(lowered: KerasLowered, path: Path) -> None:
     lowered.native.save(path)
     with zipfile.ZipFile(path, "a") as archive:  # Keras passes over what it does not know
-        archive.writestr(FILE, to_text(lowered.model.metadata))
+        archive.writestr(FILE, to_text(lowered.metadata))
 
 
 def _read_keras(lowered: KerasLowered, path: Path) -> KerasReloaded:
@@ -120,7 +120,7 @@ def _write_saved_model(lowered: KerasLowered, path: Path) -> None:
     tf.saved_model.save(module, str(path), signatures={"serving_default": module.serve})
     extra = path / EXTRA
     extra.parent.mkdir()
-    extra.write_text(to_text(lowered.model.metadata))
+    extra.write_text(to_text(lowered.metadata))
 
 
 def _read_saved_model(lowered: KerasLowered, path: Path) -> KerasReloaded:

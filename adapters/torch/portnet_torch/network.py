@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,6 +82,9 @@ class TorchLowered(Lowered):
             return tensor
         is_image = tensor.ndim == 4 and tensor.is_floating_point()
         return tensor.to(self.device, memory_format=torch.channels_last if is_image else torch.preserve_format)
+
+    def _captured_names(self) -> Mapping[str, Sequence[str]]:
+        return {name: binding.paths for name, binding in self.bindings.items()}
 
     def weights(self) -> dict[str, np.ndarray]:
         """Return copies of the parameters and statistics as they are now, by ONNX name, in ONNX's layout."""

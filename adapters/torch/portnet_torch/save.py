@@ -58,7 +58,7 @@ def _write_program(lowered: TorchLowered, path: Path) -> list[Path]:
     with warnings.catch_warnings():
         # about weights that lie channels last: they come back as they are
         warnings.simplefilter("ignore", UserWarning)
-        torch.export.save(program_of(lowered), path, extra_files={FILE: to_text(lowered.model.metadata)})
+        torch.export.save(program_of(lowered), path, extra_files={FILE: to_text(lowered.metadata)})
     return [path]
 
 
@@ -69,7 +69,7 @@ def _read_program(lowered: TorchLowered, path: Path) -> TorchReloaded:
 
 
 def _write_state(lowered: TorchLowered, path: Path) -> list[Path]:
-    _save_tensors(lowered.native.state_dict(), path, lowered.model.metadata)
+    _save_tensors(lowered.native.state_dict(), path, lowered.metadata)
     return [path]
 
 
@@ -95,7 +95,7 @@ def _write_code(lowered: TorchLowered, path: Path) -> list[Path]:
     source, weights = _code_files(path)
     source.parent.mkdir(exist_ok=True)
     source.write_text(network_source(lowered, weights.name), encoding="utf-8")
-    _save_tensors(stored_tensors(lowered), weights, lowered.model.metadata)
+    _save_tensors(stored_tensors(lowered), weights, lowered.metadata)
     return [source, weights]
 
 

@@ -18,6 +18,7 @@ from portnet.formats.keras.supply import Supply
 from portnet.formats.keras.walk import BROKEN, Place, Walk
 from portnet.formats.writer import GraphWriter
 from portnet.graph.metadata import Metadata
+from portnet.graph.model import Model
 from portnet.graph.passes.tidy import remove_unused
 
 __all__ = ["Translation", "is_translated", "translate", "unknown_kinds"]
@@ -149,12 +150,23 @@ def _translated(
         raise ModelError(f"network {network.name!r}: got no outputs, expected one or more")
     model = walk.writer.finish([held.value for held in outputs], metadata=Metadata())
     remove_unused(model.ir)
+    model.metadata.provenance |= _frozen(walk, model)
     notes = [*walk.notes, *walk.left_out()]
     unread = supply.unread()
     if unread:
         notes.append(f"{len(unread)} arrays belong to no layer of the network, the first is {unread[0]!r}.")
     captured = Captured(model, way, tuple(notes))
     return Translation(captured, [x.order for x in inputs], [y.order for y in outputs], walk.places)
+
+
+def _frozen(walk: Walk, model: Model) -> dict[str, Any]:
+    """Return what layers keep from training, as lists of names; nothing where all train."""
+    kept = model.ir.graph.initializers
+    found = {
+        kind: list(dict.fromkeys(v.name for v in values if v.name in kept)) for kind, values in walk.frozen.items()
+    }
+    found = {kind: names for kind, names in found.items() if names}
+    return {"frozen": found} if found else {}
 
 
 def _input(walk: Walk, network: NetworkConfig, ref: Ref, keep_layout: bool, dynamic_batch: bool) -> Held:

@@ -117,6 +117,7 @@ class Walk:
         places: where in Keras each named tensor is.
         loose: learned arrays that one op alone reads, so that they may be laid out as it needs them.
         masks: of tensors whose steps do not all count.
+        frozen: arrays of layers that do not train, "parameters" and "statistics".
     """
 
     writer: GraphWriter
@@ -129,6 +130,7 @@ class Walk:
     here: str = ""
     loose: set[ir.Value] = field(default_factory=set)
     masks: dict[ir.Value, Mask] = field(default_factory=dict)
+    frozen: dict[str, list[ir.Value]] = field(default_factory=dict)
     _moved: dict[tuple[Any, ...], Held] = field(default_factory=dict)
     _left_out: dict[str, list[str]] = field(default_factory=dict)
 
@@ -279,7 +281,11 @@ class Walk:
 
     def parameter(self, node: LayerNode, name: str, array: np.ndarray) -> ir.Value:
         """Add an array that the network learned as ``layer/name``, laid out as ONNX has it."""
-        return self.writer.weight(f"{node.name}/{name}", np.ascontiguousarray(array))
+        value = self.writer.weight(f"{node.name}/{name}", np.ascontiguousarray(array))
+        if node.options.values.get("trainable") is False:
+            kind = "statistics" if name.startswith("moving_") else "parameters"
+            self.frozen.setdefault(kind, []).append(value)
+        return value
 
     def lay(self, value: ir.Value, order: Sequence[int]) -> None:
         """Lay out a loose array, whose axes are the last ones of a tensor, as it broadcasts against that tensor."""
