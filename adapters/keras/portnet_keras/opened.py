@@ -178,9 +178,15 @@ class _Recording:
             args = keras.tree.map_structure(self._given, args)
         token = _recording.set(None)  # what the layer is made of is its own affair
         try:
-            return original(layer, *args, **kwargs)
+            result = original(layer, *args, **kwargs)
         finally:
             _recording.reset(token)
+        if isinstance(layer, keras.layers.MultiHeadAttention):
+            # on arrays, it takes the masks of what it reads away from others that read it
+            for x in (*args[:3], *(kwargs.get(name) for name in ("query", "value", "key"))):
+                if getattr(x, "_keras_mask", None) is not None:
+                    x._keras_mask = None
+        return result
 
     def open(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a layer's own code, with symbols for the variables that it owns."""

@@ -159,6 +159,31 @@ def test_a_step_of_training_is_keras_own(to):
     np.testing.assert_allclose(found, np.asarray(network(WORDS)), rtol=1e-3, atol=1e-4)
 
 
+class Subclassed(keras.Model):
+    """A network whose masks go the way that they go on arrays: attention takes them away from what it read."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.heads, self.add = layers.Embedding(12, 5, mask_zero=True), heads(), layers.Add()
+        self.norm, self.last = layers.LayerNormalization(), layers.GRU(3)
+
+    def call(self, words):
+        x = self.table(words)
+        return self.last(self.heads(self.norm(self.add([x, self.heads(x, x)])), x))
+
+
+def test_a_subclassed_network_and_one_within_another():
+    network = Subclassed()
+    network(WORDS)
+    found, _ = Engine().capture(network, CaptureOptions((WORDS,)))
+    assert found.way == "walked over Keras's layers and the calls of Subclassed"
+    np.testing.assert_allclose(run(found.model, WORDS), np.asarray(network(WORDS)), rtol=1e-4, atol=1e-5)
+    x, words = keras.Input((7, 5)), keras.Input((7,), dtype="int32")
+    within = keras.Model(x, layers.LSTM(3, return_sequences=True)(layers.Dense(4)(x)))
+    network = keras.Model(words, layers.GRU(2)(within(layers.Embedding(12, 5, mask_zero=True)(words))))
+    np.testing.assert_allclose(run(captured(network), WORDS), np.asarray(network(WORDS)), rtol=1e-4, atol=1e-5)
+
+
 def images(*made, size=(9, 14)):
     return keras.Sequential([keras.Input((*size, 3)), *made], name="images")
 
