@@ -40,6 +40,21 @@ CASES = {
         lambda: layers.GRU(3),
         lambda: layers.Dense(2, activation="softmax"),
     ],
+    "both ways that differ": [
+        lambda: layers.Bidirectional(
+            layers.LSTM(4, return_sequences=True),
+            backward_layer=layers.GRU(4, return_sequences=True, go_backwards=True),
+        ),
+        lambda: layers.Bidirectional(layers.SimpleRNN(3), backward_layer=layers.LSTM(3, go_backwards=True)),
+    ],
+    "both ways that differ, averaged": [
+        lambda: layers.Bidirectional(layers.LSTM(3), "ave", backward_layer=layers.GRU(3, go_backwards=True))
+    ],
+    "stacked cells": [lambda: layers.RNN([layers.LSTMCell(3), layers.GRUCell(4)])],
+    "stacked cells, sequences": [
+        lambda: layers.RNN([layers.GRUCell(3), layers.SimpleRNNCell(4)], return_sequences=True),
+        lambda: layers.LSTM(2),
+    ],
     "mean": [lambda: layers.LSTM(4, return_sequences=True), lambda: layers.GlobalAveragePooling1D()],
     "dropped": [lambda: layers.Conv1D(4, 3), lambda: layers.LSTM(3)],
     "dropped in a maximum": [lambda: layers.GlobalMaxPooling1D()],
@@ -103,5 +118,5 @@ def test_every_engine_runs_it(name, to):
 def test_a_layer_that_reads_masks_and_has_no_translation_for_them_is_refused():
     x = keras.Input((7,), dtype="int32")
     words = layers.Embedding(12, 5, mask_zero=True)(x)
-    with pytest.raises(UnsupportedError, match="RNN with stacked cells with a mask"):
-        translation_of(keras.Model(x, layers.RNN([layers.LSTMCell(3), layers.GRUCell(4)])(words)), CaptureOptions())
+    with pytest.raises(UnsupportedError, match="Softmax with a mask"):
+        translation_of(keras.Model(x, layers.Softmax(axis=1)(words)), CaptureOptions())

@@ -118,8 +118,8 @@ def _stacked(walk: Walk, node: LayerNode, cell: Mapping[str, Any]) -> list[Held]
     options = node.options
     for key in ("go_backwards", "stateful", "time_major"):
         options.refuse(key)
-    if node.mask is not None or len(node.inputs) != 1:
-        raise UnsupportedError("stacked cells with a mask or with first states")
+    if len(node.inputs) != 1:
+        raise UnsupportedError("stacked cells with first states")
     ways, counts = list[_Way](), dict[str, int]()
     for inner in (cell.get("config") or {}).get("cells") or []:
         kind = str(inner.get("class_name")) if isinstance(inner, Mapping) else ""
@@ -139,10 +139,13 @@ def _stacked(walk: Walk, node: LayerNode, cell: Mapping[str, Any]) -> list[Held]
     found = walk.weights(node, *(slot for way, width in pairs for slot in _slots(walk, way, width)))
     states: list[ir.Value] = []
     for way in ways:
-        y, own = _written(walk, node, [way], "forward", x, [], found, way.name)
+        # what stands on another cell leaves the same steps out
+        y, own = _written(walk, node, [way], "forward", x, [], found, way.name, spread=way is not ways[-1])
         states += own
         x = walk.emit("Squeeze", [y, walk.ints([1], "axes")], (1, 0, 2), f"{way.name}sequence")
-    results = [x if options.flag("return_sequences") else _last(walk, states[-ways[-1].kind.states])]
+    results = [
+        pass_on(walk, node, x) if options.flag("return_sequences") else _last(walk, states[-ways[-1].kind.states])
+    ]
     return results + ([_last(walk, state) for state in states] if options.flag("return_state") else [])
 
 
@@ -167,12 +170,12 @@ def bidirectional(walk: Walk, node: LayerNode) -> list[Held] | Held:
         _way(node, str(each.get("class_name")), each.get("config") or {}, f"{name}_layer", f"{name}/")
         for each, name in ((inner, "forward"), (backward, "backward"))
     ]
-    if ways[0].kind is not ways[1].kind or ways[0].units != ways[1].units:
-        raise UnsupportedError("two ways that differ")
-    y, states = _run(walk, node, ways, "bidirectional")
     mode = node.options.values.get("merge_mode", "concat")
     if mode not in ("concat", "sum", "ave", "mul"):
         raise UnsupportedError(f"merge_mode={mode!r}")
+    if ways[0].kind is not ways[1].kind or ways[0].units != ways[1].units:
+        return _one_by_one(walk, node, ways, mode)
+    y, states = _run(walk, node, ways, "bidirectional")
     if ways[0].options.flag("return_sequences"):
         merged = pass_on(walk, node, Held(_merged(walk, y, mode, 1, ways[0].units), (1, 0, 2)))
     else:
@@ -181,6 +184,32 @@ def bidirectional(walk: Walk, node: LayerNode) -> list[Held] | Held:
         return merged
     parts = [walk.writer.nodes("Split", [s], f"{node.name}/states", count=2, axis=0, num_outputs=2) for s in states]
     return [merged, *(_last(walk, part[way]) for way in (0, 1) for part in parts)]
+
+
+def _one_by_one(walk: Walk, node: LayerNode, ways: list[_Way], mode: str) -> list[Held]:
+    """Write two ways that are of different kinds or sizes as a layer each."""
+    first, *initial = node.inputs
+    x = walk.arranged(first, (1, 0, 2))
+    width = x.size(2, f"layer {node.name!r}")
+    found = walk.weights(node, *(slot for way in ways for slot in _slots(walk, way, width)))
+    given = {"forward": initial[: ways[0].kind.states], "reverse": initial[ways[0].kind.states :]}
+    results, states = [], []
+    for way, direction in zip(ways, given, strict=True):
+        y, own = _written(walk, node, [way], direction, x, given[direction], found, way.name)
+        whole = way.options.flag("return_sequences")
+        axes = walk.ints([1], "axes")
+        results.append(walk.emit("Squeeze", [y, axes], (1, 0, 2), "sequence") if whole else _last(walk, own[0]))
+        states += [_last(walk, state) for state in own]
+    if len({result.order for result in results}) != 1:
+        raise UnsupportedError("one way with a sequence and one without")
+    one, other = results
+    if mode == "concat":
+        merged = walk.emit("Concat", [one.value, other.value], one.order, axis=one.rank - 1)
+    else:
+        merged = walk.same("Mul" if mode == "mul" else "Add", one, other.value)
+        merged = walk.same("Mul", merged, walk.number(0.5, "half")) if mode == "ave" else merged
+    merged = pass_on(walk, node, merged) if merged.rank == 3 else merged
+    return [merged, *(states if ways[0].options.flag("return_state") else [])]
 
 
 def _merged(walk: Walk, y: ir.Value, mode: str, axis: int, units: int) -> ir.Value:
@@ -214,8 +243,12 @@ def _written(
     initial: list[Held],
     found: dict[str, np.ndarray],
     cell: str = "",
+    spread: bool = False,
 ) -> tuple[ir.Value, list[ir.Value]]:
-    """Write the op over a sequence that lies (steps, batch, features); ``cell`` is put before the arrays' names."""
+    """Write the op over a sequence that lies (steps, batch, features); ``cell`` is put before the arrays' names.
+
+    Where steps are left out, the sequence that comes out has them if somebody reads it: ``spread`` says that one does.
+    """
     kind, units = ways[0].kind, ways[0].units
     arrays = [_arrays(found, way) for way in ways]
     counted = None if node.mask is None else Counted(walk, node.mask)
@@ -243,7 +276,7 @@ def _written(
         **_activations(walk, ways),
     )
     y, *states = values
-    if counted is not None and ways[0].options.flag("return_sequences"):
+    if counted is not None and (spread or ways[0].options.flag("return_sequences")):
         backwards = [False, True] if direction == "bidirectional" else [direction == "reverse"]
         y = counted.back(y, backwards, zeros=ways[0].options.flag("zero_output_for_mask"))
     return y, states
