@@ -13,13 +13,13 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from bench import conversion, frozen, head, imports, loading, loop, report, steps
+from bench import accuracy, conversion, frozen, head, imports, loading, loop, report, steps
 from bench.peers import cache
 from bench.process import ROOT, measure
 from bench.row import Row
 from bench.timing import Budget
 
-SECTIONS = ("steps", "inference", "imports", "convert", "memory", "loading", "head", "loop", "frozen")
+SECTIONS = ("steps", "inference", "imports", "convert", "memory", "loading", "head", "loop", "frozen", "accuracy")
 NETWORKS = ("squeezenet1_1", "squeezenet1_0", "mobilenet_v2", "resnet18", "resnet18_v2", "resnet50")
 ENGINES = ("torch", "keras", "gluon")
 RESULTS = ROOT / "bench" / "results.json"
@@ -184,6 +184,11 @@ def _frozen(plan: Plan) -> Iterator[Row]:
             yield from _tried(failed, lambda job=job: list(frozen.rows(job, work, plan.threads)))
 
 
+def _accuracy(plan: Plan) -> Iterator[Row]:
+    failed = Row("accuracy", accuracy.NETWORK)
+    yield from _tried(failed, lambda: measure("bench.accuracy", {"engines": plan.engines}))
+
+
 _MEASURED: dict[str, Callable[[Plan], Iterator[Row]]] = {
     "imports": _imports,
     "convert": _convert,
@@ -192,6 +197,7 @@ _MEASURED: dict[str, Callable[[Plan], Iterator[Row]]] = {
     "head": _head,
     "loop": _loop,
     "frozen": _frozen,
+    "accuracy": _accuracy,
 }
 
 

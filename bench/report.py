@@ -25,6 +25,7 @@ HEADINGS = {
     "loading": "Images from JPEG files, by image",
     "loop": "PortNet's loop, by step",
     "frozen": "A head on a frozen network, from files to the last step",
+    "accuracy": "Accuracy of a head on a frozen network",
     "head step": "One step of a head on kept activations",
     "imports": "Start-up",
 }
@@ -148,7 +149,14 @@ def _cells(row: Row) -> list[str]:
 
 
 # how a score of each kind is told
-_SUFFIX = {"ratio": "×", "ms over": " ms more", "modules": " modules", "× weights": "×", "max abs": " max abs"}
+_SUFFIX = {
+    "ratio": "×",
+    "ms over": " ms more",
+    "modules": " modules",
+    "× weights": "×",
+    "max abs": " max abs",
+    "points": " points",
+}
 
 
 def _figure(row: Row, value: float) -> str:

@@ -13,8 +13,8 @@ class Row:
     """A measurement.
 
     Attributes:
-        section: "step", "inference", "imports", "convert", "converted inference", "torch.compile", "memory" or
-            "loading".
+        section: "step", "inference", "imports", "convert", "converted inference", "torch.compile", "memory",
+            "loading", "loop", "frozen", "accuracy" or "head step".
         subject: network, file or command that is measured.
         engine: "torch", "keras", "gluon", or "" where none takes part.
         against: what it is compared with.
@@ -22,7 +22,8 @@ class Row:
         ours: median of PortNet.
         theirs: median of the other, None where there is none.
         score: the figure that the aim is about.
-        kind: what the score is: "ratio" (ours / theirs), "ms over", "modules", "× weights", "max abs".
+        kind: what the score is: "ratio" (ours / theirs), "ms over", "modules", "× weights", "max abs",
+            "points" (of accuracy, apart).
         spread: first and third quartile of the score over the rounds.
         aim: largest score that is wanted, None where no aim was set.
         rounds: count of measurements of each side.
