@@ -13,9 +13,9 @@ files.py        .keras, .h5, .json → Model
 
 from portnet.formats.keras import layers as _layers  # fills the table
 from portnet.formats.keras.files import is_keras, read, read_translation
+from portnet.formats.keras.node import Place
 from portnet.formats.keras.supply import ByLayer
 from portnet.formats.keras.translate import Translation, is_translated, translate
-from portnet.formats.keras.walk import Place
 
 __all__ = ["ByLayer", "Place", "Translation", "is_keras", "is_translated", "read", "read_translation", "translate"]
 

@@ -14,7 +14,8 @@ from portnet.errors import UnsupportedError
 from portnet.formats.keras.held import Held
 
 if TYPE_CHECKING:
-    from portnet.formats.keras.walk import LayerNode, Walk
+    from portnet.formats.keras.node import LayerNode
+    from portnet.formats.keras.walk import Walk
 
 __all__ = ["Mask", "mask_of", "pass_on", "take_mask"]
 

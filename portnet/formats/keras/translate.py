@@ -13,9 +13,10 @@ from portnet.formats.captured import Captured, Missing
 from portnet.formats.keras.config import LayerConfig, NetworkConfig, Ref, parse_layer, parse_network
 from portnet.formats.keras.held import Held, channels_first, identity
 from portnet.formats.keras.layers.activation import ACTIVATIONS, activation_name
+from portnet.formats.keras.node import Place
 from portnet.formats.keras.registry import TABLE
 from portnet.formats.keras.supply import Supply
-from portnet.formats.keras.walk import BROKEN, Place, Walk
+from portnet.formats.keras.walk import BROKEN, Walk
 from portnet.formats.writer import GraphWriter
 from portnet.graph.metadata import Metadata
 from portnet.graph.model import Model

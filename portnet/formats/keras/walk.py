@@ -14,93 +14,19 @@ from portnet.formats.captured import Missing
 from portnet.formats.keras.config import Call, LayerConfig, NetworkConfig, Ref
 from portnet.formats.keras.held import Held, channels_first, identity
 from portnet.formats.keras.masks import Mask, take_mask
+from portnet.formats.keras.node import LayerNode, Place
 from portnet.formats.keras.options import Options
 from portnet.formats.keras.order import ordered_calls
 from portnet.formats.keras.registry import TABLE
 from portnet.formats.keras.supply import Path, Slot, Supply
 from portnet.formats.writer import GraphWriter
 
-__all__ = ["BROKEN", "LayerNode", "Place", "Walk"]
+__all__ = ["BROKEN", "Walk"]
 
 # what operations on a file's configuration may raise that is not of the types it should be of
 BROKEN = (ValueError, TypeError, LookupError, ArithmeticError, MemoryError)
 # numbers of an architecture, such as a scale of ones, that a layer may need
 _MAX_CONSTANT = 1 << 26
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where in the Keras network a tensor of the graph is.
-
-    Attributes:
-        path: names of networks and of the layer.
-        call: which call of the layer.
-        output: which of its outputs.
-        order: axis i of the tensor is Keras's axis ``order[i]``.
-    """
-
-    path: Path
-    call: int
-    output: int
-    order: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class LayerNode:
-    """One call of a layer, as a builder sees it.
-
-    Attributes:
-        kind: see `LayerConfig`.
-        path: names of the networks around it and its own.
-        name: the path in one word; nodes and weights are named after it.
-        options: its configuration.
-        args: arguments of the call; tensors are `Held`.
-        kwargs: those given by name.
-        shared: whether the layer is called elsewhere too, so that its weights must lie as every call can read them.
-        group: where Keras 3's files keep its arrays below the layer that the path names.
-    """
-
-    kind: str
-    path: Path
-    options: Options
-    args: list[Any]
-    kwargs: dict[str, Any]
-    shared: bool = False
-    group: str = ""
-    mask: Held | None = None
-
-    @property
-    def name(self) -> str:
-        """The path in one word."""
-        return "/".join(self.path)
-
-    @property
-    def inputs(self) -> list[Held]:
-        """Every tensor among the arguments, in order."""
-        return list(_held([self.args, list(self.kwargs.values())]))
-
-    @property
-    def input(self) -> Held:
-        """The one tensor that the layer reads.
-
-        Raises:
-            UnsupportedError: it reads none, or several.
-        """
-        found = self.inputs
-        if len(found) != 1:
-            raise UnsupportedError(f"{len(found)} inputs")
-        return found[0]
-
-    def argument(self, index: int, *names: str, default: Any = None) -> Any:
-        """Return an argument by its place or by one of its names, or from the configuration."""
-        if index < len(self.args):
-            return self.args[index]
-        for name in names:
-            if name in self.kwargs:
-                return self.kwargs[name]
-            if self.options.values.get(name) is not None:
-                return self.options.values[name]
-        return default
 
 
 @dataclass
@@ -391,14 +317,3 @@ def _resolved(value: Any, known: Mapping[Ref, Held | None]) -> Any:
     if isinstance(value, Mapping):
         return {key: _resolved(item, known) for key, item in value.items()}
     return [_resolved(item, known) for item in value] if isinstance(value, list) else value
-
-
-def _held(value: Any) -> Iterator[Held]:
-    if isinstance(value, Held):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _held(item)
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _held(item)

@@ -9,10 +9,11 @@ import numpy as np
 
 from portnet.errors import UnsupportedError
 from portnet.formats.keras.held import Held
+from portnet.formats.keras.node import LayerNode
 from portnet.formats.keras.options import Options
 from portnet.formats.keras.registry import layer
 from portnet.formats.keras.supply import Slot
-from portnet.formats.keras.walk import LayerNode, Walk
+from portnet.formats.keras.walk import Walk
 
 __all__ = ["ACTIVATIONS", "activate", "activated", "activation_name"]
 

@@ -12,7 +12,8 @@ from portnet.formats.keras.held import Held, identity
 from portnet.formats.keras.layers.convolution import padding_of
 from portnet.formats.keras.layers.operands import dropped, operator, reordered
 from portnet.formats.keras.layers.shape import cut, joined
-from portnet.formats.keras.walk import LayerNode, Walk
+from portnet.formats.keras.node import LayerNode
+from portnet.formats.keras.walk import Walk
 
 __all__: list[str] = []
 

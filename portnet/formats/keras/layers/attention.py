@@ -12,10 +12,11 @@ import onnx_ir as ir
 from portnet.errors import ModelError, UnsupportedError
 from portnet.formats.keras.held import Held, identity
 from portnet.formats.keras.masks import Mask, mask_of
+from portnet.formats.keras.node import LayerNode
 from portnet.formats.keras.options import MAX_NUMBER
 from portnet.formats.keras.registry import layer
 from portnet.formats.keras.supply import Slot
-from portnet.formats.keras.walk import LayerNode, Walk
+from portnet.formats.keras.walk import Walk
 from portnet.graph.parameters import ROLE_MARK, Role
 
 __all__: list[str] = []

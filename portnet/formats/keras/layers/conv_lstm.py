@@ -9,9 +9,10 @@ from portnet.errors import ModelError, UnsupportedError
 from portnet.formats.keras.held import Held, channels_first
 from portnet.formats.keras.layers.activation import activate
 from portnet.formats.keras.layers.convolution import padding_of
+from portnet.formats.keras.node import LayerNode
 from portnet.formats.keras.registry import layer
 from portnet.formats.keras.supply import Slot
-from portnet.formats.keras.walk import LayerNode, Walk
+from portnet.formats.keras.walk import Walk
 
 __all__: list[str] = []
 

@@ -11,9 +11,10 @@ import onnx_ir as ir
 from portnet.errors import ModelError, UnsupportedError
 from portnet.formats.keras.held import Held
 from portnet.formats.keras.layers.activation import activated
+from portnet.formats.keras.node import LayerNode
 from portnet.formats.keras.registry import layer
 from portnet.formats.keras.supply import Slot
-from portnet.formats.keras.walk import LayerNode, Walk
+from portnet.formats.keras.walk import Walk
 
 __all__ = ["padding_of"]
 

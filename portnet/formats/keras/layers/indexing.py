@@ -10,7 +10,8 @@ from portnet.errors import UnsupportedError
 from portnet.formats.keras.held import Held, identity
 from portnet.formats.keras.layers.operands import added, dropped, operator, reordered
 from portnet.formats.keras.layers.shape import cut, reshaped
-from portnet.formats.keras.walk import LayerNode, Walk
+from portnet.formats.keras.node import LayerNode
+from portnet.formats.keras.walk import Walk
 
 __all__: list[str] = []
 

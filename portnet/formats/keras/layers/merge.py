@@ -7,8 +7,9 @@ import onnx_ir as ir
 from portnet.errors import UnsupportedError
 from portnet.formats.keras.held import Held, identity
 from portnet.formats.keras.masks import Mask, mask_of
+from portnet.formats.keras.node import LayerNode
 from portnet.formats.keras.registry import layer
-from portnet.formats.keras.walk import LayerNode, Walk
+from portnet.formats.keras.walk import Walk
 
 __all__: list[str] = []
 

@@ -10,10 +10,11 @@ import onnx_ir as ir
 from portnet.errors import UnsupportedError
 from portnet.formats.keras.config import parse_layer
 from portnet.formats.keras.held import Held
+from portnet.formats.keras.node import LayerNode
 from portnet.formats.keras.options import Options
 from portnet.formats.keras.registry import layer
 from portnet.formats.keras.supply import Slot
-from portnet.formats.keras.walk import LayerNode, Walk
+from portnet.formats.keras.walk import Walk
 
 __all__: list[str] = []
 

@@ -10,8 +10,9 @@ import onnx_ir as ir
 
 from portnet.errors import UnsupportedError
 from portnet.formats.keras.held import Held, channels_first, identity
+from portnet.formats.keras.node import LayerNode
 from portnet.formats.keras.registry import layer
-from portnet.formats.keras.walk import LayerNode, Walk
+from portnet.formats.keras.walk import Walk
 
 __all__ = ["added", "array_of", "binary", "dropped", "fewer", "operator", "reordered", "tensor_of"]
 

@@ -19,8 +19,9 @@ from portnet.formats.keras.layers.operands import (
     tensor_of,
 )
 from portnet.formats.keras.layers.shape import joined
+from portnet.formats.keras.node import LayerNode
 from portnet.formats.keras.registry import layer
-from portnet.formats.keras.walk import LayerNode, Walk
+from portnet.formats.keras.walk import Walk
 
 __all__: list[str] = []
 

@@ -8,8 +8,9 @@ from portnet.errors import UnsupportedError
 from portnet.formats.keras.held import Held, identity
 from portnet.formats.keras.layers.convolution import padding_of
 from portnet.formats.keras.layers.masking import mean_over_steps
+from portnet.formats.keras.node import LayerNode
 from portnet.formats.keras.registry import layer
-from portnet.formats.keras.walk import LayerNode, Walk
+from portnet.formats.keras.walk import Walk
 
 __all__: list[str] = []
 

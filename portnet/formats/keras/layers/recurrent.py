@@ -15,10 +15,11 @@ from portnet.formats.keras.held import Held, identity
 from portnet.formats.keras.layers.activation import activation_name
 from portnet.formats.keras.layers.masking import Counted
 from portnet.formats.keras.masks import pass_on
+from portnet.formats.keras.node import LayerNode
 from portnet.formats.keras.options import Options
 from portnet.formats.keras.registry import layer
 from portnet.formats.keras.supply import Slot, snake_case
-from portnet.formats.keras.walk import LayerNode, Walk
+from portnet.formats.keras.walk import Walk
 
 __all__: list[str] = []
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from portnet.errors import ModelError, UnsupportedError
 from portnet.formats.keras.held import Held, Packing, channels_first, identity
+from portnet.formats.keras.node import LayerNode
 from portnet.formats.keras.registry import layer
-from portnet.formats.keras.walk import LayerNode, Walk
+from portnet.formats.keras.walk import Walk
 
 __all__ = ["INTERPOLATIONS", "cut", "flattened", "reshaped"]
 

@@ -6,9 +6,10 @@ import numpy as np
 
 from portnet.errors import WeightsError
 from portnet.formats.keras.held import Held
+from portnet.formats.keras.node import LayerNode
 from portnet.formats.keras.registry import layer
 from portnet.formats.keras.supply import Slot
-from portnet.formats.keras.walk import LayerNode, Walk
+from portnet.formats.keras.walk import Walk
 from portnet.graph.parameters import ROLE_MARK, Role, mark_constant
 
 __all__: list[str] = []
