@@ -60,6 +60,7 @@ def capture(
     *,
     dynamic_batch: bool = True,
     keep_layout: bool = False,
+    dynamic_sizes: bool = False,
     weights: str | os.PathLike[str] | None = None,
 ) -> Model:
     """Return a network of another framework as a `Model`: trainable, and proved against the original.
@@ -78,6 +79,7 @@ def capture(
             takes.
         dynamic_batch: whether axis 0 of each input stays free.
         keep_layout: whether channels stay last where the framework has them so; else inputs become channels first.
+        dynamic_sizes: whether a network of torch keeps lengths, heights and widths free too, where its code allows it.
         weights: file of the weights, where it is another and does not lie beside ``native`` under its name.
 
     Raises:
@@ -86,7 +88,7 @@ def capture(
         MissingDependencyError: the framework, or nothing that could run the original, is installed.
         InputError: no such file, a broken or hostile one, or something that is no network.
     """
-    options = CaptureOptions(_examples(example_inputs), dynamic_batch, keep_layout)
+    options = CaptureOptions(_examples(example_inputs), dynamic_batch, keep_layout, dynamic_sizes)
     return capture_original(native, Request(None if weights is None else Path(weights), None, options)).model
 
 

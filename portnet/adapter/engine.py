@@ -28,11 +28,14 @@ class CaptureOptions:
         dynamic_batch: whether the batch, axis 0 of each input, stays free.
         keep_layout: whether inputs and outputs stay channels last where the framework has them so; else they become
             channels first, with no transpose left inside.
+        dynamic_sizes: whether a network of torch keeps all other sizes free as well, lengths, heights and widths, where
+            its code lets them be.
     """
 
     examples: tuple[Any, ...] | None = None
     dynamic_batch: bool = True
     keep_layout: bool = False
+    dynamic_sizes: bool = False
 
 
 class Adapter(abc.ABC):

@@ -36,9 +36,12 @@ class Source(abc.ABC):
 
     Attributes:
         label: what reports call it, e.g. "torch, as it came".
+        examples: inputs that the user gave, by the captured model's input names: not every network runs on random ones,
+            and lengths, masks and indices mean something.
     """
 
     label: str
+    examples: Mapping[str, Any] | None = None
 
     @abc.abstractmethod
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:

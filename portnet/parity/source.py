@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from portnet.errors import ModelError, UnsupportedError
+from portnet.errors import ModelError, PortNetError, UnsupportedError
 from portnet.formats.captured import Source
 from portnet.graph.model import Model
 from portnet.parity.check import check
@@ -51,12 +51,28 @@ def compare_with_source(
     """
     ours, theirs = OnnxruntimeSide(model), SourceSide(source, captured or model)
     sizes = runnable_batch_sizes(theirs.model, theirs.run)
+    given = None if inputs is not None or images is not None else source.examples
+    if given is not None and not _runs(theirs, fitting_inputs(theirs.model, sizes[0], theirs.run)):
+        inputs, given = given, None
     places = _softmax_outputs(theirs.model)
     a, b = WithLogits(ours, places), WithLogits(theirs, places)
     report = check(a, b, inputs=inputs, images=images, batch_sizes=sizes, relative=RELATIVE, find_layer=find_layer)
+    if given is not None and report.passed:
+        also = check(a, b, inputs=given, relative=RELATIVE, find_layer=find_layer)
+        report.comparisons += also.comparisons
+        report.problems += also.problems
+        report.first_divergence = report.first_divergence or also.first_divergence
     if report.passed and report.comparisons:
         _look_inside(report, ours, theirs, dict(inputs or fitting_inputs(theirs.model, sizes[-1], theirs.run)))
     return report
+
+
+def _runs(side: Side, batch: Mapping[str, Any]) -> bool:
+    try:
+        side.run(dict(batch))
+    except PortNetError:
+        return False
+    return True
 
 
 def _softmax_outputs(model: Model) -> list[int]:

@@ -14,13 +14,15 @@ from portnet.adapter import CaptureOptions
 from portnet.errors import InputError
 from portnet.formats.captured import Captured, Source
 from portnet.graph.travel import take_along
-from portnet_torch.capturing.examples import by_position, examples_for
+from portnet_torch.capturing.axes import limits
+from portnet_torch.capturing.calling import Call, call_of
+from portnet_torch.capturing.examples import examples_for
 from portnet_torch.capturing.exporting import export
 from portnet_torch.capturing.facts import device_of, facts_of, frozen, hidden
 from portnet_torch.capturing.graph import Built, build
 from portnet_torch.capturing.modes import inference_mode, quiet
 from portnet_torch.capturing.original import Original
-from portnet_torch.capturing.tracing import Trace, as_arguments, trace
+from portnet_torch.capturing.tracing import Trace, trace
 
 __all__ = ["capture"]
 
@@ -37,11 +39,11 @@ def capture(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
     notes: tuple[str, ...] = ()
     with quiet(), inference_mode(native):
         if isinstance(native, ExportedProgram):
-            module, traced = _module_of(native), Trace(native, _exported_arguments(native), ())
+            module, traced = _module_of(native), Trace(native, _exported_call(native), tuple(limits(native)))
         elif isinstance(native, nn.Module):
             module = native
-            arguments, notes = _arguments(native, options)
-            traced = trace(native, arguments, options.dynamic_batch)
+            call, notes = _call(native, options)
+            traced = trace(native, call, options)
         else:
             raise InputError(f"capture: got a {type(native).__name__}, expected an nn.Module or an ExportedProgram")
         name = facts_of(native).name
@@ -53,32 +55,29 @@ def capture(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
     _describe(model, native, built.stacked)
     notes += traced.notes + _notes(native, built) + facts_of(native).notes
     outputs = [port.name for port in model.outputs]
-    source = Original(module, traced.arguments, inputs, outputs, result.exported_program, built.places)
+    given = options.examples is not None and not isinstance(native, ExportedProgram)
+    source = Original(module, traced.call, inputs, outputs, result.exported_program, built.places, given)
     return Captured(model, WAY, notes), source
 
 
-def _arguments(native: nn.Module, options: CaptureOptions) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+def _call(native: nn.Module, options: CaptureOptions) -> tuple[Call, tuple[str, ...]]:
     if options.examples is not None:
-        return as_arguments(by_position(native, options.examples), device_of(native)), ()
+        return call_of(native, options.examples, device_of(native)), ()
     examples, notes = examples_for(native)
-    return as_arguments(examples, device_of(native)), notes
+    return call_of(native, examples, device_of(native)), notes
 
 
 def _module_of(program: ExportedProgram) -> nn.Module:
     return program.module()
 
 
-def _exported_arguments(program: ExportedProgram) -> tuple[Any, ...]:
+def _exported_call(program: ExportedProgram) -> Call:
     """Return what a program was exported with, or stand-ins of the same structure."""
     if program.example_inputs:
-        arguments, options = program.example_inputs
-        if options:
-            raise InputError("capture: an exported program with keyword arguments. Export it with positional ones.")
-        return tuple(arguments)
+        return Call(*program.example_inputs)
     nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     leaves = [_stand_in(nodes.get(name)) if isinstance(name, str) else name for name in _inputs(program)]
-    arguments, _ = pytree.tree_unflatten(leaves, program.call_spec.in_spec)
-    return tuple(arguments)
+    return Call(*pytree.tree_unflatten(leaves, program.call_spec.in_spec))
 
 
 def _inputs(program: ExportedProgram) -> tuple[Any, ...]:

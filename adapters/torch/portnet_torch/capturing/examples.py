@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,7 +10,7 @@ from torch import nn
 from portnet.errors import InputError
 from portnet_torch.capturing.facts import facts_of
 
-__all__ = ["by_position", "examples_for"]
+__all__ = ["examples_for"]
 
 PIXELS = 224
 
@@ -34,25 +32,6 @@ def examples_for(native: nn.Module) -> tuple[tuple[Any, ...], tuple[str, ...]]:
         )
     sizes = "×".join(map(str, guess[1:]))
     return (_noise(guess),), (f"example input of {sizes} was assumed from the first layer; pass examples to choose",)
-
-
-def by_position(native: nn.Module, examples: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return examples as ``forward`` takes them; a mapping of its parameters' names is put in their order.
-
-    Raises:
-        InputError: the mapping lacks what ``forward`` needs before one of its names.
-    """
-    given = examples[0] if len(examples) == 1 else None
-    parameters = inspect.signature(native.forward).parameters
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    names = [name for name, parameter in parameters.items() if parameter.kind in kinds]
-    if not isinstance(given, Mapping) or not given or not set(given) <= set(names):
-        return examples
-    names = names[: max(map(names.index, given)) + 1]
-    missing = [name for name in names if name not in given and parameters[name].default is inspect.Parameter.empty]
-    if missing:
-        raise InputError(f"capture: got example inputs {', '.join(given)}, expected {', '.join(missing)} as well")
-    return tuple(given.get(name, parameters[name].default) for name in names)
 
 
 def _noise(shape: tuple[int, ...]) -> torch.Tensor:

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from portnet.errors import UnsupportedError
 from portnet.formats.captured import Source
+from portnet_torch.capturing.calling import Call, plain
 from portnet_torch.capturing.labels import Places
 from portnet_torch.capturing.modes import inference_mode
 from portnet_torch.dtypes import to_array, to_tensor
@@ -25,11 +26,12 @@ class Original(Source):
 
     Args:
         native: what to call, an nn.Module or a traced program's module.
-        arguments: what it was traced with: says how inputs are nested, and what is no tensor.
+        call: what it was traced with: says how inputs are nested, and what is no tensor.
         inputs: names of the tensors among them, in order.
         outputs: names of the tensors that it returns, in order.
         program: the program that was translated.
         places: where tensors are found in either.
+        given: whether the arguments are the user's own.
     """
 
     label = "torch, as it came"
@@ -37,23 +39,27 @@ class Original(Source):
     def __init__(
         self,
         native: torch.nn.Module,
-        arguments: tuple[Any, ...],
+        call: Call,
         inputs: list[str],
         outputs: list[str],
         program: ExportedProgram,
         places: Places,
+        given: bool = False,
     ) -> None:
         self._native, self._program, self._places = native, program, places
-        self._leaves, self._tree = pytree.tree_flatten(arguments)
+        self._leaves, self._tree = pytree.tree_flatten((call.positional, call.named))
         self._inputs, self._outputs = inputs, outputs
+        if given:
+            tensors = [leaf for leaf in self._leaves if isinstance(leaf, Tensor)]
+            self.examples = {name: to_array(tensor) for name, tensor in zip(inputs, tensors, strict=False)}
         first = next(iter(native.parameters()), None)
         self._device = first.device if first is not None else torch.device("cpu")
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Run in inference mode; the network's own mode is as before afterwards."""
         with inference_mode(self._native), torch.no_grad():
-            results = self._native(*self.arguments(inputs))
-        tensors = [leaf for leaf in pytree.tree_leaves(results) if isinstance(leaf, Tensor)]
+            results = self.call(inputs).of(self._native)
+        tensors = [leaf for leaf in pytree.tree_leaves(plain(results)) if isinstance(leaf, Tensor)]
         return {name: to_array(tensor) for name, tensor in zip(self._outputs, tensors, strict=True)}
 
     def at(self, tensor: str) -> Source:
@@ -66,11 +72,11 @@ class Original(Source):
             return _Part(self.label, tensor, lambda inputs: self._of_operation(target, inputs))
         raise UnsupportedError(f"{self.label} cannot be cut at {tensor!r}")
 
-    def arguments(self, inputs: Mapping[str, Any]) -> tuple[Any, ...]:
+    def call(self, inputs: Mapping[str, Any]) -> Call:
         """Return what to call the network with."""
         given = iter(self._tensors(inputs))
         leaves = [next(given) if isinstance(leaf, Tensor) else leaf for leaf in self._leaves]
-        return pytree.tree_unflatten(leaves, self._tree)
+        return Call(*pytree.tree_unflatten(leaves, self._tree))
 
     def _tensors(self, inputs: Mapping[str, Any]) -> list[Tensor]:
         examples = [leaf for leaf in self._leaves if isinstance(leaf, Tensor)]
@@ -92,7 +98,7 @@ class Original(Source):
         handle = self._native.get_submodule(path).register_forward_hook(stop)
         try:
             with inference_mode(self._native), torch.no_grad():
-                self._native(*self.arguments(inputs))
+                self.call(inputs).of(self._native)
         except _ReachedError as reached:
             if isinstance(reached.value, Tensor):
                 return reached.value

@@ -12,6 +12,7 @@ from onnxscript import opset20 as op
 
 from portnet.graph.parameters import LAYOUT_OPS, ROLE_MARK, mark_constant
 from portnet.graph.passes.tidy import remove_unused
+from portnet_torch.capturing import packed as packed  # defines the operations
 
 __all__ = ["TABLE", "lay_out_weights"]
 
@@ -29,6 +30,7 @@ def _recurrent(
     dropout: float,
     bidirectional: bool,
     batch_first: bool,
+    lengths: Any = None,
     **attributes: Any,
 ) -> tuple[Any, list[Any]]:
     """Return the sequence of the last layer and the final states of all layers, as ``nn.LSTM`` and its like do."""
@@ -36,6 +38,7 @@ def _recurrent(
     if len(params) != num_layers * directions * each:
         raise NotImplementedError("a recurrent layer with projections (proj_size)")
     x = op.Transpose(input, perm=[1, 0, 2]) if batch_first else input
+    lengths = None if lengths is None else op.Cast(lengths, to=ir.DataType.INT32)
     finals: list[list[Any]] = [[] for _ in states]
     for layer in range(num_layers):
         begin = layer * directions
@@ -47,7 +50,7 @@ def _recurrent(
             x,
             *weights,
             bias,
-            None,
+            lengths,
             *initial,
             hidden_size=int(own[0][1].shape[1]),
             direction="bidirectional" if bidirectional else "forward",
@@ -140,7 +143,23 @@ def _rnn(activation: str) -> Any:
     return translate
 
 
+def _known_lstm(input: Any, lengths: Any, states: Sequence[Any], params: Sequence[Any], *options: Any) -> Any:
+    sequence, finals = _recurrent("LSTM", input, states, params, *options, lengths=lengths)
+    return (sequence, *finals)
+
+
+def _known_rnn(kind: str, input: Any, lengths: Any, states: Sequence[Any], params: Sequence[Any], *options: Any) -> Any:
+    if kind == "gru":
+        sequence, finals = _recurrent("GRU", input, states, params, *options, lengths=lengths, linear_before_reset=1)
+    else:
+        activations = [{"rnn_tanh": "Tanh", "rnn_relu": "Relu"}[kind]] * (1 + options[3])
+        sequence, finals = _recurrent("RNN", input, states, params, *options, lengths=lengths, activations=activations)
+    return (sequence, *finals)
+
+
 TABLE: dict[Any, Any] = {
+    torch.ops.portnet.lstm.default: _known_lstm,
+    torch.ops.portnet.rnn.default: _known_rnn,
     torch.ops.aten.lstm.input: _lstm,
     torch.ops.aten.gru.input: _gru,
     torch.ops.aten.rnn_tanh.input: _rnn("Tanh"),

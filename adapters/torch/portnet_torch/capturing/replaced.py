@@ -1,0 +1,63 @@
+"""Functions that torch.export traces badly or not at all, as what they compute, while a network is traced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["Replacing"]
+
+
+class Replacing(TorchFunctionMode):
+    """Calls what is in the table in place of torch's own function."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call the replacement, or ``func`` where there is none for these arguments."""
+        replacement = _TABLE.get(func)
+        result = NotImplemented if replacement is None else replacement(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {})) if result is NotImplemented else result
+
+
+def _embedding_bag(
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Any:
+    """Bags of one size, (bags, size), are rows looked up and put together along an axis."""
+    if input.ndim != 2 or max_norm is not None or padding_idx is not None:
+        return NotImplemented
+    rows = functional.embedding(input, weight)
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights.unsqueeze(-1)
+    if mode == "max":
+        return rows.amax(1)
+    return rows.sum(1) if mode == "sum" else rows.mean(1)
+
+
+def _cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:
+    """Return the p-norm distance of each row of one to each of the other."""
+    apart = (x1.unsqueeze(-2) - x2.unsqueeze(-3)).abs()
+    if p == 1:
+        return apart.sum(-1)
+    if p == float("inf"):
+        return apart.amax(-1)
+    return apart.pow(2).sum(-1).sqrt() if p == 2 else apart.pow(p).sum(-1).pow(1 / p)
+
+
+_TABLE: dict[Any, Callable[..., Any]] = {
+    functional.embedding_bag: _embedding_bag,
+    torch.cdist: _cdist,
+}

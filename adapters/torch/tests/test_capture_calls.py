@@ -1,0 +1,80 @@
+"""Networks as people call them: keywords, objects as results, packed sequences, states, sizes that stay free."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from portnet.adapter import CaptureOptions
+from portnet.capturing import capture_original
+from portnet.originals import Request
+from portnet.parity.sides import side_of
+
+
+@dataclasses.dataclass
+class Result:
+    logits: torch.Tensor
+    loss: torch.Tensor | None = None
+
+
+def _captured(network, *examples, **options):
+    return capture_original(network.eval(), Request(None, None, CaptureOptions(examples, **options)))
+
+
+def test_keywords_go_in_and_an_object_comes_out():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 3)
+
+        def forward(self, *, x, scale=None, **rest):
+            return Result(self.linear(x))
+
+    network = Net()
+    result = _captured(network, {"x": torch.randn(2, 4)})
+    assert result.report.passed
+    assert [port.name for port in result.model.outputs] == ["logits"]
+    assert "forward" not in vars(network)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_packed_sequences_are_lengths(kind):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = kind(3, 4, batch_first=True, bidirectional=True)
+
+        def forward(self, x, lengths):
+            _, last = self.rnn(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+            last = last[0] if isinstance(last, tuple) else last
+            return torch.cat((last[0], last[1]), 1)
+
+    network = Net()
+    result = _captured(network, torch.randn(3, 5, 3), torch.tensor([2, 5, 3]))
+    assert result.report.passed
+    assert result.model.parameter_count == sum(weight.numel() for weight in network.parameters())
+    x, lengths = torch.randn(2, 5, 3), torch.tensor([5, 1])
+    got = side_of(result.model, result.model).run({"x": x.numpy(), "lengths": lengths.numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(next(iter(got.values())), network(x, lengths).numpy(), atol=1e-5)
+
+
+def test_lengths_are_free_where_asked_for():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.rnn = nn.Conv1d(3, 4, 3), nn.GRU(4, 4, batch_first=True)
+
+        def forward(self, x):
+            return self.rnn(self.conv(x).transpose(1, 2))[0]
+
+    network = Net()
+    model = _captured(network, torch.randn(2, 3, 9), dynamic_sizes=True).model
+    assert model.inputs[0].shape == ("N", 3, "x_2")
+    x = torch.randn(3, 3, 21)
+    got = side_of(model, model).run({"x": x.numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(next(iter(got.values())), network(x).numpy(), atol=1e-5)
