@@ -1,7 +1,9 @@
 """Schedules against PyTorch's, and what the command line makes of them."""
 
 import pytest
+from small_runs import small_images, small_settings
 
+import portnet
 from portnet.errors import InputError, UnknownNameError
 from portnet.finetuning.schedule import Schedule
 
@@ -65,3 +67,10 @@ def test_schedules_are_read(text, expected):
 def test_what_is_no_schedule_is_refused(text, error):
     with pytest.raises(error, match="schedule"):
         Schedule.parse(text)
+
+
+@pytest.mark.parametrize(("warmup", "told"), [(3, False), (4, True)])
+def test_a_warm_up_that_is_not_over_when_the_run_is_is_told(warmup, told, capsys):
+    settings = small_settings(backend="torch", epochs=1, warmup=warmup, progress=True)
+    portnet.finetune(small_images(), **settings)
+    assert ("the learning rate does not reach what was asked for" in " ".join(capsys.readouterr().out.split())) == told

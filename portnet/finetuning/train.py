@@ -114,6 +114,11 @@ class RunSession:
             with self._recorded_before(is_new):
                 job = self._begin(checkpoint, interrupt)
             self._know_environment(None if is_new else len(job.history.losses))
+            if job.schedule.warmup > job.total_steps:
+                self.reporter.note(
+                    f"note: the warm-up takes {job.schedule.warmup:,} steps and the run {job.total_steps:,}: "
+                    "the learning rate does not reach what was asked for"
+                )
             record = self._record(job.history, {}, "")
             if self.folder is not None:
                 self.folder.write_record(record)
