@@ -15,7 +15,15 @@ from portnet.errors import InputError, PortNetError
 from portnet.graph.model import Model, Signature
 from portnet.graph.sizes import NO_NAMES
 
-__all__ = ["BATCH_SIZES", "fitting_inputs", "image_inputs", "is_batch", "random_inputs", "runnable_batch_sizes"]
+__all__ = [
+    "BATCH_SIZES",
+    "fitting_inputs",
+    "image_inputs",
+    "inputs_of_another_size",
+    "is_batch",
+    "random_inputs",
+    "runnable_batch_sizes",
+]
 
 # batch sizes that a network with a free batch is proved at
 BATCH_SIZES = (1, 3)
@@ -23,6 +31,8 @@ BATCH_SIZES = (1, 3)
 FREE_AXIS = 16
 # sizes to try where a network calls an axis free and then wants it longer, or of one height: text lines, sound
 OTHER_SIZES = (48, 32, 256, 576, 1024, 4096, 16000)
+# sizes unlike those, which no stride divides, and one that the usual ones do
+UNLIKE_SIZES = (21, 37, 96)
 # entries of an input that is tried: a size that suits sound is none for both sides of an image
 MAX_ENTRIES = 1 << 24
 
@@ -59,6 +69,23 @@ def fitting_inputs(
             if all(map(_is_finite, results)) and any(map(np.size, results)):
                 return inputs
     return usual
+
+
+def inputs_of_another_size(
+    model: Model, batch: int, run: Callable[[dict[str, np.ndarray]], Mapping[str, Any]]
+) -> dict[str, np.ndarray] | None:
+    """Return `random_inputs` whose free axes but the batch have a size that is not the usual one, and on which ``run``
+    raises no PortNetError and gives finite numbers; None where there are no such axes or no such size is found.
+
+    What is free must not only be so in name: code that was traced at one size may hold for that one alone.
+    """
+    for size in UNLIKE_SIZES if _has_free_axes(model) else ():
+        inputs = random_inputs(model, batch, free=size)
+        with contextlib.suppress(PortNetError):
+            results = run(inputs).values()
+            if all(map(_is_finite, results)) and any(map(np.size, results)):
+                return inputs
+    return None
 
 
 def runnable_batch_sizes(model: Model, run: Callable[[dict[str, np.ndarray]], Mapping[str, Any]]) -> tuple[int, ...]:

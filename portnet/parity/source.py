@@ -16,7 +16,7 @@ from portnet.errors import ModelError, PortNetError, UnsupportedError
 from portnet.formats.captured import Source
 from portnet.graph.model import Model
 from portnet.parity.check import check
-from portnet.parity.inputs import fitting_inputs, runnable_batch_sizes
+from portnet.parity.inputs import fitting_inputs, inputs_of_another_size, runnable_batch_sizes
 from portnet.parity.report import RELATIVE, Report, compare_arrays
 from portnet.parity.sides import OnnxruntimeSide, Side, SourceSide, WithLogits
 
@@ -58,13 +58,23 @@ def compare_with_source(
     a, b = WithLogits(ours, places), WithLogits(theirs, places)
     report = check(a, b, inputs=inputs, images=images, batch_sizes=sizes, relative=RELATIVE, find_layer=find_layer)
     if given is not None and report.passed:
-        also = check(a, b, inputs=given, relative=RELATIVE, find_layer=find_layer)
-        report.comparisons += also.comparisons
-        report.problems += also.problems
-        report.first_divergence = report.first_divergence or also.first_divergence
+        _take_in(report, check(a, b, inputs=given, relative=RELATIVE, find_layer=find_layer))
+    another = inputs_of_another_size(theirs.model, sizes[-1], theirs.run) if report.passed and inputs is None else None
+    if another is not None:
+        also = check(a, b, inputs=another, relative=RELATIVE, find_layer=find_layer)
+        _take_in(report, also)
+        if not also.passed:
+            shapes = ", ".join(f"{name} {'×'.join(map(str, array.shape))}" for name, array in another.items())
+            report.problems.append(f"sizes are free in name alone: with {shapes} the original gives something else")
     if report.passed and report.comparisons:
         _look_inside(report, ours, theirs, dict(inputs or fitting_inputs(theirs.model, sizes[-1], theirs.run)))
     return report
+
+
+def _take_in(report: Report, other: Report) -> None:
+    report.comparisons += other.comparisons
+    report.problems += other.problems
+    report.first_divergence = report.first_divergence or other.first_divergence
 
 
 def _runs(side: Side, batch: Mapping[str, Any]) -> bool:

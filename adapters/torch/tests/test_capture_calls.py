@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from portnet.adapter import CaptureOptions
 from portnet.capturing import capture_original
+from portnet.errors import ParityError
 from portnet.originals import Request
 from portnet.parity.sides import side_of
 
@@ -78,3 +79,18 @@ def test_lengths_are_free_where_asked_for():
     got = side_of(model, model).run({"x": x.numpy()})
     with torch.no_grad():
         np.testing.assert_allclose(next(iter(got.values())), network(x).numpy(), atol=1e-5)
+
+
+def test_a_length_that_is_free_in_name_alone_is_refused():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv1d(3, 4, 3)
+
+        def forward(self, x):
+            missing = -x.shape[-1] % 16
+            return self.conv(nn.functional.pad(x, (0, missing)) if missing else x)
+
+    with pytest.raises(ParityError, match="sizes are free in name alone: with x 3×3×21"):
+        _captured(Net(), torch.randn(2, 3, 16), dynamic_sizes=True)
+    assert _captured(Net(), torch.randn(2, 3, 16)).report.passed
