@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,9 @@ from portnet.parity.sides import FileSide, OnnxruntimeSide
 from portnet.sources import find_model
 
 __all__ = ["Conversion", "convert", "convert_to_file"]
+
+# bytes free on a disk, below which a writer that failed is taken to have filled it
+LITTLE_ROOM = 2**20
 
 
 def convert(source: Any, *, to: str, device: str = "cpu", shapes: Mapping[str, Sizes] | None = None) -> Any:
@@ -146,7 +151,8 @@ def convert_to_file(
         reference = OnnxruntimeSide(model)
         network = _prove(lowered, reference, inputs)
         say(f"write {output.name}")
-        with _framework_errors_as(UnsupportedError, f"{adapter.framework} cannot write the network as {form}", OSError):
+        what = f"{adapter.framework} cannot write the network as {form}"
+        with _framework_errors_as(UnsupportedError, what, OSError), _full_disk(path):
             written = adapter.write(lowered, path, form)
         say(f"load it with {adapter.framework} and compare again")
         with _framework_errors_as(ParityError, f"{adapter.framework} cannot load the {form} that it wrote"):
@@ -183,6 +189,17 @@ def _form(adapter: Adapter, output: Path, form: str | None) -> str:
     suffixes = adapter.formats[form].suffixes if form else every
     expected = ", ".join(suffix or "no suffix" for suffix in suffixes)
     raise OutputError(f"format of {output}: got {output.suffix or 'no suffix'}, expected one of {expected}")
+
+
+@contextlib.contextmanager
+def _full_disk(path: Path) -> Iterator[None]:
+    """Say of a failure that the disk is full where it is: frameworks tell it in many ways, MXNet not at all."""
+    try:
+        yield
+    except Exception as error:
+        if shutil.disk_usage(path.parent).free < LITTLE_ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -58,7 +59,9 @@ def _write_program(lowered: TorchLowered, path: Path) -> list[Path]:
     with warnings.catch_warnings():
         # about weights that lie channels last: they come back as they are
         warnings.simplefilter("ignore", UserWarning)
-        torch.export.save(program_of(lowered), path, extra_files={FILE: to_text(lowered.metadata)})
+        program = io.BytesIO()  # where the disk is full, torch's own writer ends the process
+        torch.export.save(program_of(lowered), program, extra_files={FILE: to_text(lowered.metadata)})
+    path.write_bytes(program.getbuffer())
     return [path]
 
 
