@@ -18,7 +18,7 @@ import onnx
 import onnxruntime
 from onnx.reference import ReferenceEvaluator
 from op_cases import KINDS as PLAIN
-from op_cases import model_of
+from op_cases import model_of, resized
 from op_cases_layers import LAYERS
 from op_cases_places import PLACES
 from op_cases_quantized import QUANTIZED
@@ -32,13 +32,14 @@ TOLERANCE = {"float16": (1e-2, 1e-2)}
 
 
 def draw(seed: int, number: int, kind: str | None = None) -> tuple[str, onnx.ModelProto, list[dict[str, np.ndarray]]]:
-    """Return a title, a model of one op (of the kind of that name) and a set of inputs for it."""
+    """Return a title, a model of one op (of the kind of that name) and a set of inputs for it; two for free sizes."""
     kinds = [one for one in KINDS if kind in (None, one.__name__)]
     op = kinds[number % len(kinds)](np.random.default_rng([seed, number]))
     model, feeds = model_of(op)
     shapes = [None if x is None else f"{x.dtype}{list(x.shape)}" for x in op.inputs]
     plain = {key: value for key, value in op.attributes.items() if not isinstance(value, onnx.GraphProto)}
-    return f"{op.name}-{op.opset} {plain} {shapes}", model, [feeds]
+    sets = [feeds, {**feeds, "x0": resized(op, by=2)}] if op.free else [feeds]
+    return f"{op.name}-{op.opset} {plain} {shapes}{f' free {op.free}' if op.free else ''}", model, sets
 
 
 def runtime(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[Any] | None:

@@ -17,7 +17,10 @@ WHOLE = ("int8", "int16", "int32", "int64", "uint8", "uint32")
 
 @dataclass
 class Op:
-    """An op under test: its inputs (None for one left out), of which those from `constants` on are initializers."""
+    """An op under test: its inputs (None for one left out), of which those from `constants` on are initializers.
+
+    The first input's size of each axis in `free` has a name in place of a number.
+    """
 
     name: str
     inputs: list[Any]
@@ -26,6 +29,7 @@ class Op:
     opset: int = 18
     constants: int = 1
     domain: str = ""
+    free: tuple[int, ...] = ()
 
 
 def model_of(op: Op) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
@@ -38,6 +42,8 @@ def model_of(op: Op) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     ports = [
         helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for n, v in feeds.items()
     ]
+    for axis in op.free:
+        ports[0].type.tensor_type.shape.dim[axis].dim_param = f"size{axis}"
     weights = [numpy_helper.from_array(v, n) for n, v in given if n not in feeds]
     graph = helper.make_graph([node], "g", ports, [helper.make_empty_tensor_value_info(n) for n in outputs], weights)
     opsets = [helper.make_opsetid("", op.opset), *([helper.make_opsetid(op.domain, 1)] if op.domain else [])]
@@ -54,6 +60,17 @@ def array(rng: Rng, shape: Any, dtype: str = "float32") -> np.ndarray:
     if dtype.startswith("int"):
         return np.asarray(rng.integers(-9, 10, shape)).astype(dtype)
     return np.asarray(rng.normal(0, 1.5, shape)).astype(dtype)
+
+
+def resized(op: Op, by: int) -> np.ndarray:
+    """Return the first input with its free sizes larger by a number."""
+    x = op.inputs[0]
+    return np.resize(x, [size + by * (axis in op.free) for axis, size in enumerate(x.shape)])
+
+
+def unbound(rng: Rng, rank: int) -> tuple[int, ...]:
+    """Return spatial axes to leave free, mostly none."""
+    return tuple(axis for axis in range(2, rank) if rng.random() < 0.6) if rng.random() < 0.3 else ()
 
 
 def pick(rng: Rng, *options: Any) -> Any:
@@ -93,7 +110,8 @@ def conv(rng: Rng) -> Op:
         shape = [outer, inner // groups, *kernel]
     bias = [array(rng, outer)] if rng.random() < 0.5 else []
     inputs = [array(rng, [2, inner, *sizes(rng, rank, 5, 9)]), array(rng, shape), *bias]
-    return Op("ConvTranspose" if back else "Conv", inputs, attributes, opset=pick(rng, 7, 11, 18, 22))
+    name, free = "ConvTranspose" if back else "Conv", unbound(rng, rank + 2)
+    return Op(name, inputs, attributes, opset=pick(rng, 7, 11, 18, 22), free=free)
 
 
 def pool(rng: Rng) -> Op:
@@ -118,7 +136,8 @@ def pool(rng: Rng) -> Op:
     outputs = 2 if name == "MaxPool" and rng.random() < 0.3 else 1
     if outputs == 2:
         attributes["storage_order"] = int(rng.integers(2))
-    return Op(name, [array(rng, [2, 3, *sizes(rng, rank, 5, 9)])], attributes, outputs, opset)
+    x, free = array(rng, [2, 3, *sizes(rng, rank, 5, 9)]), unbound(rng, rank + 2) if outputs == 1 else ()
+    return Op(name, [x], attributes, outputs, opset, free=free)
 
 
 def resize(rng: Rng) -> Op:
@@ -139,12 +158,13 @@ def resize(rng: Rng) -> Op:
     x = array(rng, [1, 2, *sizes(rng, 2, 3, 7)])
     if rng.random() < 0.5:
         scales = [1, 1, *(pick(rng, 0.5, 0.6, 1.0, 1.5, 2.0, 2.3) for _ in range(2))]
-        return Op("Resize", [x, None, np.array(scales, np.float32)], attributes, opset=19)
+        return Op("Resize", [x, None, np.array(scales, np.float32)], attributes, opset=19, free=unbound(rng, 4))
     target = [1, 2, *sizes(rng, 2, 2, 11)]
     if rng.random() < 0.5:
         attributes |= {"axes": [2, 3], "keep_aspect_ratio_policy": pick(rng, "stretch", "not_larger", "not_smaller")}
         target = target[2:]
-    return Op("Resize", [x, None, None, np.array(target, np.int64)], attributes, opset=19)
+    free = () if "keep_aspect_ratio_policy" in attributes else unbound(rng, 4)
+    return Op("Resize", [x, None, None, np.array(target, np.int64)], attributes, opset=19, free=free)
 
 
 def pad(rng: Rng) -> Op:
@@ -156,7 +176,8 @@ def pad(rng: Rng) -> Op:
     axes = rng.permutation(4)[: int(rng.integers(1, 5))]
     pads = rng.integers(-1 if mode == "constant" else 0, 3, 2 * len(axes))
     value = array(rng, (), x.dtype.name) if mode == "constant" else None
-    return Op("Pad", [x, pads, value, axes - 4 * (rng.random(len(axes)) < 0.5)], {"mode": mode}, opset=19)
+    axes, free = axes - 4 * (rng.random(len(axes)) < 0.5), unbound(rng, 4)
+    return Op("Pad", [x, pads, value, axes], {"mode": mode}, opset=19, free=free)
 
 
 def cut(rng: Rng) -> Op:

@@ -57,7 +57,7 @@ class Floors:
 
         None where the size is no floor of one free size with a number.
         """
-        size = self._expanded(size)
+        size = self.expanded(size)
         number, floor = sympy.sympify(size).as_coeff_Add()
         is_one = isinstance(floor, sympy.floor) and len(floor.free_symbols) == 1 and number.is_Integer
         if not is_one or not floor.args[0].is_polynomial(*floor.free_symbols):
@@ -75,13 +75,13 @@ class Floors:
             return size
         spelled = {}
         for floor in size.atoms(sympy.floor):
-            number, own = sympy.sympify(self._expanded(floor)).as_coeff_Add()
+            number, own = sympy.sympify(self.expanded(floor)).as_coeff_Add()
             symbol, added = self._symbols.get(own, (None, 0))
             if symbol is not None and symbol in known:
                 spelled[floor] = symbol + (number - added)
         return size.xreplace(spelled) if spelled else size
 
-    def _expanded(self, size: Any) -> Any:
+    def expanded(self, size: Any) -> Any:
         """Return a size in terms of those that are no floors themselves."""
         meant = sympy.sympify(size).xreplace(self._meanings)
         return meant.replace(sympy.floor, floor_of)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,11 @@ import numpy as np
 import onnx_ir as ir
 import sympy
 
-from portnet.graph.host_rules import MAX_ELEMENTS, RULES, NotHostError
+from portnet.graph.host_rules import DECIDING, MAX_ELEMENTS, RULES, NotHostError
 from portnet.graph.sizes import axis_size
 
 if TYPE_CHECKING:
+    from portnet.graph.floors import Floors
     from portnet.graph.lowering import Lowering, NodeView
     from portnet.graph.passes.sizes import SizeWalk
 
@@ -62,7 +64,7 @@ def shape_of(walk: Lowering[Any] | SizeWalk, node: NodeView, source: ir.Value) -
     return _pack(np.array(sizes[start:end], dtype=object), np.dtype(np.int64))
 
 
-def evaluate(node: NodeView, inputs: list[HostValue | None]) -> list[HostValue] | None:
+def evaluate(node: NodeView, inputs: list[HostValue | None], floors: Floors) -> list[HostValue] | None:
     """Evaluate a node of shape arithmetic whose inputs are all known, or return None when it is none."""
     rule = RULES.get(node.op)
     if rule is None or sum(0 if v is None else v.array.size for v in inputs) > MAX_ELEMENTS:
@@ -70,6 +72,8 @@ def evaluate(node: NodeView, inputs: list[HostValue | None]) -> list[HostValue] 
     symbolic = any(v is not None and v.is_symbolic for v in inputs)
     try:
         arrays = [None if v is None else _symbolic(v.array) if symbolic else v.array for v in inputs]
+        if symbolic and node.op in DECIDING:
+            arrays = [None if a is None else _each(floors.expanded, a) for a in arrays]
         result = rule(node, arrays)
     except (NotHostError, TypeError):
         return None
@@ -84,7 +88,11 @@ def evaluate(node: NodeView, inputs: list[HostValue | None]) -> list[HostValue] 
 
 def _symbolic(array: np.ndarray) -> np.ndarray:
     """Return an array of ints, fractions and expressions."""
-    return np.asarray(np.frompyfunc(_exact, 1, 1)(array.astype(object)), dtype=object)
+    return _each(_exact, array.astype(object))
+
+
+def _each(function: Callable[[Any], Any], array: np.ndarray) -> np.ndarray:
+    return np.asarray(np.frompyfunc(function, 1, 1)(array), dtype=object)
 
 
 def _exact(entry: Any) -> Any:

@@ -17,11 +17,12 @@ import onnx_ir as ir
 import sympy
 
 from portnet.graph.floors import floor_of
+from portnet.graph.ranges import bounds
 
 if TYPE_CHECKING:
     from portnet.graph.lowering import NodeView
 
-__all__ = ["MAX_ELEMENTS", "RULES", "NotHostError"]
+__all__ = ["DECIDING", "MAX_ELEMENTS", "RULES", "NotHostError"]
 
 # larger results are data, not shape arithmetic, and are left to the engine
 MAX_ELEMENTS = 4096
@@ -76,16 +77,18 @@ def _div(node: NodeView, a: list[Any]) -> Any:
     return _binary(_divide, lambda x, y: sympy.sympify(x) / y if is_float else _divide_symbolic(x, y))(node, a)
 
 
-def _decided(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Return Min or Max, which no engine's integers have, where symbols do not keep it from being decided."""
+def _larger(a: Any, b: Any) -> Any:
+    """Return Max, which no engine's integers have, where symbols do not keep it from being decided."""
+    least, most = bounds(sympy.sympify(a) - b)
+    if least >= 0:
+        return a
+    if most <= 0:
+        return b
+    raise NotHostError
 
-    def rule(a: Any, b: Any) -> Any:
-        result = function(a, b)
-        if isinstance(result, function):  # type: ignore[arg-type]
-            raise NotHostError
-        return result
 
-    return rule
+def _smaller(a: Any, b: Any) -> Any:
+    return b if _larger(a, b) is a else a
 
 
 def _mod(node: NodeView, a: list[Any]) -> Any:
@@ -95,6 +98,10 @@ def _mod(node: NodeView, a: list[Any]) -> Any:
 
 def _compare(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def rule(a: Any, b: Any) -> bool:
+        least, most = bounds(sympy.sympify(a) - b)
+        ends = {bool(function(end, 0)) for end in (least, most)}
+        if len(ends) == 1 and function is not _equal:
+            return ends.pop()
         answer = function(a, b)
         if isinstance(answer, bool):
             return answer
@@ -226,8 +233,8 @@ RULES: dict[str, Callable[[NodeView, list[Any]], Any]] = {
     "Div": _div,
     "Mod": _mod,
     "Neg": lambda node, a: -a[0],
-    "Min": _fold_minmax(np.minimum, _decided(sympy.Min)),
-    "Max": _fold_minmax(np.maximum, _decided(sympy.Max)),
+    "Min": _fold_minmax(np.minimum, _smaller),
+    "Max": _fold_minmax(np.maximum, _larger),
     "Floor": lambda node, a: _elementwise(floor_of)(node, a) if a[0].dtype == object else np.floor(a[0]),
     "Ceil": lambda node, a: _elementwise(lambda n: -floor_of(-n))(node, a) if a[0].dtype == object else np.ceil(a[0]),
     "Equal": _binary(np.equal, _compare(_equal)),
@@ -244,3 +251,6 @@ RULES: dict[str, Callable[[NodeView, list[Any]], Any]] = {
     "ReduceMax": _reduce(np.max),
     "ReduceMin": _reduce(np.min),
 }
+
+# they ask between which numbers a size lies
+DECIDING = frozenset({"Min", "Max", "Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual"})

@@ -242,7 +242,7 @@ class Lowering(abc.ABC, Generic[T]):
             if value is not None and known is None:
                 return False
             inputs.append(known)
-        results = evaluate(node, inputs)
+        results = evaluate(node, inputs, self.floors)
         if results is None:
             return False
         for value, result in zip(node.outputs, results, strict=False):

@@ -111,11 +111,11 @@ def _windows(walk: PlainWalk, node: ir.Node, sizes: list[Size], kernel: Any) -> 
         sizes, pads, pads[count:], kernel, strides, dilations, strict=False
     ):
         room = size + start + end - dilation * (width - 1) - 1  # type: ignore[operator]
-        steps = -(-room // stride) if ceil else room // stride
-        # whether a window may begin in the padding behind depends on the version of the op
-        if room < 0 or (ceil and steps * stride >= size + start):  # type: ignore[operator]
+        if room < 0:
             raise UnknownError
-        found.append(steps + 1)
+        steps = -(-room // stride) if ceil else room // stride
+        # a window that would begin in the padding behind does not count
+        found.append(steps + (not ceil or steps * stride < size + start))  # type: ignore[operator]
     return found
 
 

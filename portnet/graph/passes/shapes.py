@@ -12,6 +12,7 @@ import onnx_ir as ir
 from portnet.graph.parameters import FLOATS
 from portnet.graph.passes.reshapes import is_invented, solve_reshapes
 from portnet.graph.passes.rewrite import every_graph, subgraphs
+from portnet.graph.passes.versions import OLDEST_TARGET
 
 __all__ = ["infer_node", "infer_shapes"]
 
@@ -23,6 +24,8 @@ MAX_SHAPE_LENGTH = 4096
 # vectors longer than this have an unknown length in inference; integers may be shapes
 MAX_VECTOR = 1 << 24
 _MAX_VECTOR = {onnx.TensorProto.INT64: MAX_SHAPE_LENGTH, onnx.TensorProto.INT32: MAX_SHAPE_LENGTH}
+# up to opset 21 inference counts windows of a pool in ceil mode that begin in the padding behind, and no runtime does
+_SOUND_OPSET = 22
 # a Reshape that is solved lets inference go on to the next one
 MAX_ROUNDS = 4
 _SHAPED_AS_INPUT = frozenset({"GroupNormalization"})
@@ -110,7 +113,7 @@ def _without_weights(model: ir.Model) -> onnx.ModelProto:
     """Return the model as protobuf, its large initializers as inputs."""
     proto = onnx.ModelProto(ir_version=model.ir_version)
     for domain, version in model.opset_imports.items():
-        proto.opset_import.add(domain=domain, version=version)
+        proto.opset_import.add(domain=domain, version=_inferred_as(version) if domain == "" else version)
     graph = proto.graph
     graph.name = "graph"
     for value in model.graph.inputs:
@@ -126,6 +129,11 @@ def _without_weights(model: ir.Model) -> onnx.ModelProto:
     for value in model.graph.outputs:
         ir.serde.serialize_value_into(graph.output.add(), value)
     return proto
+
+
+def _inferred_as(version: int) -> int:
+    """Return the opset to infer by: nodes brought to the newest semantics mean the same in the next one."""
+    return max(version, _SOUND_OPSET) if version >= OLDEST_TARGET else version
 
 
 def _stand_in(node: onnx.NodeProto) -> None:
@@ -207,6 +215,7 @@ def infer_node(node: ir.Node, opset: int) -> None:
     types = {name: _type_proto(value) for name, value in known.items()}
     data = {name: _small_data(value) for name, value in known.items()}
     try:
+        opset = _inferred_as(opset)
         found = onnx.shape_inference.infer_node_outputs(
             onnx.defs.get_schema(node.op_type, opset, ""),
             proto,

@@ -128,7 +128,7 @@ class SizeWalk:
         if not inputs or any(v is not None and k is None for v, k in zip(view.inputs, inputs, strict=True)):
             return
         try:
-            results = evaluate(view, inputs)
+            results = evaluate(view, inputs, self.floors)
         except _FAILURES:
             return
         self.host_values.update(zip(view.outputs, results or (), strict=False))

@@ -23,12 +23,13 @@ def max_pool(walk: Any, node: NodeView) -> Symbol | list[Symbol]:
     win = window(walk, node, list(node["kernel_shape"]))
     x, value = walk.value(node.required(0)), node.required(0)
     wants_indices = len(node.outputs) > 1 and bool(node.outputs[1].name)
-    if not wants_indices and not walk.variant.nan_safe and _is_native(walk, value, win):
+    by_layer = not wants_indices and not walk.variant.nan_safe
+    if by_layer and _is_native(walk, value, win):
         return _pool(node, x, win, "max")
-    if not wants_indices and not walk.variant.nan_safe and _is_native_padded(walk, value, win):
-        return _pool(node, pad(x, win.begin, win.end, lowest(walk.dtype(value))), _unpadded(win), "max")
     x, plain = _fitted(walk, value, x, win, lowest(walk.dtype(value)))
-    taps = _taps(walk, node, x, plain)
+    if by_layer and _has_layer(plain):
+        return _pool(node, x, plain, "max")
+    taps = _taps(walk, value, x, win, plain)
     largest = functools.reduce(mx.sym.broadcast_maximum, taps)
     return [largest, _indices(walk, node, taps, win)] if wants_indices else largest
 
@@ -70,22 +71,28 @@ def average_pool(walk: Any, node: NodeView) -> Symbol:
     counted = bool(node["count_include_pad"])
     if _is_native(walk, value, win):
         return _pool(node, x, win, "avg", count_include_pad=counted)
-    ones = mx.sym.ones_like(x)
+    total = _mean(walk, node, x, win)
+    if counted and not win.ceil:
+        return total
+    ones = mx.sym.ones_like(mx.sym.slice(x, begin=(0, 0), end=(1, 1)))
     if counted:
         ones = pad(ones, win.begin, win.end, 1.0)
-        x = pad(x, win.begin, win.end)
-        sizes = [n + b + e for n, b, e in zip(walk.spatial(value), win.begin, win.end, strict=True)]
-        beyond = win.end_to_fit(walk.spatial(value))
-        ends = [e - given for e, given in zip(beyond, win.end, strict=True)]
-        x, ones = pad(x, [0] * win.rank, ends), pad(ones, [0] * win.rank, ends)
-        sizes = [n + e for n, e in zip(sizes, ends, strict=True)]
-    else:
-        ones, _ = _fitted(walk, value, ones, win, 0.0)
-        x, _ = _fitted(walk, value, x, win, 0.0)
-    plain = _unpadded(win)
-    total = functools.reduce(mx.sym.broadcast_add, _taps(walk, node, x, plain))
-    count = functools.reduce(mx.sym.broadcast_add, _taps(walk, node, ones, plain))
-    return mx.sym.broadcast_div(total, count, name=node.name)
+    return mx.sym.broadcast_div(total, _mean(walk, node, ones, win, padded=counted), name=f"{node.name}_mean")
+
+
+def _mean(walk: Any, node: NodeView, x: Symbol, win: Window, padded: bool = False) -> Symbol:
+    """Return the mean of each window, all padding counted; ``padded`` says that x bears the stated padding already."""
+    value = node.required(0)
+    ends, plain = _ends(walk, value, win), _unpadded(win)
+    x = (
+        pad(x, [0] * win.rank, [e - b for e, b in zip(ends, win.end, strict=True)])
+        if padded
+        else pad(x, win.begin, ends)
+    )
+    if _has_layer(plain):
+        return _pool(node, x, plain, "avg")
+    taps = _taps(walk, value, x, win, plain)
+    return functools.reduce(mx.sym.broadcast_add, taps) / len(taps)
 
 
 @op("LpPool")
@@ -93,8 +100,9 @@ def lp_pool(walk: Any, node: NodeView) -> Symbol:
     """(Σ |x|ᵖ)^(1/p) over each window, by slices: MXNet's own takes the padding's and p's other way."""
     win = window(walk, node, list(node["kernel_shape"]))
     x = mx.sym.abs(walk.value(node.required(0))) ** node["p"]
-    x, win = _fitted(walk, node.required(0), x, win, 0.0)
-    return functools.reduce(mx.sym.broadcast_add, _taps(walk, node, x, win)) ** (1.0 / node["p"])
+    x, plain = _fitted(walk, node.required(0), x, win, 0.0)
+    taps = _taps(walk, node.required(0), x, win, plain)
+    return functools.reduce(mx.sym.broadcast_add, taps) ** (1.0 / node["p"])
 
 
 @op("GlobalAveragePool", "GlobalMaxPool")
@@ -117,22 +125,23 @@ def global_lp_pool(walk: Any, node: NodeView) -> Symbol:
     return mx.sym.sum(powers, axis=axes, keepdims=True) ** (1.0 / node["p"])
 
 
+def _has_layer(win: Window) -> bool:
+    """Whether MXNet's layer has such windows, once the data are padded."""
+    return set(win.dilations) == {1} and win.rank in (1, 2, 3)
+
+
 def _is_native(walk: Any, value: Any, win: Window) -> bool:
-    plain = win.is_symmetric and set(win.dilations) == {1} and win.rank in (1, 2, 3)
     padded_less_than_kernel = all(p < k for p, k in zip(win.begin, win.kernel, strict=True))
-    return plain and padded_less_than_kernel and _ceil_agrees(walk, value, win)
-
-
-def _is_native_padded(walk: Any, value: Any, win: Window) -> bool:
-    """Whether MXNet's layer pools a map of free sizes once it is padded."""
-    return None in walk.static_shape(value)[2:] and not win.ceil and set(win.dilations) == {1} and win.rank in (1, 2, 3)
+    return _has_layer(win) and win.is_symmetric and padded_less_than_kernel and _ceil_agrees(walk, value, win)
 
 
 def _ceil_agrees(walk: Any, value: Any, win: Window) -> bool:
     """Whether MXNet's 'full' has as many windows: it keeps one that starts in the end padding, ONNX does not."""
     if not win.ceil or all(s + p <= k for s, p, k in zip(win.strides, win.begin, win.kernel, strict=True)):
         return True
-    sizes = walk.spatial(value)
+    sizes = walk.static_shape(value)[2:]
+    if None in sizes:
+        return False
     full = [-(-(n + 2 * p - k) // s) + 1 for n, p, k, s in zip(sizes, win.begin, win.kernel, win.strides, strict=True)]
     return full == win.output_sizes(sizes)
 
@@ -157,18 +166,34 @@ def _unpadded(win: Window) -> Window:
 
 def _fitted(walk: Any, value: Any, x: Symbol, win: Window, fill: float) -> tuple[Symbol, Window]:
     """Pad x so that every window is complete and none needs padding."""
-    return pad(x, win.begin, win.end_to_fit(walk.spatial(value)), fill), _unpadded(win)
+    return pad(x, win.begin, _ends(walk, value, win), fill), _unpadded(win)
 
 
-def _taps(walk: Any, node: NodeView, x: Symbol, win: Window) -> list[Symbol]:
-    """Return, for each tap of the window, x at that tap of every window: shape (N, C, *output)."""
-    counts = walk.spatial(node.outputs[0])
-    return [
+def _ends(walk: Any, value: Any, win: Window) -> list[int]:
+    """Return the end padding with which as many windows are complete as ONNX counts."""
+    sizes = walk.static_shape(value)[2:]
+    if None in sizes:
+        return win.end_to_close()
+    return [max(fit, end) for fit, end in zip(win.end_to_fit(sizes), win.end, strict=True)]
+
+
+def _taps(walk: Any, value: Any, x: Symbol, win: Window, plain: Window) -> list[Symbol]:
+    """Return, for each tap of the window, padded x at that tap of every window: shape (N, C, *output)."""
+    sizes = walk.static_shape(value)[2:]
+    free = tuple(axis for axis, size in enumerate(sizes, start=2) if size is None)
+    counts = [None if size is None else win.count(i, size) for i, size in enumerate(sizes)]
+    taps = [
         mx.sym.slice(
             x,
             begin=[None, None, *offset],
-            end=[None, None, *(o + (n - 1) * s + 1 for o, n, s in zip(offset, counts, win.strides, strict=True))],
-            step=[None, None, *win.strides],
+            end=[
+                None,
+                None,
+                *(n and o + (n - 1) * s + 1 for o, n, s in zip(offset, counts, plain.strides, strict=True)),
+            ],
+            step=[None, None, *plain.strides],
         )
         for offset in itertools.product(*(range(0, k * d, d) for k, d in zip(win.kernel, win.dilations, strict=True)))
     ]
+    # of a free size the last tap of a window tells how many windows there are
+    return [mx.sym.slice_like(tap, taps[-1], axes=free) for tap in taps[:-1]] + taps[-1:] if free else taps

@@ -51,9 +51,10 @@ class Window:
 
     def output_sizes(self, sizes: list[int]) -> list[int]:
         """Return how many windows fit on data of ``sizes``; one that would start in the end padding does not."""
-        return [self._count(i, size) for i, size in enumerate(sizes)]
+        return [self.count(i, size) for i, size in enumerate(sizes)]
 
-    def _count(self, i: int, size: int) -> int:
+    def count(self, i: int, size: int) -> int:
+        """Return how many windows fit on spatial axis ``i`` of ``size``."""
         room, stride = size + self.begin[i] + self.end[i] - self.extents[i], self.strides[i]
         if not self.ceil:
             return room // stride + 1
@@ -66,6 +67,15 @@ class Window:
         return [
             (counts[i] - 1) * self.strides[i] + self.extents[i] - size - self.begin[i] for i, size in enumerate(sizes)
         ]
+
+    def end_to_close(self) -> list[int]:
+        """Return the end padding with which, whatever the size, as many windows are complete as there are to be.
+
+        A window more is complete for a stride less one, and one that starts behind the data never is.
+        """
+        if not self.ceil:
+            return self.end
+        return [min(e + s - 1, n - 1) for e, s, n in zip(self.end, self.strides, self.extents, strict=True)]
 
 
 def window(walk: Any, node: NodeView, kernel: list[int]) -> Window:

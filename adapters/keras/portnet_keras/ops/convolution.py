@@ -11,7 +11,7 @@ from portnet_keras.framework import keras, ops
 from portnet_keras.layout import KValue, Layout, channels_last
 from portnet_keras.operation import operation
 from portnet_keras.ops.registry import op
-from portnet_keras.ops.window import Window, padded
+from portnet_keras.ops.window import Window, padded, settled
 
 __all__ = ["convolved"]
 
@@ -47,10 +47,9 @@ class _Plan:
         padding = "same" if window.is_same(_sizes(x)) else "valid"
         # Keras has no strides together with dilation: every cell is computed and some are kept
         apart = max(window.dilations) > 1 and max(window.strides) > 1
-        if window.pads is None and apart:
-            raise walk.unsupported("auto_pad=SAME_UPPER with strides, dilations and free sizes")
-        if window.pads is not None and (padding == "valid" or apart):
-            x, padding = padded(walk, node, x, window.pads), "valid"
+        if padding == "valid" or apart:
+            x, window = settled(walk, node, x, window)
+            x, padding = padded(walk, node, x, window.pads or ()), "valid"
         ones = (1,) * len(window.strides)
         return cls(x, ones if apart else window.strides, window.dilations, padding, window.strides if apart else None)
 

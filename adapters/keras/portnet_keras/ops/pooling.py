@@ -13,7 +13,7 @@ from portnet_keras.framework import keras, ops
 from portnet_keras.layout import KValue, channels_last
 from portnet_keras.operation import operation
 from portnet_keras.ops.registry import op
-from portnet_keras.ops.window import Window, padded
+from portnet_keras.ops.window import Window, pad_axes, padded, settled
 
 __all__: list[str] = []
 
@@ -51,8 +51,10 @@ def max_pool(walk: Any, node: NodeView) -> Any:
         return _max_with_indices(walk, node, x, window)
     rank, same = len(window.kernel), window.is_same(_sizes(x))
     if rank > 3 or max(window.dilations) > 1 or not _is_float32(x):
-        return _result(x, walk.apply(pool_windows, node, x, reduce="max", **_attributes(walk, window)))
+        x, window = settled(walk, node, x, window, -math.inf)
+        return _result(x, walk.apply(pool_windows, node, x, reduce="max", **_attributes(window)))
     if not same:
+        x, window = settled(walk, node, x, window, -math.inf)
         x = padded(walk, node, x, window.all_pads or (), 0.0 if _is_non_negative(node.required(0)) else -math.inf)
     return _result(x, _pool_layer(walk, node, _MAX, x, window, "same" if same else "valid"))
 
@@ -63,14 +65,12 @@ def _is_non_negative(value: ir.Value) -> bool:
     return producer is not None and producer.op_type in ("Relu", "Sigmoid", "Softplus", "Softmax", "HardSigmoid")
 
 
-def _attributes(walk: Any, window: Window) -> dict[str, Any]:
-    if window.all_pads is None:
-        raise walk.unsupported("auto_pad=SAME_UPPER with free sizes and dilations")
+def _attributes(window: Window) -> dict[str, Any]:
     return {
         "kernel": list(window.kernel),
         "strides": list(window.strides),
         "dilations": list(window.dilations),
-        "pads": [list(pair) for pair in window.all_pads],
+        "pads": [list(pair) for pair in window.all_pads or ()],
     }
 
 
@@ -126,7 +126,7 @@ def _max_with_indices(walk: Any, node: NodeView, x: Any, window: Window) -> list
     if node["storage_order"]:
         places = places.transpose(0, 1, *reversed(range(2, places.ndim)))
     places = np.ascontiguousarray(places.transpose(channels_last(len(x.shape))))
-    values, found = walk.apply(max_places, node, x, places, **_attributes(walk, window))
+    values, found = walk.apply(max_places, node, x, places, **_attributes(window))
     return [_result(x, values), _result(x, found)]
 
 
@@ -136,30 +136,37 @@ def average_pool(walk: Any, node: NodeView) -> KValue:
     x = walk.last(node.required(0))
     window = Window.of(walk, node, node["kernel_shape"], _sizes(x))
     native = len(window.kernel) <= 3 and max(window.dilations) == 1 and _is_float32(x)
-    pads, include = window.pads, bool(node["count_include_pad"])
+    include = bool(node["count_include_pad"])
     if native and not include and window.is_same(_sizes(x)):
         return _result(x, _pool_layer(walk, node, _AVERAGE, x, window, "same"))
-    if native and not any(window.extra) and pads is not None and (include or not any(map(any, pads))):
+    bare, auto = x, window
+    x, window = settled(walk, node, x, window)
+    pads = window.pads or ()
+    if native and not any(window.extra) and (include or (auto.pads is not None and not any(map(any, pads)))):
         return _result(x, _pool_layer(walk, node, _AVERAGE, padded(walk, node, x, pads), window, "valid"))
-    counts = walk.apply(pool_windows, node, _counted(walk, x, window, include), reduce="sum", **_unpadded(walk, window))
-    total = walk.apply(pool_windows, node, x, reduce="sum", **_attributes(walk, window))
+    counted = _counted(walk, node, x if include else bare, window if include else auto, include)
+    counts = walk.apply(pool_windows, node, counted, reduce="sum", **{**_attributes(window), "pads": _none(window)})
+    total = walk.apply(pool_windows, node, x, reduce="sum", **_attributes(window))
     return _result(x, ops.divide(total, ops.cast(counts, x.dtype)))
 
 
-def _counted(walk: Any, x: Any, window: Window, include: bool) -> np.ndarray:
+def _counted(walk: Any, node: NodeView, x: Any, window: Window, include: bool) -> Any:
     """Return ones where a cell counts, over the padded input: (1, ..., 1)."""
-    if None in _sizes(x) or window.pads is None:
-        raise walk.unsupported("padding that does not count, with free sizes")
+    if None in _sizes(x):
+        ones, settled_window = settled(walk, node, ops.ones_like(x[:1, ..., :1]), window)
+        ones = pad_axes(ones, [(0, 0), *(settled_window.pads or ()), (0, 0)], float(include))
+        return pad_axes(ones, [(0, 0), *((0, extra) for extra in window.extra), (0, 0)])
     counts = np.zeros([n + b + e for n, (b, e) in zip(_sizes(x), window.all_pads or (), strict=True)], np.float32)
     inside = [
-        slice(0, n + b + e) if include else slice(b, b + n) for n, (b, e) in zip(_sizes(x), window.pads, strict=True)
+        slice(0, n + b + e) if include else slice(b, b + n)
+        for n, (b, e) in zip(_sizes(x), window.pads or (), strict=True)
     ]
     counts[tuple(inside)] = 1
     return counts[None, ..., None]
 
 
-def _unpadded(walk: Any, window: Window) -> dict[str, Any]:
-    return {**_attributes(walk, window), "pads": [[0, 0] for _ in window.kernel]}
+def _none(window: Window) -> list[list[int]]:
+    return [[0, 0] for _ in window.kernel]
 
 
 @op("LpPool", spatial=True)
@@ -167,7 +174,8 @@ def lp_pool(walk: Any, node: NodeView) -> KValue:
     """p-norm of each window."""
     x = walk.last(node.required(0))
     window = Window.of(walk, node, node["kernel_shape"], _sizes(x))
-    return _result(x, walk.apply(pool_windows, node, x, reduce="lp", p=node["p"], **_attributes(walk, window)))
+    x, window = settled(walk, node, x, window)
+    return _result(x, walk.apply(pool_windows, node, x, reduce="lp", p=node["p"], **_attributes(window)))
 
 
 @op("GlobalAveragePool", spatial=True)

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from portnet.graph.lowering import NodeView
 from portnet_keras.framework import keras, ops
+from portnet_keras.operation import operation
 
-__all__ = ["Window", "pad_axes", "padded", "same_pads"]
+__all__ = ["Window", "pad_axes", "padded", "same_padded", "same_pads", "settled"]
 
 Pads = tuple[tuple[int, int], ...]
 
@@ -29,8 +32,9 @@ class Window:
         kernel: sizes.
         strides: steps.
         dilations: distance of neighbouring taps.
-        pads: cells added before and after each axis; None where SAME_UPPER must follow free sizes.
+        pads: cells added before and after each axis; None where auto_pad must follow free sizes.
         extra: cells that ceil_mode adds after each axis on top of ``pads``.
+        upper: whether auto_pad puts the odd cell at the end.
     """
 
     kernel: tuple[int, ...]
@@ -38,14 +42,11 @@ class Window:
     dilations: tuple[int, ...]
     pads: Pads | None
     extra: tuple[int, ...]
+    upper: bool = True
 
     @classmethod
     def of(cls, walk: Any, node: NodeView, kernel: Sequence[int], sizes: Sequence[int | None]) -> Window:
-        """Read a node's attributes for an input of spatial ``sizes``.
-
-        Raises:
-            UnsupportedError: padding that depends on free sizes in a way that Keras cannot say.
-        """
+        """Read a node's attributes for an input of spatial ``sizes``."""
         rank = len(kernel)
         window = cls(
             tuple(kernel),
@@ -53,10 +54,11 @@ class Window:
             tuple(node.get("dilations") or (1,) * rank),
             tuple((0, 0) for _ in kernel),
             (0,) * rank,
+            node.get("auto_pad", "NOTSET") != "SAME_LOWER",
         )
-        window = replace(window, pads=window._pads(walk, node, sizes))
+        window = replace(window, pads=window._pads(node, sizes))
         if node.get("ceil_mode", 0):
-            window = replace(window, extra=window._ceil(walk, sizes))
+            window = replace(window, extra=window._ceil(sizes))
         return window
 
     @property
@@ -74,13 +76,13 @@ class Window:
     def is_same(self, sizes: Sequence[int | None]) -> bool:
         """Whether Keras's "same" pads exactly like this."""
         if self.all_pads is None:
-            return True
+            return self.upper
         return all(
             pads == (same_pads(size, reach, stride) if size else stride == 1 and same_pads(reach, reach, 1))
             for pads, size, reach, stride in zip(self.all_pads, sizes, self.reach, self.strides, strict=True)
         )
 
-    def _pads(self, walk: Any, node: NodeView, sizes: Sequence[int | None]) -> Pads | None:
+    def _pads(self, node: NodeView, sizes: Sequence[int | None]) -> Pads | None:
         auto, rank = node.get("auto_pad", "NOTSET"), len(self.kernel)
         if auto == "VALID":
             return ((0, 0),) * rank
@@ -92,28 +94,47 @@ class Window:
         if all(size or stride == 1 for size, _, stride in axes):
             upper = [same_pads(size or reach, reach, stride) for size, reach, stride in axes]
             return tuple(upper) if auto == "SAME_UPPER" else tuple((end, begin) for begin, end in upper)
-        if auto == "SAME_LOWER":
-            raise walk.unsupported("auto_pad=SAME_LOWER with strides and free sizes")
         return None
 
-    def _ceil(self, walk: Any, sizes: Sequence[int | None]) -> tuple[int, ...]:
+    def _ceil(self, sizes: Sequence[int | None]) -> tuple[int, ...]:
         if self.pads is None:
             return (0,) * len(self.kernel)
         axes = zip(sizes, self.pads, self.reach, self.strides, strict=True)
-        return tuple(_ceil_extra(walk, *axis) for axis in axes)
+        return tuple(_ceil_extra(*axis) for axis in axes)
 
 
-def _ceil_extra(walk: Any, size: int | None, pads: tuple[int, int], reach: int, stride: int) -> int:
+def _ceil_extra(size: int | None, pads: tuple[int, int], reach: int, stride: int) -> int:
     if size is None:
-        if stride > reach or pads[1]:
-            raise walk.unsupported("ceil_mode with padding and free sizes")
-        return stride - 1
+        # a window more is complete for a stride less one, and one that starts behind the data never is
+        return min(stride - 1, reach - 1 - pads[1])
     span = size + sum(pads) - reach
     steps = math.ceil(span / stride)
     if steps * stride >= size + pads[0]:
         # a last window that would start in the padding behind is left out
         steps -= 1
     return max(steps * stride - span, 0)
+
+
+@operation
+def same_padded(x: Any, *, reach: Any, strides: Any, upper: bool, fill: float) -> Any:
+    """Pad the spatial axes of (N, ..., C) for ⌈size / stride⌉ windows, whatever their sizes are."""
+    widths: list[Any] = [(0, 0)]
+    for size, span, stride in zip(ops.shape(x)[1:-1], reach, strides, strict=True):
+        total = ops.maximum((-(-size // stride) - 1) * stride + span - size, 0)
+        half = total // 2
+        widths.append((half, total - half) if upper else (total - half, half))
+    lowest = fill == -math.inf and "int" in keras.backend.standardize_dtype(x.dtype)
+    fill = np.iinfo(keras.backend.standardize_dtype(x.dtype)).min if lowest else fill
+    return ops.pad(x, [*widths, (0, 0)], constant_values=ops.cast(fill, x.dtype))
+
+
+def settled(walk: Any, node: NodeView, x: Any, window: Window, fill: float = 0.0) -> tuple[Any, Window]:
+    """Return x and a window without auto_pad: where that follows free sizes, x is padded by it."""
+    if window.pads is not None:
+        return x, window
+    reach, strides = list(window.reach), list(window.strides)
+    x = walk.apply(same_padded, node, x, reach=reach, strides=strides, upper=window.upper, fill=fill)
+    return x, replace(window, pads=((0, 0),) * len(window.kernel))
 
 
 def padded(walk: Any, node: NodeView, x: Any, pads: Pads, value: float = 0.0) -> Any:
