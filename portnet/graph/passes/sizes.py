@@ -42,7 +42,21 @@ def name_sizes(model: ir.Model) -> None:
     given = {value: value.shape for value in model.graph.inputs}
     SizeWalk(model).graph(model.graph)
     for value, shape in given.items():
-        value.shape = shape
+        value.shape = _with_names_for_invented(shape, value.shape)
+
+
+def _with_names_for_invented(given: ir.Shape | None, named: ir.Shape | None) -> ir.Shape | None:
+    """Return an input's shape as it was given, but that what a converter numbered has the name that others follow from.
+
+    Inference uses the same numbers for sizes of its own.
+    """
+    if given is None or named is None:
+        return given
+    return ir.Shape([new if old != new and _is_numbered(old) else old for old, new in zip(given, named, strict=True)])
+
+
+def _is_numbered(size: int | ir.SymbolicDim) -> bool:
+    return is_invented(size) and getattr(size, "value", None) is not None
 
 
 def _forget_fillers(value: ir.Value) -> None:

@@ -36,7 +36,8 @@ def conv_transpose(walk: Any, node: NodeView) -> Symbol:
     win = Window(kernel, _ints(node, "strides", 1, kernel), _ints(node, "dilations", 1, kernel), begin, end)
     if min(begin) < 0 or min(end) < 0:
         raise walk.unsupported(f"pads: got {begin + end}, expected none that is negative")
-    if win.rank == 3 and set(win.dilations) != {1}:
+    # of known sizes MXNet tells it by itself, while the network is built
+    if win.rank == 3 and set(win.dilations) != {1} and None in walk.static_shape(node.required(0)):
         raise walk.unsupported(f"dilations: got {win.dilations} in three axes, expected 1: MXNet has no others there")
     arrays = (walk.value(node.required(0)), walk.value(node.required(1)), walk.optional(node.input(2)))
     if win.is_symmetric and all(e < s for e, s in zip(extra, win.strides, strict=True)):

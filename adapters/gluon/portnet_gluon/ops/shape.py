@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import sympy
 
+from portnet.graph import ranges
 from portnet.graph.host import HostValue
 from portnet.graph.lowering import NodeView
 from portnet_gluon.compat import mx
@@ -227,7 +228,7 @@ def _picked(walk: Any, node: NodeView, x: Symbol, cuts: list[slice]) -> Symbol:
 
 
 def _between(walk: Any, x: Symbol, source: Any, axis: int, bounds: tuple[Any, Any, int]) -> Symbol:
-    """Cut an axis between bounds of which one is a free size; each lies within the axis."""
+    """Cut an axis between bounds of which one is a free size; each lies within the axis, or the last one never does."""
     start, stop, step = bounds
     own = size_of(walk, source, axis)
     if step != 1:
@@ -235,7 +236,7 @@ def _between(walk: Any, x: Symbol, source: Any, axis: int, bounds: tuple[Any, An
     if isinstance(stop, int):
         stop = own if stop >= _FAR else own + stop if stop < 0 else stop
     if isinstance(start, int) and start >= 0:
-        if stop == own:
+        if stop == own or ranges.bounds(walk.floors.expanded(own - stop))[1] <= 0:
             return mx.sym.slice_axis(x, axis=axis, begin=start, end=None)
         x = cut_like(walk, x, walk.rank(source), axis, stop)
         return mx.sym.slice_axis(x, axis=axis, begin=start, end=None) if start else x

@@ -116,14 +116,18 @@ def slice_between(x: Any, *sizes: Any, axis: int, bounds: Any, step: int) -> Any
 
 @op("Pad", transparent=True)
 def pad(walk: Any, node: NodeView) -> KValue:
-    """Pad every axis, or some."""
+    """Pad every axis, or some; widths may be computed from free sizes."""
     x = walk.value(node.required(0))
-    pads = walk.host_ints(node.input(1))
+    pads = walk.host_dims(node.input(1))
     axes = walk.host_ints(node.input(3)) if node.input(3) is not None else list(range(x.rank))
     widths = [[0, 0] for _ in range(x.rank)]
-    for i, axis in enumerate(axes):
-        widths[x.axis(axis)] = [pads[i], pads[i + len(axes)]]
     fill = 0 if node.input(2) is None else walk.host(node.input(2)).item()
+    for i, axis in enumerate(axes):
+        ends = [pads[i], pads[i + len(axes)]]
+        if all(isinstance(n, int) for n in ends):
+            widths[x.axis(axis)] = ends
+        else:
+            x = replace(x, data=_pad_computed(walk, node, x.data, x.axis(axis), ends, fill))
     if node["mode"] == "constant" and fill == 0 and _is_image_pad(x, widths):
         return replace(x, data=padded(walk, node, x.data, tuple(map(tuple, widths[1:-1]))))
     return replace(x, data=_pad_any(walk, node, x.data, widths, fill))
@@ -147,9 +151,32 @@ def _pad_any(walk: Any, node: NodeView, x: Any, widths: list[list[int]], fill: A
     return x
 
 
+def _pad_computed(walk: Any, node: NodeView, x: Any, axis: int, ends: list[Any], fill: Any) -> Any:
+    known = [n if isinstance(n, int) else None for n in ends]
+    free = [ops.cast(walk.size(n), "int32") for n in ends if not isinstance(n, int)]
+    return walk.apply(pad_between, node, x, *free, axis=axis, widths=known, mode=node["mode"], fill=fill)
+
+
+@operation
+def pad_between(x: Any, *sizes: Any, axis: int, widths: Any, mode: str, fill: Any) -> Any:
+    """Pad one axis by ``widths``, whose None are filled by scalar tensors in turn; negative widths cut off."""
+    filled, x = iter(sizes), ops.convert_to_tensor(x)
+    before, after = (next(filled) if n is None else n for n in widths)
+    if mode != "constant":
+        return _repeated(x, axis, before, after, mode)
+    size = ops.shape(x)[axis]
+    places = ops.arange(-before, size + after, dtype="int32")
+    is_inside = ops.reshape((places >= 0) & (places < size), [-1, *[1] * (len(x.shape) - 1 - axis)])
+    return ops.where(is_inside, ops.take(x, ops.clip(places, 0, size - 1), axis=axis), ops.cast(fill, x.dtype))
+
+
 @operation
 def pad_free(x: Any, *, axis: int, before: int, after: int, mode: str) -> Any:
     """Pad one axis of a free size by a mode that repeats what is there; negative widths cut off."""
+    return _repeated(x, axis, before, after, mode)
+
+
+def _repeated(x: Any, axis: int, before: Any, after: Any, mode: str) -> Any:
     size = ops.shape(x)[axis]
     places = ops.arange(-before, size + after, dtype="int32")
     if mode == "reflect":
