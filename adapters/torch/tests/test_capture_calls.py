@@ -1,12 +1,14 @@
 """Networks as people call them: keywords, objects as results, packed sequences, states, sizes that stay free."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from portnet_torch.capturing.packed import recurrent_operations
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from portnet.adapter import CaptureOptions
 from portnet.capturing import capture_original
@@ -94,3 +96,22 @@ def test_a_length_that_is_free_in_name_alone_is_refused():
     with pytest.raises(ParityError, match="sizes are free in name alone: with x 3×3×21"):
         _captured(Net(), torch.randn(2, 3, 16), dynamic_sizes=True)
     assert _captured(Net(), torch.randn(2, 3, 16)).report.passed
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_another_thread_trains_meanwhile(kind):
+    layer, x, lengths = kind(3, 4, batch_first=True), torch.randn(2, 5, 3), torch.tensor([5, 2])
+
+    def total():
+        layer.zero_grad()
+        sequence, _ = pad_packed_sequence(
+            layer(pack_padded_sequence(x, lengths, batch_first=True))[0], batch_first=True
+        )
+        (sequence.sum() + layer(x)[0].sum()).backward()
+        return sequence.detach(), layer.weight_ih_l0.grad.clone()
+
+    expected = total()
+    with recurrent_operations(), ThreadPoolExecutor(1) as pool:
+        found = pool.submit(total).result()
+    for got, wanted in zip(found, expected, strict=True):
+        torch.testing.assert_close(got, wanted)

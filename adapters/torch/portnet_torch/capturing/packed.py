@@ -8,6 +8,8 @@ padded, and what would be packed is (steps × batch, features), padding included
 from __future__ import annotations
 
 import contextlib
+import threading
+import types
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -37,10 +39,20 @@ class Lengths:
         return self.lengths.shape[0]
 
 
+# torch's functions can stand for something else once at a time
+_LOCK = threading.RLock()
+
+
 @contextlib.contextmanager
 def recurrent_operations() -> Iterator[None]:
-    """Let ``nn.LSTM`` and its like, and packing, be operations of their own for a while."""
-    tracing = _Tracing()
+    """Let ``nn.LSTM`` and its like, and packing, be operations of their own for a while, in this thread alone."""
+    with _LOCK, _replaced():
+        yield
+
+
+@contextlib.contextmanager
+def _replaced() -> Iterator[None]:
+    tracing = _Tracing(_copy(packing.pack_padded_sequence), _copy(packing.pad_packed_sequence))
     functions = {packing.pack_padded_sequence: _pack, packing.pad_packed_sequence: _pad}
     codes = {function: function.__code__ for function in functions}
     checks = [(kind, kind.check_forward_args) for kind in (nn.RNNBase, nn.LSTM)]
@@ -50,7 +62,7 @@ def recurrent_operations() -> Iterator[None]:
         for function, ours in functions.items():  # bound by name in many a module, so only their code can be another
             function.__code__ = ours.__code__
         for kind, _ in checks:  # they make a number of the batch
-            kind.check_forward_args = lambda *given: None  # type: ignore[method-assign,assignment]
+            kind.check_forward_args = _unchecked(tracing, kind.check_forward_args)  # type: ignore[method-assign,assignment]
         nn.modules.rnn._VF = tracing
         yield
     finally:
@@ -62,19 +74,43 @@ def recurrent_operations() -> Iterator[None]:
         del packing._portnet  # type: ignore[attr-defined]
 
 
+def _copy(function: Any) -> Any:
+    return types.FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+
+
+def _unchecked(tracing: _Tracing, check: Any) -> Any:
+    return lambda *given: None if tracing.is_here else check(*given)
+
+
 def _pack(input, lengths, batch_first=False, enforce_sorted=True):  # type: ignore[no-untyped-def]
+    if not _portnet.is_here:  # type: ignore[name-defined]  # noqa: F821
+        return _portnet.own_pack(input, lengths, batch_first, enforce_sorted)  # type: ignore[name-defined]  # noqa: F821
     return _portnet.pack(input, lengths, batch_first)  # type: ignore[name-defined]  # noqa: F821
 
 
 def _pad(sequence, batch_first=False, padding_value=0.0, total_length=None):  # type: ignore[no-untyped-def]
+    if not _portnet.is_here:  # type: ignore[name-defined]  # noqa: F821
+        return _portnet.own_pad(sequence, batch_first, padding_value, total_length)  # type: ignore[name-defined]  # noqa: F821
     return _portnet.pad(sequence, batch_first, padding_value, total_length)  # type: ignore[name-defined]  # noqa: F821
 
 
 class _Tracing:
-    """What replaces torch's functions of recurrent layers, the rest of which are its own."""
+    """What replaces torch's functions of recurrent layers, the rest of which are its own.
 
-    def __init__(self) -> None:
+    Another thread, which may train a recurrent layer meanwhile, goes on with torch's own.
+    """
+
+    def __init__(self, own_pack: Any, own_pad: Any) -> None:
+        self.own_pack, self.own_pad = own_pack, own_pad
+        self._thread = threading.get_ident()
         self._zero_padded: list[Tensor] = []
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is the thread that traces which asks."""
+        return threading.get_ident() == self._thread
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch._VF, name)
@@ -123,6 +159,8 @@ class _Tracing:
         return self._run(torch.ops.portnet.rnn, torch._VF.rnn_relu, ("rnn_relu",), input, *rest)
 
     def _run(self, operation: Any, own: Any, kind: tuple[str, ...], input: Tensor, *rest: Any) -> Any:
+        if not self.is_here:
+            return own(input, *rest)
         sizes = rest[0] if isinstance(rest[0], Lengths) else None
         states, params, has_biases, layers, dropout, _, bidirectional, *last = rest if sizes is None else rest[1:]
         states = [states] if isinstance(states, Tensor) else list(states)
