@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+import threading
+from types import FrameType
 from typing import Any
 
 __all__ = ["main"]
@@ -15,6 +18,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 def main() -> None:
     """Run ``portnet``; what is wrong with its arguments and every PortNetError is one line on standard error."""
+    with _CtrlC() as ctrl_c:
+        _run(ctrl_c)
+
+
+def _run(ctrl_c: _CtrlC) -> None:
     from portnet.errors import PortNetError
 
     try:
@@ -34,6 +42,9 @@ def main() -> None:
         _drop_output()
         raise SystemExit(141) from None
     except Exception as error:
+        if ctrl_c.came:  # while a library was imported, which made an error of its own of it
+            print("portnet: interrupted", file=sys.stderr)
+            raise SystemExit(_INTERRUPTED) from None
         if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
             print(f"portnet: cannot write what it has to say: {error.strerror}", file=sys.stderr)
             _drop_output()
@@ -51,6 +62,28 @@ def main() -> None:
         )
         raise SystemExit(70) from None
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+class _CtrlC:
+    """Python's own answer to Ctrl-C, which also remembers that it came."""
+
+    def __init__(self) -> None:
+        self.came = False
+        is_main = threading.current_thread() is threading.main_thread()
+        self._is_ours = is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def __enter__(self) -> _CtrlC:
+        if self._is_ours:
+            signal.signal(signal.SIGINT, self._answer)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._is_ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _answer(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        signal.default_int_handler(number, frame)
 
 
 def _prepare_output() -> None:
