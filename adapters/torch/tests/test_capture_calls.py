@@ -115,3 +115,24 @@ def test_another_thread_trains_meanwhile(kind):
         found = pool.submit(total).result()
     for got, wanted in zip(found, expected, strict=True):
         torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize("whole", [5, None])
+def test_packed_sequences_are_padded_again(whole):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.linear = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 2)
+
+        def forward(self, x, lengths):
+            packed, _ = self.rnn(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+            sequence, _ = pad_packed_sequence(packed, batch_first=True, padding_value=0.5, total_length=whole)
+            return self.linear(sequence)
+
+    network = Net()
+    model = _captured(network, torch.randn(3, 5, 3), torch.tensor([2, 5, 3])).model
+    x, lengths = torch.randn(2, 5, 3), torch.tensor([1, 4])
+    got = next(iter(side_of(model, model).run({"x": x.numpy(), "lengths": lengths.numpy()}).values()))
+    with torch.no_grad():
+        np.testing.assert_allclose(got, network(x, lengths).numpy(), atol=1e-5)
+    assert got.shape[1] == (whole or 4)

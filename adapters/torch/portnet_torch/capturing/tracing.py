@@ -60,14 +60,14 @@ def trace(native: torch.nn.Module, call: Call, options: CaptureOptions) -> Trace
             return Trace(_export(native, call, None), call, ())
         batched, notes = _batched(native, call) if options.dynamic_batch else (call, ())
         try:
-            program, more = _with_sequences(native, batched, options)
+            program, more = _with_free_axes(native, batched, options)
             return Trace(program, batched, (*notes, *more, *limits(program)))
         except UnsupportedError as error:
             told = (f"all sizes are those of the example: with free ones, {error}",)
             return Trace(_export(native, call, None), call, told)
 
 
-def _with_sequences(
+def _with_free_axes(
     native: torch.nn.Module, call: Call, options: CaptureOptions
 ) -> tuple[ExportedProgram, tuple[str, ...]]:
     """Trace with all axes free that may be; where that fails, with the batch alone.
