@@ -1,5 +1,7 @@
 """Runs that end as nobody wished: killed, disk full, NaN, an image gone, Ctrl-C, another run in the folder."""
 
+import errno
+import io
 import json
 import os
 import resource
@@ -148,15 +150,49 @@ def test_an_image_that_vanishes_midway_is_named_and_what_was_learned_is_kept(dig
     assert run.model.digest() == whole.model.digest()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_sigterm_wait_for_the_step_and_keep_everything(tmp_path, number):
+@pytest.mark.parametrize(
+    "numbers",
+    [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGHUP,), (signal.SIGHUP, signal.SIGTERM, signal.SIGHUP)],
+    ids=["ctrl-c", "sigterm", "sighup", "a terminal that closes"],
+)
+def test_what_asks_a_run_to_end_waits_for_the_step_and_keeps_everything(tmp_path, numbers):
     settings = small_settings(backend="torch", epochs=2)
     whole = portnet.finetune(IMAGES, **settings)
-    stop = At(4, lambda: signal.raise_signal(number))
+    stop = At(4, lambda: [signal.raise_signal(number) for number in numbers])
     run = portnet.finetune(IMAGES, out=tmp_path / "run", callbacks=[stop], **settings)
     assert run.interrupted
     assert len(run.history.losses) == 4
     run = resume(tmp_path / "run", data=IMAGES, progress=False, backbone=settings["backbone"])
+    assert run.model.digest() == whole.model.digest()
+
+
+def test_under_nohup_a_terminal_that_closes_is_of_no_account():
+    settings = small_settings(backend="torch", epochs=2)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run = portnet.finetune(IMAGES, callbacks=[At(4, lambda: signal.raise_signal(signal.SIGHUP))], **settings)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert not run.interrupted
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EPIPE])
+def test_an_output_that_is_gone_loses_nothing(tmp_path, monkeypatch, error):
+    """A closed terminal ends no run that is to outlive it; one whose reader has gone ends as by Ctrl-C."""
+
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise OSError(error, "gone")
+
+    settings = small_settings(backend="torch", epochs=2)
+    whole = portnet.finetune(IMAGES, **settings)
+    monkeypatch.setattr(sys, "stdout", Gone())
+    run = portnet.finetune(IMAGES, out=tmp_path / "run", **{**settings, "progress": True})
+    monkeypatch.undo()
+    assert run.interrupted == (error == errno.EPIPE)
+    if run.interrupted:
+        run = resume(tmp_path / "run", data=IMAGES, progress=False, backbone=settings["backbone"])
+    assert run.history.losses == whole.history.losses
     assert run.model.digest() == whole.model.digest()
 
 

@@ -1,17 +1,19 @@
 """Outputs that are not a wide UTF-8 terminal: ASCII, closed, full, piped."""
 
 import contextlib
+import errno
 import io
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from portnet import zoo
 from portnet.finetuning.progress import ConsoleReporter
-from portnet.terminal import legible
+from portnet.terminal import LastingOutput, legible
 
 
 def portnet(*words, environment=None, **options):
@@ -73,3 +75,24 @@ def test_tables_end_where_their_text_ends(capsys, monkeypatch):
     assert len(lines) == 1 + len(zoo.names())
     assert all(line == line.rstrip() for line in lines)
     assert not any("\x1b" in line for line in lines)
+
+
+class Gone(io.StringIO):
+    """An output of which nobody is left to read."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def write(self, text):
+        raise OSError(self.error, "gone")
+
+
+def test_an_output_that_is_gone_is_told_once_and_dropped():
+    said = []
+    for error in (errno.EIO, errno.EPIPE, errno.ENOSPC):
+        output = LastingOutput(Gone(error), partial(said.append, error))
+        assert [output.write("one"), output.write("three")] == [3, 5]
+        output.flush()
+    assert said == [errno.EPIPE]
+    assert LastingOutput(None, said.clear).write("two") == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -33,32 +34,31 @@ def _run(ctrl_c: _CtrlC) -> None:
         if code == _INTERRUPTED:  # what the parser makes of Ctrl-C
             raise KeyboardInterrupt
     except PortNetError as error:
-        print(f"portnet: {error}", file=sys.stderr)
+        _say(f"portnet: {error}")
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
-        print("portnet: interrupted", file=sys.stderr)
+        _say("portnet: interrupted")
         raise SystemExit(_INTERRUPTED) from None
     except BrokenPipeError:
         _drop_output()
         raise SystemExit(141) from None
     except Exception as error:
         if ctrl_c.came:  # while a library was imported, which made an error of its own of it
-            print("portnet: interrupted", file=sys.stderr)
+            _say("portnet: interrupted")
             raise SystemExit(_INTERRUPTED) from None
         if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
-            print(f"portnet: cannot write what it has to say: {error.strerror}", file=sys.stderr)
+            _say(f"portnet: cannot write what it has to say: {error.strerror}")
             _drop_output()
             raise SystemExit(2) from None
         if hasattr(error, "format_message"):  # the parser's own
-            print(_usage(error), file=sys.stderr)
+            _say(_usage(error))
             raise SystemExit(2) from None
         if os.environ.get("PORTNET_TRACEBACK"):
             raise
         text = " ".join(str(error).split())
-        print(
+        _say(
             f"portnet: internal error: {type(error).__name__}: {text}. This is a bug in PortNet; "
-            "please report it with what PORTNET_TRACEBACK=1 prints.",
-            file=sys.stderr,
+            "please report it with what PORTNET_TRACEBACK=1 prints."
         )
         raise SystemExit(70) from None
     raise SystemExit(code if isinstance(code, int) else 0)
@@ -95,6 +95,12 @@ def _prepare_output() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - until the process ends
         if hasattr(getattr(sys, name), "reconfigure"):
             getattr(sys, name).reconfigure(errors=HANDLER)
+
+
+def _say(text: str) -> None:
+    """Print a line on standard error; where nobody can be told any more, the exit code says it alone."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr)
 
 
 def _drop_output() -> None:

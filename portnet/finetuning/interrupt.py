@@ -1,4 +1,4 @@
-"""Ctrl-C, or a scheduler's SIGTERM, that waits for the end of a step, so that what is saved is whole."""
+"""Ctrl-C, a scheduler's SIGTERM or a terminal that closes, held until the end of a step: what is saved is whole."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ __all__ = ["Interrupt", "deferred_interrupt"]
 
 
 class Interrupt:
-    """Whether Ctrl-C was pressed since the run began."""
+    """Whether somebody asked the run to end since it began."""
 
     def __init__(self) -> None:
         self.pressed = False
+
+    def press(self) -> None:
+        """Ask it to end with the step in hand."""
+        self.pressed = True
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if it was pressed. Called between steps."""
@@ -25,9 +29,11 @@ class Interrupt:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Interrupt]:
-    """Hold the first Ctrl-C (SIGINT) or SIGTERM until `Interrupt.check`; a second one interrupts at once.
+    """Hold Ctrl-C (SIGINT), SIGTERM and SIGHUP until `Interrupt.check`; a second Ctrl-C interrupts at once.
 
-    Outside the main thread, where Python delivers no signals, it changes nothing.
+    A service manager sends SIGTERM and SIGHUP together, a shell and the kernel both send SIGHUP when a terminal
+    closes: none of them means hurry. Under nohup SIGHUP means nothing, as it did before. Outside the main thread, where
+    Python delivers no signals, nothing changes.
     """
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
@@ -35,13 +41,22 @@ def deferred_interrupt() -> Iterator[Interrupt]:
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if interrupt.pressed:
+        if interrupt.pressed and number == signal.SIGINT:
             raise KeyboardInterrupt
-        interrupt.pressed = True
+        interrupt.press()
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, handle) for number in _held()}
     try:
         yield interrupt
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _held() -> list[int]:
+    """Return the signals that are held back."""
+    held = [signal.SIGINT, signal.SIGTERM]
+    # there is none on Windows
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        held.append(signal.SIGHUP)
+    return [*held]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import IO, Any, cast
 
 from portnet.drawing.text import figure
 from portnet.finetuning.history import Epoch, Position, Validation
-from portnet.terminal import legible
+from portnet.terminal import LastingOutput, legible
 
 __all__ = ["ConsoleReporter", "SilentReporter", "epoch_line"]
 
@@ -17,6 +19,9 @@ class SilentReporter(AbstractContextManager["SilentReporter"]):
 
     def __exit__(self, *exception: object) -> None:
         return None
+
+    def when_unread(self, act: Callable[[], None]) -> None:
+        """Say what to do once nobody reads any more what is shown."""
 
     def note(self, text: str) -> None:
         """Say something once."""
@@ -36,13 +41,18 @@ class SilentReporter(AbstractContextManager["SilentReporter"]):
 
 
 class ConsoleReporter(SilentReporter):
-    """Shows bars and lines on the terminal by rich; lines alone where the output is no terminal."""
+    """Shows bars and lines on the terminal by rich; lines alone where the output is no terminal.
+
+    An output that fails is not written to any more, and nothing else happens.
+    """
 
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self.console = Console(stderr=False, highlight=False)
+        self._when_unread: Callable[[], None] = lambda: None
+        stream = getattr(sys.stdout, "rich_proxied_file", sys.stdout)
+        self.console = Console(file=cast("IO[str]", LastingOutput(stream, self._tell_unread)), highlight=False)
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -60,6 +70,13 @@ class ConsoleReporter(SilentReporter):
 
     def __exit__(self, *exception: object) -> None:
         self._progress.stop()
+
+    def when_unread(self, act: Callable[[], None]) -> None:
+        """Have ``act`` called once when whoever read a pipe has gone."""
+        self._when_unread = act
+
+    def _tell_unread(self) -> None:
+        self._when_unread()
 
     def note(self, text: str) -> None:
         """Print a line."""

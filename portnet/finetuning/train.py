@@ -110,6 +110,7 @@ class RunSession:
                     checkpoint = self._restore(self.folder)
             stack.enter_context(self.reporter)
             interrupt = stack.enter_context(deferred_interrupt())
+            self.reporter.when_unread(interrupt.press)
             self._announce()
             with self._recorded_before(is_new):
                 job = self._begin(checkpoint, interrupt)
