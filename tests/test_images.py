@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -305,10 +306,30 @@ def test_a_crop_larger_than_the_image_is_padded_black():
     assert got[:, 0, 0].tolist() == [0] + [200] * 10 + [0] * 2
 
 
-def test_an_image_too_narrow_to_resize_is_refused(tmp_path):
-    Image.new("RGB", (1, 60000)).save(tmp_path / "line.png")
-    with pytest.raises(DataError, match=r"line.png.*pixels"):
-        to_bytes(tmp_path / "line.png", Preprocessing())
+@pytest.mark.parametrize("decoder", ["pillow", "fast"])
+@pytest.mark.parametrize("size", [(1, 60_000), (20_000, 10)])
+def test_an_image_however_narrow_is_resized_around_what_is_seen_of_it(tmp_path, size, decoder):
+    """The whole, of up to 3.9 billion pixels, is not made; what is seen of it is the middle."""
+    if decoder == "fast":
+        pytest.importorskip("cykooz_resizer")
+    along = np.linspace(0, 255, max(size)).astype(np.uint8)
+    pixels = np.broadcast_to(along[:, None] if size[0] == 1 else along[None], size[::-1])
+    Image.fromarray(np.repeat(pixels[..., None], 3, axis=2)).save(tmp_path / "line.png")
+    started = time.process_time()
+    seen = to_bytes(tmp_path / "line.png", Preprocessing(), decoder=decoder)
+    assert seen.shape == (224, 224, 3)
+    assert set(np.unique(seen)) <= {127, 128}
+    assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize("size", [(300, 20), (20, 300), (451, 300), (1, 90)])
+@pytest.mark.parametrize("wanted", [((224, 224), 256), ((64, 96), 70)])
+def test_what_is_made_of_a_part_is_cut_from_the_whole(monkeypatch, size, wanted):
+    picture = np.asarray(Image.open(photo("chelsea.png")).resize(size))
+    whole = to_bytes(picture, Preprocessing(size=wanted[0], resize=wanted[1]))
+    monkeypatch.setattr("portnet.data.preprocess.LARGEST_RESIZED", 0)
+    part = to_bytes(picture, Preprocessing(size=wanted[0], resize=wanted[1]))
+    assert np.abs(part - whole.astype(int)).max() <= 2
 
 
 @pytest.mark.parametrize(

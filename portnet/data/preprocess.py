@@ -16,7 +16,7 @@ from PIL import Image
 
 from portnet.data.decoders import Decoder
 from portnet.data.geometry import Box
-from portnet.data.images import Decoded, ImageSource, Region, check_pixels, decode, naming
+from portnet.data.images import Decoded, ImageSource, Region, decode
 from portnet.data.pixels import as_array, as_image, resize_fast, size_of
 from portnet.data.threads import in_threads
 from portnet.errors import InputError
@@ -30,6 +30,8 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+# most pixels of a whole picture that is resized for the crop in its middle
+LARGEST_RESIZED = 1 << 24
 # ITU-R BT.601 luma, in the 16-bit fixed point of Pillow's convert("L")
 _LUMA = (19595, 38470, 7471)
 
@@ -90,17 +92,18 @@ def to_bytes(
         planar: lay the bytes out channel by channel in memory, which `normalise` reads fastest; the shape is the same.
 
     Raises:
-        DataError: the image cannot be read, or is too narrow to be resized.
+        DataError: the image cannot be read.
     """
     resize = None if region is not None else preprocessing.resize
     shorter_side = (resize or max(preprocessing.size)) if draft else None
     decoded = decode(image, preprocessing.background, shorter_side=shorter_side, region=region, decoder=decoder)
-    with naming(image):
-        size = _resized_size(decoded.box, preprocessing.size, resize)
-    picture = _resized(decoded, size, preprocessing.interpolation, decoder)
+    size = _resized_size(decoded.box, preprocessing.size, resize)
     height, width = preprocessing.size
+    left, top = _crop_start(size[0], width), _crop_start(size[1], height)
+    if size[0] * size[1] > LARGEST_RESIZED:
+        decoded, size, left, top = _around_crop(decoded, size, (left, top, left + width, top + height))
+    picture = _resized(decoded, size, preprocessing.interpolation, decoder)
     if (width, height) != size:
-        left, top = _crop_start(size[0], width), _crop_start(size[1], height)
         picture = picture.crop((left, top, left + width, top + height))
     return as_array(picture, planar=planar)
 
@@ -170,8 +173,20 @@ def _resized_size(box: Box, size: tuple[int, int], resize: int | None) -> tuple[
     left, top, right, bottom = box
     shorter, longer = sorted((right - left, bottom - top))
     new = (resize, int(resize * longer / shorter))
-    check_pixels(*new)
     return new if right - left <= bottom - top else new[::-1]
+
+
+def _around_crop(
+    decoded: Decoded, size: tuple[int, int], crop: tuple[int, int, int, int]
+) -> tuple[Decoded, tuple[int, int], int, int]:
+    """Return the part of an image that a crop shows, its size there, and where the crop begins in it.
+
+    A picture of 20,000 × 10 pixels would be resized to 2,600 times what is seen of it. What is made of the part alone
+    is what would be cut from the whole, but for the order in which a filter's two passes round.
+    """
+    shown = max(crop[0], 0), max(crop[1], 0), min(crop[2], size[0]), min(crop[3], size[1])
+    part = decoded.part((float(shown[0]), float(shown[1]), float(shown[2]), float(shown[3])), *size)
+    return part, (shown[2] - shown[0], shown[3] - shown[1]), crop[0] - shown[0], crop[1] - shown[1]
 
 
 def _crop_start(length: int, crop: int) -> int:
