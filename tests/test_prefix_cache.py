@@ -22,6 +22,7 @@ from portnet.finetuning.api import resume
 from portnet.finetuning.callbacks import Callback
 from portnet.finetuning.plan import train_plan
 from portnet.finetuning.prefix import keep as keeping
+from portnet.finetuning.prefix import where
 from portnet.finetuning.prefix.frontier import cuts, split_at
 from portnet.finetuning.prefix.store import DamagedError, Store
 from portnet.finetuning.settings import Settings
@@ -211,7 +212,7 @@ def test_the_session_is_gone_when_training_begins(images, network, monkeypatch):
     """And its threads with it."""
     sessions, alive = [], []
 
-    class Watched(keeping.Session):
+    class Watched(where.Session):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             sessions.append(weakref.ref(self))
@@ -220,7 +221,7 @@ def test_the_session_is_gone_when_training_begins(images, network, monkeypatch):
         def on_start(self, start):
             alive.extend(session() for session in sessions)
 
-    monkeypatch.setattr(keeping, "Session", Watched)
+    monkeypatch.setattr(where, "Session", Watched)
     train(images, network, cache="disk", callbacks=[Looks()])
     assert alive == [None]
 

@@ -100,8 +100,9 @@ class TrainPlan:
         seed: seed of the engine's own generator (Dropout masks).
         accumulate: pieces that a step computes a batch in, one after the other, to need less memory: loss, gradients
             and update are the whole batch's but for rounding. Batch norm sees each piece as a batch of its own.
-        precision: "fp32", or "bf16" or "fp16" for mixed precision: weights, statistics and optimizer stay float32,
-            layers compute in the smaller type where the framework deems that safe. Prediction stays float32.
+        precision: "fp32"; "tf32" where products of float32 may be rounded; "bf16" or "fp16" for mixed
+            precision: weights, statistics and optimizer stay float32, layers compute in the smaller type where the
+            framework deems that safe. Prediction stays float32.
         compile: have the framework compile the training step ahead, where it can and does not anyway.
     """
 

@@ -47,7 +47,7 @@ def finetune(
     schedule: Annotated[str, typer.Option(help="constant, step:SIZE:GAMMA, cosine or one-cycle.")] = "constant",
     warmup: Annotated[int, typer.Option(help="Steps over which the learning rate first rises.")] = 0,
     label_smoothing: Annotated[float, typer.Option(help="Share of each target spread over all classes.")] = 0.0,
-    precision: Annotated[str, typer.Option(help="fp32; bf16 or fp16 where the engine has it.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32; tf32, bf16 or fp16 where the engine has it.")] = "fp32",
     compile: Annotated[bool, typer.Option("--compile", help="torch.compile for torch's training step.")] = False,
     clip_norm: Annotated[float | None, typer.Option(help="Largest 2-norm of all gradients together.")] = None,
     val: Annotated[float, typer.Option(help="Share of each class held out for validation.")] = 0.2,

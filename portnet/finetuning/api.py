@@ -58,7 +58,7 @@ def finetune(
     label_smoothing: float = 0.0,
     class_weights: Sequence[float] | Literal["balanced"] | None = None,
     clip_norm: float | None = None,
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32",
     compile: bool = False,
     val_every: int | str = "1 epoch",
     early_stop: int | None = None,
@@ -122,7 +122,8 @@ def finetune(
         class_weights: weight of each class in the loss, or "balanced": images / (classes · images of the class).
         clip_norm: largest 2-norm of all gradients together.
         precision: "bf16" or "fp16" for mixed precision where the engine and the device have it (torch: bf16 on the CPU
-            and on CUDA, fp16 with scaled gradients on CUDA; Keras: bf16 on the CPU); weights stay float32.
+            and on CUDA, fp16 with scaled gradients on CUDA; Keras: bf16 on the CPU); weights stay float32. "tf32"
+            lets torch round the factors of float32 products on CUDA; "fp32" does not.
         compile: torch.compile for torch's training step; it needs a C++ compiler, and pays on long runs.
         val_every: when to validate: a count of steps, or "5 steps", "2 epochs"; the end of training always is.
         early_stop: end training after so many validations without a lower loss. Whether it comes to that or not, the

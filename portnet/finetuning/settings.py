@@ -22,7 +22,7 @@ from portnet.finetuning.schedule import Schedule
 
 __all__ = ["OPTIMIZERS", "Settings"]
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 # above it, engines no longer tell one seed from another
 LARGEST_SEED = 2**32 - 1
@@ -62,7 +62,7 @@ class Settings:
         label_smoothing: ε of the cross-entropy.
         class_weights: weight of each class in the loss, "balanced" (images / (classes · images of the class)) or None.
         clip_norm: largest 2-norm of all gradients together, or None.
-        precision: "fp32", "bf16" or "fp16": what layers compute in while they train.
+        precision: "fp32", "tf32", "bf16" or "fp16": what layers compute in while they train.
         compile: have the engine compile the training step ahead.
         val_every: when to validate: "1 epoch", "5 steps", ...; the end of training always is.
         early_stop: validations without a lower loss after which training ends, and the weights of the best one are
@@ -100,7 +100,7 @@ class Settings:
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] | Literal["balanced"] | None = None
     clip_norm: float | None = None
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     compile: bool = False
     val_every: str = "1 epoch"
     early_stop: int | None = None

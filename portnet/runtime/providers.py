@@ -7,12 +7,13 @@ counts here only when a session that was opened on it says that it runs there.
 from __future__ import annotations
 
 import functools
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any
 
 from portnet.errors import MissingDependencyError, ModelError, ProviderError, UnknownNameError
 
-__all__ = ["SHORT_NAMES", "loadable", "onnxruntime", "open_session", "preferred"]
+__all__ = ["SHORT_NAMES", "loadable", "onnxruntime", "open_session", "preferred", "preferred_here"]
 
 SHORT_NAMES: dict[str, str] = {
     "cpu": "CPUExecutionProvider",
@@ -73,6 +74,15 @@ def preferred() -> str:
     """Return onnxruntime's name of the provider that is taken where none is asked for: the best that loads."""
     candidates = [name for name in _PREFERRED if name in onnxruntime().get_available_providers()]
     return next((name for name in candidates[:-1] if name in loadable()), candidates[-1])
+
+
+def preferred_here() -> str:
+    """Return what `preferred` does, without loading an onnxruntime whose package is for the CPU alone."""
+    try:
+        version("onnxruntime-gpu")
+    except PackageNotFoundError:
+        return _PREFERRED[-1]
+    return preferred()
 
 
 def _check_available(asked: str, name: str) -> None:

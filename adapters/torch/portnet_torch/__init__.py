@@ -58,8 +58,8 @@ class Engine(Adapter):
         return [f"cuda:{index}" for index in range(torch.cuda.device_count())] + ["cpu"]
 
     def precisions(self, device: str) -> tuple[str, ...]:
-        """Mixed precision by autocast: bf16 everywhere, fp16 with scaled gradients on CUDA."""
-        return ("fp32", "bf16", "fp16") if device.startswith("cuda") else ("fp32", "bf16")
+        """Mixed precision by autocast: bf16 everywhere, on CUDA also fp16 with scaled gradients, and TF32."""
+        return ("fp32", "tf32", "bf16", "fp16") if device.startswith("cuda") else ("fp32", "bf16")
 
     def lower_canonical(self, model: Model, device: str) -> Lowered:
         """Lower a canonical model onto torch; see `portnet_torch.lower`."""

@@ -14,6 +14,7 @@ from portnet.errors import ModelError, WeightsError
 from portnet.graph.model import Model, Signature
 from portnet_torch.binding import Binding, resolve
 from portnet_torch.dtypes import numpy_dtype, to_array, to_tensor
+from portnet_torch.exact import exact
 
 if TYPE_CHECKING:
     from portnet_torch.statistics import BiasedVariance
@@ -50,7 +51,7 @@ class TorchLowered(Lowered):
         """
         arguments = [self.tensor(port, inputs) for port in self.model.inputs]
         self.native.eval()
-        with torch.inference_mode():
+        with exact(self.device), torch.inference_mode():
             results = self.native(*arguments)
         return self.named(results)
 

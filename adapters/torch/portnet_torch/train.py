@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,7 @@ from portnet_torch.allocator import keep_freed_memory
 from portnet_torch.binding import Binding
 from portnet_torch.compiling import compiled
 from portnet_torch.dtypes import to_tensor
+from portnet_torch.exact import exact, repeatable
 from portnet_torch.optimizers import MOMENTS, make_optimizer, set_lr
 from portnet_torch.randomness import RandomState
 from portnet_torch.statistics import BiasedVariance
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TorchTrainer"]
 
-_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchTrainer(Trainer):
@@ -64,7 +65,7 @@ class TorchTrainer(Trainer):
     def step(self, x: Inputs, y: np.ndarray) -> StepResult:
         """Take one optimizer step; see `portnet.adapter.Trainer.step`."""
         done = []
-        with self._drawing(keep=True):
+        with self._computing(), self._drawing(keep=True):
             for piece_x, piece_y, share in pieces(self.plan, x, y):
                 loss, correct = self._forward(piece_x, piece_y)
                 if loss.requires_grad:
@@ -88,7 +89,7 @@ class TorchTrainer(Trainer):
     def gradients(self, x: Inputs, y: np.ndarray) -> dict[str, np.ndarray]:
         """Return the gradients of a batch by ONNX name and change nothing, the random state included."""
         buffers = {name: buffer.clone() for name, buffer in self._native.named_buffers()}
-        with self._drawing(keep=False):
+        with self._computing(), self._drawing(keep=False):
             loss, _ = self._forward(x, y)
             loss.backward()
         found = {b.name: self.lowered.join(b, [_gradient(t) for t in self.lowered.tensors(b)]) for b in self._trainable}
@@ -163,6 +164,11 @@ class TorchTrainer(Trainer):
         gradients = [p.grad for p in self._native.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         torch._foreach_mul_(gradients, torch.clamp(limit / norm, max=1.0))
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        with exact(self.lowered.device, tf32=self.plan.precision == "tf32"), repeatable(self.lowered.device):
+            yield
 
     def _precision(self) -> AbstractContextManager[None]:
         dtype = _DTYPES[self.plan.precision]

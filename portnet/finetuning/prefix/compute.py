@@ -1,4 +1,4 @@
-"""Running the prefix: images through onnxruntime once, decoded by threads while it computes."""
+"""Running the prefix: images through it once, decoded by threads while it computes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from portnet.data.dataset import Dataset
 from portnet.data.decoders import Decoder
 from portnet.data.loader import CACHE_BYTES, Loader
 from portnet.errors import InputError, ModelError
+from portnet.finetuning.prefix.where import Computer
 from portnet.graph.metadata import Preprocessing
-from portnet.runtime.session import Session
 
 __all__ = ["BATCH_SIZE", "Images", "run_prefix"]
 
@@ -48,7 +48,7 @@ class Images:
 
 
 def run_prefix(
-    session: Session,
+    computer: Computer,
     images: Images,
     preprocessing: Preprocessing,
     append: Callable[[Sequence[np.ndarray]], None],
@@ -57,7 +57,7 @@ def run_prefix(
     """Run a prefix once over images and hand over its activations, batch by batch.
 
     Args:
-        session: the prefix.
+        computer: the prefix, ready to run.
         images: what to run.
         preprocessing: how an image becomes the prefix's input.
         append: takes the next rows, one float32 array a tensor.
@@ -80,7 +80,7 @@ def run_prefix(
     rows = 0
     for view in range(images.views):
         for x, _ in loader.epoch(view):
-            parts = session.activations(x, BATCH_SIZE)
+            parts = computer.activations(x, BATCH_SIZE)
             append(parts)
             rows += len(parts[0])
             done(rows)

@@ -30,9 +30,9 @@ from portnet.finetuning.prefix.frontier import Cut, cuts, split_at
 from portnet.finetuning.prefix.key import activations_key, identity, images_digest
 from portnet.finetuning.prefix.store import DamagedError, Store
 from portnet.finetuning.prefix.threads import few_threads
+from portnet.finetuning.prefix.where import Computer, place
 from portnet.finetuning.settings import Settings
 from portnet.graph.model import Model
-from portnet.runtime.session import Session
 
 __all__ = ["DISK_LIMIT", "MEMORY_LIMIT", "Kept", "keep"]
 
@@ -171,7 +171,7 @@ class _Keeper:
         self._settings, self._reporter, self._interrupt = settings, reporter, interrupt
         assert network.preprocessing is not None
         self._preprocessing = network.preprocessing
-        self._store = Store()
+        self._store, self._place = Store(), place(settings)
         self._views = settings.augment_views
         as_they_are = [loader.dataset for loader in (None if self._views else train, val) if loader is not None]
         self._plain = distinct(as_they_are) if as_they_are else None
@@ -223,7 +223,7 @@ class _Keeper:
     def _part(self, images: Images, option: Cut, prefix: Model, changes: dict[str, Any] | None) -> _Part:
         digest = images_digest(images.dataset.item_digests)
         decoder, dtype = describe(images.decoder), self._settings.cache_dtype
-        key = activations_key(prefix, digest, dtype, self._preprocessing, decoder, changes)
+        key = activations_key(prefix, digest, dtype, self._preprocessing, decoder, changes, self._place.name)
         what = "training images" if changes else "images"
         return _Part(images, key, tuple((images.rows, *shape) for shape in option.shapes), what)
 
@@ -266,7 +266,7 @@ class _Keeper:
                 f"{_amount(free)}"
             )
         self._reporter.note(f"activations at {option} take {_amount(need)}, kept in {self._store}")
-        session = Session(prefix)
+        computer = self._place.open(prefix)
         for part in missing:
             about = {
                 "network": self._settings.backbone,
@@ -276,7 +276,7 @@ class _Keeper:
                 "dtype": part.key["dtype"],
             }
             with self._store.writing(part.name, part.key, part.shapes, part.key["dtype"], about) as writer:
-                self._run(session, part, writer.append)
+                self._run(computer, part, writer.append)
         return [self._store.open(part.name, part.key, part.shapes, part.key["dtype"]) for part in parts], True
 
     def _find(self, part: _Part) -> list[np.ndarray] | None:
@@ -297,15 +297,15 @@ class _Keeper:
                 f"activations at {option} take {_amount(need)}, more than the {_amount(limit)} that memory may. Raise "
                 "cache_limit, or use cache='disk' or cache_dtype='float16'"
             )
-        session = Session(prefix)
+        computer = self._place.open(prefix)
         kept = []
         for part in parts:
             arrays = [np.empty(shape, part.key["dtype"]) for shape in part.shapes]
-            self._run(session, part, _Filler(arrays).append)
+            self._run(computer, part, _Filler(arrays).append)
             kept.append(arrays)
         return kept
 
-    def _run(self, session: Session, part: _Part, append: Callable[[Sequence[np.ndarray]], None]) -> None:
+    def _run(self, computer: Computer, part: _Part, append: Callable[[Sequence[np.ndarray]], None]) -> None:
         show = self._reporter.task(f"frozen part, {part.what}", part.images.rows)
 
         def done(count: int) -> None:
@@ -313,7 +313,7 @@ class _Keeper:
             self._interrupt.check()
 
         run_prefix(
-            session,
+            computer,
             part.images,
             self._preprocessing,
             lambda rows: append(to_dtype(rows, part.key["dtype"])),

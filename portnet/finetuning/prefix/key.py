@@ -17,7 +17,6 @@ import onnx_ir as ir
 
 from portnet.graph.metadata import Preprocessing
 from portnet.graph.model import Model, weights_digest
-from portnet.runtime.providers import preferred
 
 __all__ = ["activations_key", "graph_digest", "identity", "images_digest"]
 
@@ -28,7 +27,13 @@ _MAKERS = ("pillow", "numpy", "onnxruntime", "onnxruntime-gpu")
 
 
 def activations_key(
-    prefix: Model, images: str, dtype: str, preprocessing: Preprocessing, decoder: str, views: dict[str, Any] | None
+    prefix: Model,
+    images: str,
+    dtype: str,
+    preprocessing: Preprocessing,
+    decoder: str,
+    views: dict[str, Any] | None,
+    provider: str,
 ) -> dict[str, Any]:
     """Return the key, plain data: digests of graph, weights and images, preprocessing, views, dtype and makers.
 
@@ -39,6 +44,7 @@ def activations_key(
         preprocessing: how an image becomes the prefix's input.
         decoder: who decodes images, in words.
         views: what decides how images are changed, and how many views of each there are; None for none.
+        provider: what computes; see `portnet.finetuning.prefix.where`.
     """
     key = {
         "generation": GENERATION,
@@ -49,8 +55,7 @@ def activations_key(
         "images": images,
         "views": views,
         "dtype": dtype,
-        # a build for the CPU alone need not be imported to be asked
-        "provider": preferred() if _version("onnxruntime-gpu") else "CPUExecutionProvider",
+        "provider": provider,
         "makers": {package: found for package in _MAKERS if (found := _version(package))},
     }
     # as it comes back from a file
