@@ -8,6 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from portnet.graph.model import Model
+from portnet.parity.check import check
 
 
 def lower(engine, nodes, inputs, outputs, constants=None):
@@ -160,3 +161,21 @@ def test_asymmetric_padding_of_a_convolution(engine):
     x = np.random.default_rng(1).normal(size=(2, 3, 6, 6)).astype(np.float32)
     expected = ReferenceEvaluator(onnx.ModelProto.FromString(lowered.model.to_bytes())).run(None, {"x": x})[0]
     np.testing.assert_allclose(lowered.predict(x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        helper.make_node("Slice", ["c", "one", "three", "one"], ["y"]),
+        helper.make_node("AveragePool", ["c"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[0, 0, 1, 1]),
+    ],
+    ids=["channels", "uneven windows"],
+)
+def test_what_a_convolution_returns_is_cut_within_onednn_s_blocks(engine, node):
+    """oneDNN's own slice fails at channels that are no whole block of 8, or ends the process."""
+    convolution = helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1])
+    weight = np.random.default_rng(0).normal(size=(8, 3, 3, 3)).astype(np.float32)
+    constants = {"w": weight, "one": np.array([1]), "three": np.array([3])}
+    ports = {"x": (FLOAT, ("N", 3, 16, 16))}, {"y": (FLOAT, None)}
+    lowered = lower(engine, [convolution, node], *ports, constants)
+    assert check(lowered, lowered.model).passed

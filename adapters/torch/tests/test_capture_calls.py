@@ -136,3 +136,18 @@ def test_packed_sequences_are_padded_again(whole):
     with torch.no_grad():
         np.testing.assert_allclose(got, network(x, lengths).numpy(), atol=1e-5)
     assert got.shape[1] == (whole or 4)
+
+
+def test_masks_of_a_transformer_are_used_as_they_are():
+    """torch asks of a mask whether it is the causal one, which nobody knows while a network is traced."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.transformer = nn.Transformer(8, 2, 1, 1, 16, batch_first=True)
+
+        def forward(self, source, target):
+            mask = self.transformer.generate_square_subsequent_mask(target.shape[1])
+            return self.transformer(source, target, tgt_mask=mask)
+
+    assert _captured(Net(), torch.randn(2, 7, 8), torch.randn(2, 5, 8)).report.passed

@@ -12,7 +12,7 @@ import numpy as np
 from portnet.graph.lowering import NodeView
 from portnet_gluon.compat import mx
 from portnet_gluon.ops.registry import Symbol, numpy_op, op
-from portnet_gluon.ops.windows import Window, lowest, pad, window
+from portnet_gluon.ops.windows import Window, lowest, pad, sliced, window
 
 BYTES_AS_FLOAT = {"int8": "float32", "uint8": "float32"}
 
@@ -74,7 +74,7 @@ def average_pool(walk: Any, node: NodeView) -> Symbol:
     total = _mean(walk, node, x, win)
     if counted and not win.ceil:
         return total
-    ones = mx.sym.ones_like(mx.sym.slice(x, begin=(0, 0), end=(1, 1)))
+    ones = mx.sym.ones_like(sliced(x, [0, 0], [1, 1], [None, None]))
     if counted:
         ones = pad(ones, win.begin, win.end, 1.0)
     return mx.sym.broadcast_div(total, _mean(walk, node, ones, win, padded=counted), name=f"{node.name}_mean")

@@ -15,6 +15,7 @@ from portnet.graph.lowering import NodeView
 from portnet_gluon.compat import mx
 from portnet_gluon.ops.free import counted, cut_like, ruler, size_of
 from portnet_gluon.ops.registry import BOOL_AS_BYTES, Symbol, cast, numpy_op, op
+from portnet_gluon.ops.windows import sliced
 
 # exporters write "to the very end" as the largest integer of 32 or 64 bits
 _FAR = 2**31 - 1
@@ -203,7 +204,7 @@ def slice_(walk: Any, node: NodeView) -> Symbol:
         return mx.sym.identity(x, name=node.name)
     if rank > _MAX_SLICED:
         return _picked(walk, node, x, [slice(*cut) for cut in zip(begin, end, step, strict=True)])
-    return mx.sym.slice(x, begin=begin, end=end, step=step, name=node.name)
+    return sliced(x, begin, end, step, name=node.name)
 
 
 def _backwards(walk: Any, x: Symbol, axis: int, start: int, stop: int) -> Symbol:

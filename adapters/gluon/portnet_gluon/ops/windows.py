@@ -11,7 +11,7 @@ from portnet.graph.lowering import NodeView
 from portnet_gluon.compat import mx
 from portnet_gluon.ops.registry import Symbol, numpy_op
 
-__all__ = ["Window", "lowest", "pad", "window"]
+__all__ = ["Window", "lowest", "pad", "sliced", "window"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,20 @@ def _same(plain: Window, sizes: list[int], *, upper: bool) -> list[int]:
     ]
     small, large = [total // 2 for total in totals], [total - total // 2 for total in totals]
     return small + large if upper else large + small
+
+
+def sliced(x: Symbol, begin: list[Any], end: list[Any], step: list[Any], **attributes: Any) -> Symbol:
+    """``mx.sym.slice``, channels first cut by themselves.
+
+    oneDNN keeps what a convolution returns in blocks of 8 or 16 channels, and its slice takes whole blocks alone: MXNet
+    fails at other bounds, or the process ends in a floating point exception.
+    """
+    if len(begin) > 1 and step[1] in (None, 1) and (begin[1], end[1]) != (None, None):
+        x = mx.sym.slice_axis(x, axis=1, begin=begin[1] or 0, end=end[1])
+        begin, end = [begin[0], None, *begin[2:]], [end[0], None, *end[2:]]
+    if all(bound is None for bound in (*begin, *end)):
+        return mx.sym.identity(x, **attributes)
+    return mx.sym.slice(x, begin=begin, end=end, step=step, **attributes)
 
 
 def pad(x: Symbol, begin: list[int], end: list[int], value: float = 0.0) -> Symbol:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.modules import transformer
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Replacing"]
+__all__ = ["Replacing", "masks_as_given"]
 
 
 class Replacing(TorchFunctionMode):
@@ -21,6 +23,26 @@ class Replacing(TorchFunctionMode):
         replacement = _TABLE.get(func)
         result = NotImplemented if replacement is None else replacement(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {})) if result is NotImplemented else result
+
+
+@contextlib.contextmanager
+def masks_as_given() -> Iterator[None]:
+    """Let layers of nn.Transformer use a mask as it is, and not ask whether it is the causal one.
+
+    What a mask holds is not known while a network is traced, and attention is the same either way.
+    """
+    detect = getattr(transformer, _DETECT, None)
+    if detect is not None:
+        setattr(transformer, _DETECT, lambda mask, is_causal=None, size=None: is_causal is True)
+    try:
+        yield
+    finally:
+        if detect is not None:
+            setattr(transformer, _DETECT, detect)
+
+
+# private in torch: where it is gone, nothing is asked
+_DETECT = "_detect_is_causal_mask"
 
 
 def _embedding_bag(

@@ -17,7 +17,7 @@ from portnet.errors import InputError, UnsupportedError
 from portnet_torch.capturing.axes import dims, limits, pinned
 from portnet_torch.capturing.calling import Call, plain_results
 from portnet_torch.capturing.packed import recurrent_operations
-from portnet_torch.capturing.replaced import Replacing
+from portnet_torch.capturing.replaced import Replacing, masks_as_given
 
 __all__ = ["Trace", "first_line", "trace"]
 
@@ -173,7 +173,7 @@ def _export(native: torch.nn.Module, call: Call, free: Call | None) -> ExportedP
                 shapes |= shapes.pop(name, {})
     try:
         # the order of an einsum's products must not depend on sizes
-        with torch.backends.opt_einsum.flags(enabled=False), recurrent_operations(), Replacing():
+        with torch.backends.opt_einsum.flags(enabled=False), recurrent_operations(), Replacing(), masks_as_given():
             return torch.export.export(native, call.positional, call.named, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # torch raises dozens of classes of its own
         raise UnsupportedError(
