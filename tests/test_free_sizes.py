@@ -273,3 +273,22 @@ def test_an_axis_of_any_length_is_turned(engine, start, stop):
         b = Constant<value = int64[1] {{{stop}}}>() one = Constant<value = int64[1] {{1}}>()
         back = Constant<value = int64[1] {{-1}}>() y = Slice(x, a, b, one, back) }}"""
     agree(engine, parse(text), {"x": array(2, 5)}, {"x": array(1, 8)})
+
+
+@pytest.mark.parametrize(
+    "arithmetic",
+    [
+        "h = Mul(f, half) y = Add(x, h)",
+        "h = Div(f, f3) y = Mul(x, h)",
+        "h = Div(half, f) y = Mul(x, h)",
+        "less = Sub(f, half) y = Div(x, less)",
+        "h = Mul(f, half) y = Max(x, h)",
+        "h = Mul(f, half) y = Clip(x, half, h)",
+        "y = Pow(x, f)",
+        "y = Mul(x, f)",
+    ],
+)
+def test_a_part_of_a_free_size_is_a_number_of_its_own(engine, arithmetic):
+    text = f"""g (float[N,T,4] x) => (float[N,T,4] y) {{ {SIZES} half = Constant<value = float {{0.5}}>()
+        f3 = Constant<value = float {{3.0}}>() f = Cast<to = 1>(t) {arithmetic} }}"""
+    agree(engine, parse(text), {"x": abs(array(2, 5, 4))}, {"x": abs(array(1, 8, 4))})

@@ -49,6 +49,11 @@ class HostValue:
         """Whether any entry is an expression, not a number."""
         return self.array.dtype == object and any(isinstance(n, sympy.Expr) for n in self.array.flat)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every symbolic entry is a whole number whatever the sizes are: n + 1 is, n / 2 and 1 / n are not."""
+        return all(n.is_integer for n in self.array.flat if isinstance(n, sympy.Expr))
+
 
 def shape_of(walk: Lowering[Any] | SizeWalk, node: NodeView, source: ir.Value) -> HostValue:
     """Evaluate ``Shape`` or ``Size``: known sizes as ints, the others as symbols recorded in ``walk.symbols``."""

@@ -181,21 +181,30 @@ class Lowering(abc.ABC, Generic[T]):
         initializers = self.graph.initializers
         for value in self.graph.inputs:
             if value.name not in initializers and value not in self.values:
-                self.values[value] = self.make_input(value)
+                self.values[value] = self._input_made(value)
                 register_sizes(self, value)
         for index, node in enumerate(self.graph):
             self._lower_node(node, index)
         return [self.value(output) for output in self.graph.outputs]
+
+    def _input_made(self, value: ir.Value) -> T:
+        """Return the engine's value of an input; what is refused names the node that reads it first."""
+        try:
+            return self.make_input(value)
+        except UnsupportedError as error:
+            reader = next((node for node in self.graph if value in node.inputs), None)
+            if error.node or reader is None:
+                raise
+            view = NodeView(reader, self._opset(reader.domain))
+            told = f"{str(error).rstrip('.')}; {value.name!r} is read by {view.describe()}"
+            raise UnsupportedError(told, engine=self.engine, op=view.op, node=view.name) from error
 
     def _lower_node(self, node: ir.Node, index: int) -> None:
         view = NodeView(node, self._opset(node.domain), index)
         try:
             if self._lower_on_host(view):
                 return
-            builder = self.table.get(view.op)
-            if builder is None:
-                raise UnsupportedError("the engine has no lowering for this op")
-            produced = builder(self, view)
+            produced = self._built(view)
         except HostValueNeededError as error:
             if error.node:
                 raise
@@ -221,6 +230,12 @@ class Lowering(abc.ABC, Generic[T]):
                 node=view.name,
             ) from error
         self._bind(view, produced)
+
+    def _built(self, view: NodeView) -> Any:
+        builder = self.table.get(view.op)
+        if builder is None:
+            raise UnsupportedError("the engine has no lowering for this op")
+        return builder(self, view)
 
     def _opset(self, domain: str) -> int:
         imports = self.model.ir.graph.opset_imports
@@ -284,9 +299,15 @@ class Lowering(abc.ABC, Generic[T]):
     def _materialise(self, value: ir.Value) -> T:
         host = self.host_values.get(value)
         if host is not None:
-            if host.is_symbolic:
+            if not host.is_symbolic:
+                return self.make_constant(value, host.array)
+            node = value.producer()
+            if host.is_whole or node is None:
                 return self.make_symbolic(value, host)
-            return self.make_constant(value, host.array)
+            # half a size is no size: the engine's floats compute it from what is whole
+            view = NodeView(node, self._opset(node.domain))
+            self._bind(view, self._built(view))
+            return self.values[value]
         if value.const_value is None:
             raise ModelError(f"tensor {value.name!r} is read before anything writes it")
         role = self.roles.get(value.name or "", Role.CONSTANT)
@@ -303,6 +324,11 @@ class Lowering(abc.ABC, Generic[T]):
                 return None
             host = self.host_values[value] = HostValue(value.const_value.numpy())
         return host
+
+    def try_number(self, value: ir.Value) -> Any:
+        """Return a plain number that is known on the host, or None where it is computed, symbolic, or not one."""
+        known = self.try_host(value)
+        return None if known is None or known.is_symbolic or known.array.size != 1 else known.array.item()
 
     def host(self, value: ir.Value | None) -> np.ndarray:
         """Return a constant's numbers.

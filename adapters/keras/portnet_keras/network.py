@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from portnet.adapter import Lowered, Trainer, TrainPlan
 from portnet.errors import InputError, UnsupportedError, WeightsError
+from portnet.graph.lowering import NodeView
 from portnet.graph.model import Model, Signature
 from portnet_keras.depth import deep
 from portnet_keras.framework import BACKEND, keras, ops, share_gpu_memory
@@ -41,7 +43,8 @@ class KerasLowered(Lowered):
     def __init__(self, model: Model, device: str) -> None:
         self.model, self.device = model, device
         walk = KerasLowering(model)
-        outputs = [_output(walk, value) for value in walk.walk()]
+        made = zip(walk.walk(), walk.graph.outputs, strict=True)
+        outputs = [_output(walk, value, port) for value, port in made]
         # a network that computes from nothing still needs an input to be a functional model
         assert walk.anchor is not None
         self.bindings: dict[str, Binding] = walk.bindings
@@ -110,10 +113,13 @@ class KerasLowered(Lowered):
         return KerasTrainer(self, plan)
 
 
-def _output(walk: KerasLowering, value: KValue) -> KValue:
+def _output(walk: KerasLowering, value: KValue, port: ir.Value) -> KValue:
     """Return an output as a tensor of its own: not an input, not a number."""
     if isinstance(value.data, list):
-        raise UnsupportedError("keras: an output is a sequence, and a Keras network returns tensors", engine="keras")
+        node = port.producer()
+        maker = "" if node is None else f"{NodeView(node, walk.model.opset).describe()}: "
+        told = f"keras: {maker}output {port.name!r} is a sequence, and a Keras network returns tensors"
+        raise UnsupportedError(told, engine="keras")
     data = walk.ordered(value, value.order)
     if not isinstance(data, keras.KerasTensor):
         return KValue(walk.symbolic(data), value.order)

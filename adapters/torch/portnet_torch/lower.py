@@ -234,7 +234,9 @@ class TorchLowering(Lowering[Call]):
             [size] = self.host_dims(value)
         except HostValueNeededError:
             return self.method("item", self.value(value))
-        return size if isinstance(size, (bool, float)) else self.size(size)
+        if isinstance(size, (bool, int, float)):
+            return size
+        return self.size(size) if size.is_integer else self.method("item", self.value(value))
 
     def rank(self, value: ir.Value | None) -> int:
         """Return the number of axes of a tensor.

@@ -121,5 +121,5 @@ def _bound(walk: Any, value: Any, default: float) -> float | None:
     """Return a bound that is known, the end of the range where it is left out, or None when it is computed."""
     if value is None:
         return default
-    known = walk.try_host(value)
-    return None if known is None else float(known.array.item())
+    known = walk.try_number(value)
+    return None if known is None else float(known)

@@ -181,9 +181,9 @@ def power(walk: Any, node: NodeView) -> Symbol:
     """Power, in the base's dtype; of two dtypes computed in float64."""
     a, b = walk.args(node)
     base, exponent = (walk.dtype(value) for value in node.inputs)
-    known = walk.try_host(node.required(1))
-    if base == "float32" and known is not None and known.array.size == 1 and known.array.ndim == 0:
-        return a ** float(known.array.item())
+    known = walk.try_number(node.required(1))
+    if base == "float32" and known is not None and walk.static_shape(node.required(1)) == ():
+        return a ** float(known)
     if base == exponent:
         return mx.sym.broadcast_power(a, b, name=node.name)
     wide = mx.sym.broadcast_power(mx.sym.cast(a, dtype="float64"), mx.sym.cast(b, dtype="float64"))

@@ -405,6 +405,8 @@ def range_(walk: Any, node: NodeView) -> Symbol:
         return walk.constant(node, "value", np.arange(start, limit, delta, dtype=dtype))
     if delta != 1:
         raise walk.unsupported(f"delta: got {delta} up to the free size {limit}, expected 1")
+    if not all(getattr(n, "is_integer", True) for n in (start, limit)):
+        raise walk.unsupported(f"got {start} up to {limit}, expected whole numbers")
     if isinstance(start, int):
         return counted(walk, limit - start, start, dtype=dtype)
     places = mx.sym.broadcast_add(counted(walk, limit - start), walk.size(start, f"{node.name}.start"))

@@ -113,8 +113,7 @@ _formula("Shrink", _shrink)
 def clip(walk: Any, node: NodeView) -> KValue:
     """Clip; bounds (0, 6) and (0, ∞) are Keras's ReLU."""
     x = walk.value(node.required(0))
-    bounds = [None if value is None else walk.try_host(value) for value in (node.input(1), node.input(2))]
-    low, high = (None if bound is None else bound.array.item() for bound in bounds)
+    low, high = (None if value is None else walk.try_number(value) for value in (node.input(1), node.input(2)))
     is_float = "float" in keras.backend.standardize_dtype(x.data.dtype)
     if is_float and low == 0 and (node.input(2) is None or high is not None):
         return replace(x, data=walk.layer(node, keras.layers.ReLU, max_value=high)(x.data))

@@ -47,10 +47,10 @@ def _bound(walk: Walk, value: ir.Value | None) -> Any:
     """Return a bound as a plain float32 number where it is known, else as a tensor."""
     if value is None:
         return None
-    known = walk.try_host(value)
+    known = walk.try_number(value)
     if known is None or value.dtype != ir.DataType.FLOAT:
         return signed_order(walk, value)
-    return shortest(known.array.item())
+    return shortest(known)
 
 
 @op("LeakyRelu")

@@ -133,11 +133,13 @@ def _operand(walk: Walk, node: NodeView, index: int) -> Any:
         and walk.try_host(other) is None
         and value.dtype in (ir.DataType.FLOAT, ir.DataType.INT64, ir.DataType.INT32)
         and value.dtype == other.dtype
+        and known.is_whole
     )
     if not inline:
         return walk.value(value)
     number = known.array.reshape(-1)[0]
-    return shortest(number) if value.dtype == ir.DataType.FLOAT else walk.size(number)
+    is_number = value.dtype == ir.DataType.FLOAT and not known.is_symbolic
+    return shortest(number) if is_number else walk.size(number)
 
 
 @op("Div")
@@ -159,10 +161,10 @@ def _mod(walk: Walk, node: NodeView) -> Any:
 @op("Pow")
 def _pow(walk: Walk, node: NodeView) -> Any:
     base, exponent = node.required(0), node.required(1)
-    known = walk.try_host(exponent)
-    scalar = known is not None and known.array.size == 1 and len(known.array.shape) <= len(base.shape or ())
-    if scalar and walk.dtype(base).is_floating_point:
-        return walk.call(operator.pow, walk.value(base), shortest(known.array.item()))
+    known = walk.try_number(exponent)
+    fits = exponent.shape is not None and len(exponent.shape) <= len(base.shape or ())
+    if known is not None and fits and walk.dtype(base).is_floating_point:
+        return walk.call(operator.pow, walk.value(base), shortest(known))
     return wrap(walk, node, walk.call(arithmetic.power, walk.value(base), walk.value(exponent)))
 
 
