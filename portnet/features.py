@@ -258,15 +258,25 @@ def write_features(
         DataError: images that cannot be used.
         OutputError: the path cannot be written.
     """
-    path = Path(path)
-    if path.suffix != ".npz":
-        raise InputError(f"features: got {path.name}, expected a file that ends in .npz")
+    path = check_output(path)
     dataset = load_dataset(data, on_error=on_error)  # type: ignore[arg-type]
     found = extractor.transform(dataset.items)
     paths = [os.fspath(item) if isinstance(item, (str, os.PathLike)) else "" for item in dataset.items]
     arrays = {"labels": dataset.labels, "classes": np.array(dataset.classes), "paths": np.array(paths)}
     replace_file(path, lambda file: np.savez(file, features=found, **arrays))
     return found.shape
+
+
+def check_output(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a file for features.
+
+    Raises:
+        InputError: it does not end in .npz.
+    """
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise InputError(f"features: got {path.name}, expected a file that ends in .npz")
+    return path
 
 
 def find_tensor(model: Model, layer: str | None) -> str:

@@ -31,6 +31,7 @@ import numpy as np
 from portnet.data.dataset import Dataset, DatasetSource, load_dataset
 from portnet.data.folders import find_splits
 from portnet.data.rng import Purpose, generator
+from portnet.data.skipped import Skipped
 from portnet.errors import InputError
 from portnet.graph.model import Model
 from portnet.runtime.session import Session
@@ -83,6 +84,7 @@ class Recommendation:
         median: images of the class in the middle; decides.
         largest: images of the largest class.
         likeness: to ImageNet.
+        skipped: images that were left out, with the reason.
     """
 
     approach: Approach
@@ -94,6 +96,7 @@ class Recommendation:
     median: float
     largest: int
     likeness: Likeness
+    skipped: tuple[Skipped, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -125,17 +128,20 @@ def recommend(
     counts = sorted(dataset.counts().values())
     median = float(np.median(counts))
     name = os.fspath(data) if isinstance(data, (str, os.PathLike)) else "DATA"
+    # what lies outside the class folders is left out in any case
+    images = shlex.quote(name) + (" --on-error skip" if on_error == "skip" and dataset.skipped else "")
     approach = _approach(median, likeness.is_like)
     return Recommendation(
         approach,
         _ADVICE[approach],
         tuple(_reasons(counts, median, likeness)),
-        tuple(_commands(approach, shlex.quote(name), _typed(model, network), network, counts)),
+        tuple(_commands(approach, images, _typed(model, network), network, counts)),
         len(counts),
         counts[0],
         median,
         counts[-1],
         likeness,
+        dataset.skipped,
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -173,6 +174,30 @@ def test_labels_that_are_not_the_models_are_one_line(cli, digits, onnx_file, tmp
     model.labels = [f"two\nlines {i}" for i in range(1000)]
     model.save(tmp_path / "lines.onnx")
     assert_one_line(*cli("evaluate", tmp_path / "lines.onnx", digits)[::2], r"'two\nlines 0'")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "ambiguity", "features", "recommend"])
+def test_images_that_are_skipped_are_told(cli, digits, onnx_file, tmp_path, command):
+    photos = tmp_path / "photos"
+    shutil.copytree(digits, photos)
+    (photos / "0" / "two\nlines.png").write_bytes(b"")
+    model = portnet.Model.load(onnx_file)
+    model.labels = ["0", "1", "7", *(f"name {i}" for i in range(997))]
+    model.save(tmp_path / "labelled.onnx")
+    words = {
+        "features": (photos, "--model", tmp_path / "labelled.onnx", "-o", tmp_path / "f.npz"),
+        "recommend": (photos, "--model", tmp_path / "labelled.onnx"),
+    }.get(command, (tmp_path / "labelled.onnx", photos))
+    code, _, error = cli(command, *words)
+    assert_one_line(code, error, r"two\nlines.png': the file is empty")
+    code, output, error = cli(command, *words, "--on-error", "skip")
+    assert code == 0
+    assert error.splitlines() == [f"skipped '{photos}/0/two\\nlines.png': the file is empty, expected an image."]
+    if command == "recommend":
+        assert f"{photos} --on-error skip --" in output
+    _, output, error = cli(command, *words, "--on-error", "skip", "--json")
+    assert error == ""
+    assert [Path(path).name for path, _ in json.loads(output)["skipped"]] == ["two\nlines.png"]
 
 
 def test_a_provider_that_does_not_load_is_an_error_and_never_a_fallback(cli, onnx_file, tmp_path):

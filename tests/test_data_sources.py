@@ -137,9 +137,10 @@ def test_nothing_is_said_of_images_that_differ(folder, capsys):
 
 def test_an_image_in_two_classes_is_said(folder, capsys):
     shutil.copy(folder / "cat" / "2.png", folder / "dog" / "six.png")
-    shutil.copy(folder / "dog" / "3.png", folder / "cat" / "seven.png")
+    shutil.copy(folder / "dog" / "3.png", folder / "cat" / "two\nlines.png")
     words = said(folder, capsys)
     assert "note: 2 images are in another class too, byte for byte, such as" in words
+    assert r"two\nlines.png' (cat)" in words
     assert "Remove those that are in the wrong one" in words
 
 

@@ -11,7 +11,8 @@ from PIL import Image, ImageFont
 
 from portnet.cli.output import print_table
 from portnet.data.augment import Augment
-from portnet.data.dataset import Dataset, Skipped
+from portnet.data.dataset import Dataset
+from portnet.data.skipped import Skipped
 from portnet.drawing import fonts
 from portnet.drawing.axes import ticks, top_for
 from portnet.drawing.confusion import ConfusionSheet

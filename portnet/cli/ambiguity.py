@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from portnet.cli.output import Json, Provider, print_json, print_table
+from portnet.cli.output import Json, Provider, print_json, print_table, tell_skipped
 
 __all__ = ["ambiguity"]
 
@@ -35,12 +35,15 @@ def ambiguity(
 
     network = find_model(model)
     runs, where = predictor(network, backend, provider)
-    found = evaluate(runs, network, data, batch_size=batch_size, on_error=on_error).ambiguity(top)
+    result = evaluate(runs, network, data, batch_size=batch_size, on_error=on_error)
+    found = result.ambiguity(top)
     if sheet is not None:
         found.contact_sheet(sheet)
     if json:
-        print_json({"on": where, "sheet": None if sheet is None else str(sheet), **found.to_dict()})
+        drawn = None if sheet is None else str(sheet)
+        print_json({"on": where, "sheet": drawn, "skipped": result.skipped, **found.to_dict()})
         return
+    tell_skipped(result.skipped)
     print_table(("image", "ambiguity", "likeliest", "second", "true class", "path"), found.as_rows())
     typer.echo(f"\nof {len(found.values):,} images, on {where}")
     if sheet is not None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from portnet.cli.output import Json, Provider, print_json, print_table
+from portnet.cli.output import Json, Provider, print_json, print_table, tell_skipped
 
 __all__ = ["evaluate"]
 
@@ -36,6 +36,7 @@ def evaluate(
     if json:
         print_json({"on": where, **result.to_dict()})
         return
+    tell_skipped(result.skipped)
     typer.echo(f"{result}, on {where}")
     counts = result.confusion.sum(axis=1)
     rows = [

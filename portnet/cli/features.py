@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from portnet.cli.output import Json, Provider, print_json
+from portnet.cli.output import Json, Provider, print_json, tell_skipped
 
 __all__ = ["features"]
 
@@ -29,7 +29,8 @@ def features(
 
     Example: portnet features photos/ --layer fire9 -o features.npz
     """
-    from portnet.features import FeatureExtractor, write_features
+    from portnet.data.dataset import load_dataset
+    from portnet.features import FeatureExtractor, check_output, write_features
 
     extractor = FeatureExtractor(
         model,
@@ -39,8 +40,12 @@ def features(
         provider=provider,
         progress=not json,
     )
-    shape = write_features(extractor, data, output, on_error=on_error)
+    check_output(output)
+    images = load_dataset(data, on_error=on_error)  # type: ignore[arg-type]
+    if not json:
+        tell_skipped(images.skipped)
+    shape = write_features(extractor, images, output)
     if json:
-        print_json({"file": str(output), "shape": list(shape), "layer": extractor.tensor})
+        print_json({"file": str(output), "shape": list(shape), "layer": extractor.tensor, "skipped": images.skipped})
     else:
         typer.echo(f"{output}: features {'×'.join(map(str, shape))} of {extractor.tensor!r}")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Device", "Json", "Provider", "print_json", "print_table"]
+__all__ = ["Device", "Json", "Provider", "print_json", "print_table", "tell_skipped"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 Provider = Annotated[
@@ -25,6 +25,14 @@ def print_json(data: Any) -> None:
     """Print data as one JSON document; NaN and infinity, which JSON lacks, become null."""
     json.dump(_plain(data), sys.stdout, indent=2)
     sys.stdout.write("\n")
+
+
+def tell_skipped(skipped: Sequence[Any]) -> None:
+    """Say on standard error which images were left out, and why."""
+    from portnet.data.skipped import describe_skipped
+
+    for line in describe_skipped(skipped, "; --json names them all"):
+        typer.echo(line, err=True)
 
 
 def _plain(data: Any) -> Any:

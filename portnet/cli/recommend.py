@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from portnet.cli.output import Json, print_json
+from portnet.cli.output import Json, print_json, tell_skipped
 
 __all__ = ["recommend"]
 
@@ -30,6 +30,7 @@ def recommend(
     if json:
         print_json(found.to_dict())
         return
+    tell_skipped(found.skipped)
     typer.echo(found.advice)
     for reason in found.reasons:
         typer.echo(f"- {reason}")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,7 @@ from portnet.data.images import ImageSource, check_header, naming, open_image
 from portnet.data.labels import Names
 from portnet.data.lazy import LazyImage
 from portnet.data.rng import Purpose, generator
+from portnet.data.skipped import Skipped
 from portnet.data.threads import in_threads
 from portnet.errors import DataError, InputError, UnknownNameError
 
@@ -33,13 +34,6 @@ OnError: TypeAlias = Literal["fail", "skip"]
 AT_ONCE = 16
 
 DatasetSource: TypeAlias = "str | os.PathLike[str] | Dataset | Sequence[Any] | Mapping[str, Any] | NDArray[Any]"
-
-
-class Skipped(NamedTuple):
-    """An image that was left out, and why."""
-
-    path: str
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)

@@ -226,10 +226,13 @@ def check_pixels(width: int, height: int) -> None:
 
 
 def _check_file(path: str | os.PathLike[str]) -> None:
-    """Raise if a path is no regular file: opening a pipe or a device may never end."""
-    mode = os.stat(os.fspath(path)).st_mode
-    if not stat.S_ISREG(mode):
-        raise DataError(f"got a {'folder' if stat.S_ISDIR(mode) else 'pipe or device'}, expected an image file")
+    """Raise if a path is no regular file, or an empty one: opening a pipe or a device may never end."""
+    found = os.stat(os.fspath(path))
+    if not stat.S_ISREG(found.st_mode):
+        kind = "folder" if stat.S_ISDIR(found.st_mode) else "pipe or device"
+        raise DataError(f"got a {kind}, expected an image file")
+    if not found.st_size:
+        raise DataError("the file is empty, expected an image")
 
 
 def _opened(file: str | os.PathLike[str] | bytes) -> Image.Image:
@@ -357,7 +360,7 @@ def _name(source: ImageSource) -> str:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return f"not an image, expected one of {', '.join(FORMATS)}"
+        return f"not an image of a kind that is read, expected one of {', '.join(FORMATS)}"
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return f"got more pixels than the {MAX_PIXELS:,} accepted. Make it smaller"
     if isinstance(error, TypeError) and "PathLike" in str(error):

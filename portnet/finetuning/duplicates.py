@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from portnet.data.dataset import Dataset, name_of
+from portnet.data.skipped import printable
 
 __all__ = ["notes"]
 
@@ -48,7 +49,7 @@ def _images(train: Dataset, held_out: list[Dataset]) -> Iterator[tuple[bytes, _S
     """Yield every image's digest and what it is, those to train on first."""
     for part in (train, *held_out):
         for digest, item, label in zip(part.item_digests, part.items, part.labels.tolist(), strict=True):
-            yield digest, _Seen(name_of(item), part.classes[label], part is train)
+            yield digest, _Seen(printable(name_of(item)), printable(part.classes[label]), part is train)
 
 
 def _images_are(count: int) -> str:

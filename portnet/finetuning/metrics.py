@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from portnet.data.images import ImageSource
+from portnet.data.skipped import Skipped
 from portnet.drawing.text import figure
 from portnet.errors import DataError
 from portnet.finetuning.ambiguity import Ambiguity, rank
@@ -33,6 +34,7 @@ class Evaluation:
         logits: (count, classes), what the network answered; not part of `to_dict`.
         labels: int64 (count,), the true classes; not part of `to_dict`.
         images: the images in their order, where they are known; not part of `to_dict`.
+        skipped: images that were left out, with the reason.
     """
 
     accuracy: float
@@ -45,6 +47,7 @@ class Evaluation:
     logits: np.ndarray = field(repr=False)
     labels: np.ndarray = field(repr=False)
     images: tuple[ImageSource, ...] = field(default=(), repr=False)
+    skipped: tuple[Skipped, ...] = field(default=(), repr=False)
 
     @property
     def has_top5(self) -> bool:
@@ -87,6 +90,7 @@ class Evaluation:
             "loss": self.loss,
             "calibration_error": self.calibration_error,
             "count": self.count,
+            "skipped": [list(item) for item in self.skipped],
             "classes": list(self.classes),
             "confusion": self.confusion.tolist(),
             "precision": _without_nan(self.precision),

@@ -256,7 +256,7 @@ def evaluate(
     logits = np.log(np.maximum(outputs, np.finfo(np.float32).tiny)) if ends_in_softmax(model) else outputs
     if not np.isfinite(logits).all():
         raise ModelError("evaluate: the network answers with NaN or infinity. Check its weights and preprocessing.")
-    return replace(evaluate_logits(logits, labels, model.labels), images=dataset.items)
+    return replace(evaluate_logits(logits, labels, model.labels), images=dataset.items, skipped=dataset.skipped)
 
 
 def _renamed(model: Model) -> dict[str, str] | None:

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from portnet.data.dataset import Dataset, DatasetSource, Skipped, load_dataset, split
+from portnet.data.dataset import Dataset, DatasetSource, load_dataset, split
 from portnet.data.decoders import Decoder, choose_again, describe
 from portnet.data.folders import find_splits, split_name
 from portnet.data.images import naming
 from portnet.data.lazy import LazyImage
 from portnet.data.rng import Purpose
+from portnet.data.skipped import Skipped, describe_skipped
 from portnet.errors import DataError, InputError
 from portnet.finetuning import duplicates
 from portnet.finetuning.settings import Settings
@@ -25,7 +26,6 @@ __all__ = ["Sets", "prepare_data", "source_of"]
 
 # folders larger than this are recorded by their names and sizes, not read through once more
 DIGEST_LIMIT = 1 << 30
-MOST_SKIPPED = 10
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,7 @@ class Sets:
 
     def describe_skipped(self) -> list[str]:
         """Return a line for each image that was left out, of many for the first ones."""
-        lines = []
-        for item in self.skipped:
-            path = item.path if item.path.isprintable() else repr(item.path)
-            lines.append(f"skipped {path}: {item.reason.removeprefix(f'cannot read image {item.path!r}: ')}")
-        rest = len(lines) - MOST_SKIPPED
-        return lines if rest <= 1 else [*lines[:MOST_SKIPPED], f"skipped {rest:,} more; run.json names them all"]
+        return describe_skipped(self.skipped, "; run.json names them all")
 
     @property
     def warning(self) -> str:

@@ -171,7 +171,9 @@ def _sections(content: Content) -> list[_Section]:
 
 
 def _evaluation_sections(content: Content, found: Evaluation) -> list[_Section]:
-    where = f"On {found.count:,} images of {content.test_data}" if content.test_data else f"On {found.count:,} images"
+    of = f" of {content.test_data}" if content.test_data else ""
+    left_out = f" ({len(found.skipped):,} left out)" if found.skipped else ""
+    where = f"On {found.count:,} images{of}{left_out}"
     rows = "Rows are true classes, columns what they were called; the shade is the share of the row."
     calibrated = (
         f"Expected calibration error {found.calibration_error:.2%} (15 bins; Guo et al. 2017). A calibrated network's "
