@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -42,6 +43,29 @@ def test_auto_takes_the_engine_that_was_fastest(tmp_path, monkeypatch, capsys):
     assert [row["engine"] for row in record["engines"]] == engines.installed()
     assert fastest in record["environment"]
     assert "is the fastest here" in capsys.readouterr().out
+
+
+def test_a_run_killed_while_its_engine_is_chosen_chooses_when_it_is_resumed(tmp_path, monkeypatch, capsys):
+    """Its record, written before, says "auto"; what it came to is that of a run that was left alone."""
+    kept = tmp_path / "killed"
+
+    def killed(name, *_):
+        if not kept.exists():
+            shutil.copytree(tmp_path / "run", kept, ignore=shutil.ignore_patterns(".lock"))
+        return Timing(name, 10.0 + (name != "torch"), 5.0)
+
+    pytest.importorskip("portnet_torch")
+    monkeypatch.setattr(choosing, "_time", killed)
+    settings = small_settings(backend="auto", epochs=1)
+    whole = portnet.finetune(IMAGES, out=tmp_path / "run", **settings)
+    assert json.loads((kept / "run.json").read_text())["settings"]["backend"] == "auto"
+    run = resume(kept, data=IMAGES, backbone=settings["backbone"])
+    assert run.settings.backend == run.record["settings"]["backend"] == "torch"
+    assert run.model.digest() == whole.model.digest()
+    assert run.record["resumed"] == [{"after_steps": 0, "changed": {}}]
+    assert run.record["environment"] == whole.record["environment"]
+    assert [row["engine"] for row in run.record["engines"]] == engines.installed()
+    assert "environment is another" not in capsys.readouterr().out
 
 
 def test_steps_are_really_timed():

@@ -18,7 +18,7 @@ from typing import Any
 from portnet import __version__
 from portnet.adapter import Adapter
 
-__all__ = ["changes", "environment", "origin"]
+__all__ = ["changes", "environment", "of_engine", "origin"]
 
 _PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "pillow")
 # what these say changes threads or arithmetic, and with them the last bits of a result
@@ -27,14 +27,13 @@ _VARIABLES = re.compile(
 )
 
 
-def environment(adapter: Adapter) -> dict[str, str]:
-    """Return versions of PortNet, Python, the engine and what the core uses, system and processor."""
+def environment(adapter: Adapter | None) -> dict[str, str]:
+    """Return versions of PortNet, Python, the engine (once it is chosen) and what the core uses, system, processor."""
     found = {
         "portnet": __version__,
         "portnet's code": code_digest("portnet"),
-        f"{adapter.name} adapter's code": code_digest(type(adapter).__module__.partition(".")[0]),
         "python": platform.python_version(),
-        adapter.name: adapter.version(),
+        **({} if adapter is None else of_engine(adapter)),
         "system": platform.platform(),
         "processor": _processor(),
         "processors": str(_processors()),
@@ -45,6 +44,14 @@ def environment(adapter: Adapter) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found | {name: value for name, value in sorted(os.environ.items()) if _VARIABLES.match(name)}
+
+
+def of_engine(adapter: Adapter) -> dict[str, str]:
+    """Return an engine's version, and a digest of its adapter's code."""
+    return {
+        adapter.name: adapter.version(),
+        f"{adapter.name} adapter's code": code_digest(type(adapter).__module__.partition(".")[0]),
+    }
 
 
 def origin() -> dict[str, str]:

@@ -18,7 +18,7 @@ from portnet.errors import InputError, OutputError, PortNetError
 from portnet.finetuning.backbone import Backbone
 from portnet.finetuning.callbacks import Callbacks, Start
 from portnet.finetuning.checkpoint import Checkpoint
-from portnet.finetuning.environment import changes, environment, origin
+from portnet.finetuning.environment import changes, environment, of_engine, origin
 from portnet.finetuning.folder import RunFolder
 from portnet.finetuning.history import History, Position
 from portnet.finetuning.interrupt import Interrupt, deferred_interrupt
@@ -139,9 +139,9 @@ class RunSession:
     def _recorded_before(self, is_new: bool) -> Iterator[None]:
         """Write the record of a new run before it gets ready, which may take long: if it is killed, it can be resumed.
 
-        Where the engine is still to be chosen there is nothing to write, and what fails leaves nothing.
+        Where the engine is still to be chosen it says so, and a resumed run chooses. What fails leaves nothing.
         """
-        if self.folder is None or not is_new or self.phases.adapter is None:
+        if self.folder is None or not is_new:
             yield
             return
         self._know_environment(None)
@@ -170,8 +170,11 @@ class RunSession:
 
     def _know_environment(self, resumed_after: int | None) -> None:
         """Take down the environment that the run begins in, and what is another one where it goes on."""
-        now = environment(self.adapter)
-        changed = {} if self.environment is None else changes(self.environment, now)
+        adapter, before = self.phases.adapter, self.environment
+        now = environment(adapter)
+        if adapter is not None and before is not None and adapter.name not in before:  # its engine was chosen since
+            before = self.environment = before | of_engine(adapter)
+        changed = {} if before is None else changes(before, now)
         if changed:
             listed = "; ".join(f"{name} {change}" for name, change in changed.items())
             self.reporter.note(f"note: the environment is another than the run began in, bits may differ: {listed}")
