@@ -162,3 +162,57 @@ def test_the_frozen_part_runs_on_the_device_where_onnxruntime_cannot(monkeypatch
 
 def test_a_build_of_onnxruntime_for_the_cpu_is_not_loaded_to_be_asked():
     assert preferred_here() in ("CPUExecutionProvider", "CUDAExecutionProvider")
+
+
+class Sees(torch.nn.Module):
+    """What torch.export leaves whole on CUDA, and a tensor that is neither parameter nor buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.conv = torch.nn.GRUCell(6, 6), torch.nn.Conv2d(3, 6, 3)
+        self.shift = torch.linspace(0, 1, 6, device=DEVICE)
+
+    def forward(self, x):
+        found = torch.nn.functional.adaptive_max_pool2d(self.conv(x), 1).flatten(1)
+        return self.cell(found) + self.shift
+
+
+class Names(torch.nn.Module):
+    """Code that names its device, and so runs there alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.linear(x) * torch.arange(4, device=DEVICE)
+
+
+@on_cuda
+@pytest.mark.parametrize(("native", "shape"), [(Sees, (2, 3, 9, 9)), (Names, (2, 4))])
+def test_a_network_on_the_device_is_captured_and_stays_there(native, shape):
+    network = native().to(DEVICE)
+    x = torch.randn(shape, device=DEVICE)
+    model = portnet.capture(network, x)
+    assert {tensor.device for tensor in network.parameters()} == {torch.device(DEVICE)}
+    with torch.no_grad():
+        expected = network(x).cpu().numpy()
+    (got,) = Session(model, provider="cpu").run({model.inputs[0].name: x.cpu().numpy()}).values()
+    # TF32, as the network came
+    np.testing.assert_allclose(got, expected, rtol=1e-2, atol=1e-2)
+
+
+@on_cuda
+def test_adam_goes_on_from_its_state(engine):
+    model = convnet()
+    plan = plan_for(model, OptimizerSpec("adam", lr=1e-2))
+    lowered = engine.lower(model, device=DEVICE)
+    trainer = lowered.trainer(plan)
+    trainer.step(*batch(model, 8, 0))
+    weights, state = lowered.weights(), {name: array.copy() for name, array in trainer.state().items()}
+    expected = trainer.step(*batch(model, 8, 1)).loss
+    again = engine.lower(model, device=DEVICE)
+    again.set_weights(weights)
+    resumed = again.trainer(plan)
+    resumed.load_state(state)
+    assert resumed.step(*batch(model, 8, 1)).loss == expected

@@ -26,6 +26,9 @@ SHORT_NAMES: dict[str, str] = {
 # TF32 rounds float32 matrix products to 10 bits of mantissa: parity with the CPU needs it off
 _OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 
+# onnxruntime's levels of logging; it warns unless told otherwise, and cannot be asked
+_WARNING, _FATAL = 2, 4
+
 # tried in this order when none is asked for
 _PREFERRED = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
@@ -73,7 +76,7 @@ def open_session(
 def preferred() -> str:
     """Return onnxruntime's name of the provider that is taken where none is asked for: the best that loads."""
     candidates = [name for name in _PREFERRED if name in onnxruntime().get_available_providers()]
-    return next((name for name in candidates[:-1] if name in loadable()), candidates[-1])
+    return next((name for name in candidates[:-1] if _loads(name)), candidates[-1])
 
 
 def preferred_here() -> str:
@@ -111,28 +114,41 @@ def _open(source: bytes | str, name: str, threads: int | None, optimise: bool = 
     if name != "CPUExecutionProvider":
         providers.append("CPUExecutionProvider")
     try:
-        session = module.InferenceSession(source, options, providers=providers)
+        # else it would take another provider when one fails, now or in a run, and print what it does
+        session = module.InferenceSession(source, options, providers=providers, enable_fallback=0)
     except Exception as error:  # onnxruntime raises a dozen classes of its own
+        if name != "CPUExecutionProvider" and not _loads(name):
+            raise _not_loaded(name, _first_line(error)) from error
         raise ModelError(f"onnxruntime rejects the model: {_first_line(error)}") from error
     if session.get_providers()[0] != name:
-        raise ProviderError(
-            f"provider {name} was asked for and did not load: the session runs on "
-            f"{', '.join(session.get_providers())}. Check drivers and libraries with `portnet doctor`."
-        )
+        raise _not_loaded(name, f"the session runs on {', '.join(session.get_providers())}")
     return session
 
 
-@functools.cache
+def _not_loaded(name: str, reason: str) -> ProviderError:
+    return ProviderError(
+        f"provider {name} was asked for and did not load: {reason}. Check drivers and libraries with `portnet doctor`."
+    )
+
+
 def loadable() -> tuple[str, ...]:
     """Names of the providers on which a session really opens here, found by opening one on each."""
-    found = []
-    for name in onnxruntime().get_available_providers():
-        try:
-            _open(_probe(), name, 1)
-        except (ModelError, ProviderError):
-            continue
-        found.append(name)
-    return tuple(found)
+    return tuple(name for name in onnxruntime().get_available_providers() if _loads(name))
+
+
+@functools.cache
+def _loads(name: str) -> bool:
+    """Whether a session opens on a provider; what onnxruntime has to say of libraries that are missing is not shown."""
+    module = onnxruntime()
+    module.set_default_logger_severity(_FATAL)
+    try:
+        providers = [name, "CPUExecutionProvider"] if name != "CPUExecutionProvider" else [name]
+        session = module.InferenceSession(_probe(), providers=providers, enable_fallback=0)
+    except Exception:
+        return False
+    finally:
+        module.set_default_logger_severity(_WARNING)
+    return bool(session.get_providers()[0] == name)
 
 
 def _probe() -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from portnet.adapter import CaptureOptions
-from portnet.errors import InputError
+from portnet.errors import InputError, PortNetError
 from portnet.formats.captured import Captured, Source
 from portnet.graph.travel import take_along
 from portnet_torch.capturing.axes import limits
@@ -20,6 +21,7 @@ from portnet_torch.capturing.examples import examples_for
 from portnet_torch.capturing.exporting import export
 from portnet_torch.capturing.facts import device_of, facts_of, frozen, hidden
 from portnet_torch.capturing.graph import Built, build
+from portnet_torch.capturing.hosting import on_cpu
 from portnet_torch.capturing.modes import inference_mode, quiet
 from portnet_torch.capturing.original import Original
 from portnet_torch.capturing.tracing import Trace, trace
@@ -36,6 +38,15 @@ def capture(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
         native: an nn.Module (a GraphModule is one), or an ExportedProgram, whose sizes are as it was exported.
         options: examples are the arguments of ``forward``: tensors or arrays, nested as the network takes them.
     """
+    hosted = on_cpu(native) if isinstance(native, nn.Module) else native
+    if hosted is not native:
+        # code that names its device runs there alone
+        with suppress(PortNetError):
+            return _capture(hosted, options)
+    return _capture(native, options)
+
+
+def _capture(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
     notes: tuple[str, ...] = ()
     with quiet(), inference_mode(native):
         if isinstance(native, ExportedProgram):

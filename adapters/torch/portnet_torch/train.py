@@ -233,7 +233,9 @@ class TorchTrainer(Trainer):
             own = self._optimizer.state[tensor]
             own[name] = torch.empty_like(tensor, requires_grad=False).copy_(part)
             if self.plan.optimizer.name != "sgd":
-                own["step"] = torch.tensor(float(self._steps))
+                # fused rules count on the device
+                where = tensor.device if self._optimizer.defaults.get("fused") else "cpu"
+                own["step"] = torch.tensor(float(self._steps), device=where)
 
 
 def _gradient(tensor: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from portnet_torch.capturing.calling import Call, plain
 from portnet_torch.capturing.labels import Places
 from portnet_torch.capturing.modes import inference_mode
 from portnet_torch.dtypes import to_array, to_tensor
+from portnet_torch.exact import exact
 
 __all__ = ["Original"]
 
@@ -57,7 +59,7 @@ class Original(Source):
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Run in inference mode; the network's own mode is as before afterwards."""
-        with inference_mode(self._native), torch.no_grad():
+        with self._running():
             results = self.call(inputs).of(self._native)
         tensors = [leaf for leaf in pytree.tree_leaves(plain(results)) if isinstance(leaf, Tensor)]
         return {name: to_array(tensor) for name, tensor in zip(self._outputs, tensors, strict=True)}
@@ -71,6 +73,11 @@ class Original(Source):
             target = self._places.traced[tensor]
             return _Part(self.label, tensor, lambda inputs: self._of_operation(target, inputs))
         raise UnsupportedError(f"{self.label} cannot be cut at {tensor!r}")
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        with inference_mode(self._native), torch.no_grad(), exact(str(self._device)):
+            yield
 
     def call(self, inputs: Mapping[str, Any]) -> Call:
         """Return what to call the network with."""
@@ -97,7 +104,7 @@ class Original(Source):
 
         handle = self._native.get_submodule(path).register_forward_hook(stop)
         try:
-            with inference_mode(self._native), torch.no_grad():
+            with self._running():
                 self.call(inputs).of(self._native)
         except _ReachedError as reached:
             if isinstance(reached.value, Tensor):
@@ -109,7 +116,7 @@ class Original(Source):
     def _of_operation(self, target: str, inputs: Mapping[str, Any]) -> Tensor:
         given = iter(self._tensors(inputs))
         arguments = [self._lifted(spec, given) for spec in self._program.graph_signature.input_specs]
-        with torch.no_grad():
+        with self._running():
             try:
                 _UpTo(self._program.graph_module, target).run(*arguments)
             except _ReachedError as reached:

@@ -102,9 +102,9 @@ def decode_image(encoded: Tensor, pixel_format: str) -> Tensor:
     """
     from PIL import Image
 
-    with Image.open(io.BytesIO(encoded.numpy().tobytes()), formats=_FORMATS) as image:
+    with Image.open(io.BytesIO(encoded.cpu().numpy().tobytes()), formats=_FORMATS) as image:
         if image.width * image.height > _MAX_PIXELS:
             raise ValueError(f"ImageDecoder: got {image.width}×{image.height} pixels, expected at most {_MAX_PIXELS}")
         pixels = np.array(image.convert("L" if pixel_format == "Grayscale" else "RGB"))
     pixels = pixels[:, :, None] if pixel_format == "Grayscale" else pixels
-    return torch.from_numpy(pixels[:, :, ::-1].copy() if pixel_format == "BGR" else pixels)
+    return torch.from_numpy(pixels[:, :, ::-1].copy() if pixel_format == "BGR" else pixels).to(encoded.device)
