@@ -84,9 +84,7 @@ def _rewrite(model: ir.Model, supports: frozenset[str] | None, keep: frozenset[s
     _flatten(model)
     _modernise(model)
     refuse_huge_tensors(model)
-    for _ in range(MAX_ROUNDS):
-        if not expand_contrib(model, supports or frozenset()):
-            break
+    while expand_contrib(model, supports or frozenset()):  # each round leaves fewer of them
         _infer(model)
     _simplify(model, keep, unroll, fixed_ranks)
     if supports is not None and expand_functions(model, supports):

@@ -10,9 +10,12 @@ from typing import Any
 
 import onnx_ir as ir
 
+from portnet.graph.attention import attention, multi_head_attention, quantized_attention
+from portnet.graph.blockwise import gather_block_quantized, matmul_nbits
 from portnet.graph.functions import op_name
 from portnet.graph.passes.rewrite import Editor, Site, every_node, python_attribute, rank
 from portnet.graph.quantized_lstm import quantized_lstm
+from portnet.graph.transformers import embed_layer_norm, quantized_embed_layer_norm, rotary_embedding
 
 __all__ = ["expand_contrib"]
 
@@ -103,7 +106,7 @@ def quick_gelu(site: Site, node: ir.Node) -> ir.Value:
 
 def _activated(site: Site, value: ir.Value, name: str, numbers: list[float]) -> ir.Value | None:
     """Apply a fused activation with its parameters."""
-    if name in ("", "Relu", "Sigmoid", "Tanh"):
+    if name in ("", "Relu", "Sigmoid", "Tanh", "HardSwish"):  # the last has no parameters in onnxruntime either
         return site.op(name, value) if name else value
     if name == "LeakyRelu" and numbers:
         return site.op("LeakyRelu", value, alpha=numbers[0])
@@ -158,7 +161,7 @@ def _swapped(site: Site, value: ir.Value | None) -> ir.Value | None:
 @_contrib("SimplifiedLayerNormalization")
 def simplified_layer_norm(site: Site, node: ir.Node) -> ir.Value | None:
     """x / sqrt(mean(x²) + epsilon) · scale, over the last axes."""
-    if len(node.outputs) > 1:
+    if any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
         return None
     return _rms_norm(site, node, node.inputs[0], node.inputs[1], python_attribute(node, "axis", -1))
 
@@ -225,11 +228,48 @@ def qlinear_activation(site: Site, node: ir.Node) -> ir.Value:
 @_contrib("QLinearGlobalAveragePool", "QLinearAveragePool")
 def qlinear_pool(site: Site, node: ir.Node) -> ir.Value | None:
     """Average pooling of what the quantized input stands for."""
-    if python_attribute(node, "channels_last", 0):
+    last, axes = python_attribute(node, "channels_last", 0), rank(node.inputs[0])
+    if last and axes is None:
         return None
-    value = _dequantized(site, *node.inputs[:3])
+    source = _channels_moved(site, node.inputs[0], axes, to_front=True) if last else node.inputs[0]
+    value = _dequantized(site, source, *node.inputs[1:3])
     result = site.op(node.op_type.removeprefix("QLinear"), value, **_kept(node, "channels_last"))
-    return site.op("QuantizeLinear", result, node.inputs[3], _input(node, 4))
+    result = site.op("QuantizeLinear", result, node.inputs[3], _input(node, 4))
+    return _channels_moved(site, result, axes, to_front=False) if last else result
+
+
+def _channels_moved(site: Site, value: ir.Value | None, axes: int | None, *, to_front: bool) -> ir.Value:
+    """Move channels from the last axis to the second, or back."""
+    assert axes is not None
+    return site.op("Transpose", value, perm=[0, axes - 1, *range(1, axes - 1)] if to_front else [0, *range(2, axes), 1])
+
+
+@_contrib("NhwcMaxPool")
+def nhwc_max_pool(site: Site, node: ir.Node) -> ir.Value | None:
+    """MaxPool of channels that come last."""
+    axes = rank(node.inputs[0])
+    if axes is None:
+        return None
+    result = site.op("MaxPool", _channels_moved(site, node.inputs[0], axes, to_front=True), **_kept(node))
+    return _channels_moved(site, result, axes, to_front=False)
+
+
+@_contrib("QLinearConv")
+def qlinear_conv(site: Site, node: ir.Node) -> ir.Value | None:
+    """The standard's, of channels that may come last; kernels are as the standard has them."""
+    last, axes = python_attribute(node, "channels_last", 0), rank(node.inputs[3])
+    if last and axes is None:
+        return None
+    source = _channels_moved(site, node.inputs[0], axes, to_front=True) if last else node.inputs[0]
+    result = site.op("QLinearConv", source, *node.inputs[1:], **_kept(node, "channels_last"))
+    return _channels_moved(site, result, axes, to_front=False) if last else result
+
+
+@_contrib("QLinearWhere")
+def qlinear_where(site: Site, node: ir.Node) -> ir.Value:
+    """Where of what the quantized operands stand for."""
+    first, second = (_dequantized(site, *node.inputs[start : start + 3]) for start in (1, 4))
+    return site.op("QuantizeLinear", site.op("Where", node.inputs[0], first, second), *node.inputs[7:9])
 
 
 @_contrib("QLinearConcat")
@@ -283,12 +323,34 @@ def expand_dims(site: Site, node: ir.Node) -> ir.Value:
     return site.op("Unsqueeze", node.inputs[0], axis)
 
 
-@_contrib("Pad", "Range", "Trilu", "Unique")
+@_contrib("Unique")
+def unique(site: Site, node: ir.Node) -> tuple[ir.Value, ...]:
+    """The standard's in the order of occurrence, without the places where values were found first."""
+    values, _, inverse, counts = site.ops("Unique", node.inputs[0], count=4, sorted=0)
+    return (values, inverse, counts)[: len(node.outputs)]
+
+
+@_contrib("Pad", "Range", "Trilu")
 def same_as_standard(site: Site, node: ir.Node) -> ir.Value | None:
     """The standard has taken it over."""
     if len(node.outputs) > 1:
         return None
     return site.op(node.op_type, *node.inputs, **_kept(node))
+
+
+@_contrib("GatherND")
+def gather_nd(site: Site, node: ir.Node) -> ir.Value:
+    """The standard's, whose indices are int64."""
+    return site.op("GatherND", node.inputs[0], site.op("Cast", node.inputs[1], to=int(ir.DataType.INT64)))
+
+
+@_contrib("CDist")
+def cdist(site: Site, node: ir.Node) -> ir.Value:
+    """Distances of the rows of (M, D) from those of (N, D): (M, N)."""
+    rows, columns = (site.op("Unsqueeze", node.inputs[i], site.ints([1 - i], "axis")) for i in (0, 1))
+    difference = site.op("Sub", rows, columns)
+    squares = site.op("ReduceSum", site.op("Mul", difference, difference), site.ints([-1], "axes"), keepdims=0)
+    return site.op("Sqrt", squares) if python_attribute(node, "metric", "sqeuclidean") == "euclidean" else squares
 
 
 @_contrib("GridSample")
@@ -302,3 +364,16 @@ def grid_sample(site: Site, node: ir.Node) -> ir.Value:
 def dynamic_quantize_lstm(site: Site, node: ir.Node) -> tuple[ir.Value, ...] | None:
     """LSTM of 8-bit weights: the input is quantized as it comes, the hidden state at every step."""
     return quantized_lstm(site, node)
+
+
+for _op_type, _function in {
+    "Attention": attention,
+    "EmbedLayerNormalization": embed_layer_norm,
+    "GatherBlockQuantized": gather_block_quantized,
+    "MatMulNBits": matmul_nbits,
+    "MultiHeadAttention": multi_head_attention,
+    "QAttention": quantized_attention,
+    "QEmbedLayerNormalization": quantized_embed_layer_norm,
+    "RotaryEmbedding": rotary_embedding,
+}.items():
+    _contrib(_op_type)(_function)

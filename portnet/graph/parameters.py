@@ -75,6 +75,13 @@ PLACES: dict[str, dict[int, Role]] = {
     "SkipLayerNormalization": {2: Role.NORM_SCALE, 3: Role.NORM_BIAS, 4: Role.BIAS},
     "SimplifiedLayerNormalization": {1: Role.NORM_SCALE},
     "SkipSimplifiedLayerNormalization": {2: Role.NORM_SCALE, 3: Role.BIAS},
+    "EmbedLayerNormalization": {
+        **dict.fromkeys((2, 3, 4), Role.WEIGHT),
+        5: Role.NORM_SCALE,
+        6: Role.NORM_BIAS,
+    },
+    "MultiHeadAttention": {3: Role.BIAS},
+    "com.microsoft.Attention": {1: Role.WEIGHT, 2: Role.BIAS},
 }
 _DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
 
@@ -155,7 +162,7 @@ def _role_of_uses(value: ir.Value, initializer: ir.Value, seen: set[ir.Value]) -
 def _place(node: ir.Node, index: int, initializer: ir.Value, seen: set[ir.Value]) -> Role:
     if node.domain not in _DOMAINS:
         return Role.CONSTANT
-    places = PLACES.get(node.op_type)
+    places = PLACES.get(f"{node.domain}.{node.op_type}" if node.domain else "", PLACES.get(node.op_type))
     if places is not None and index in places:
         return places[index]
     if node.op_type in _ELEMENTWISE and _is_learned_elementwise(initializer):
