@@ -9,7 +9,7 @@ import numpy as np
 
 from portnet.errors import ParityError
 
-__all__ = ["RELATIVE", "Comparison", "Report", "Tolerance", "compare_arrays"]
+__all__ = ["EMPTY", "RELATIVE", "Comparison", "Report", "Tolerance", "compare_arrays"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Tolerance:
 # share of an output's spread by which a network may differ from the one that it was captured from
 RELATIVE = 2e-4
 _FEW, _UNITS = 10, 16
+EMPTY = "the output is empty, so nothing is proved"
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,16 @@ class Report:
         return not self.problems and bool(self.comparisons) and not any(c.problem for c in self.comparisons)
 
     @property
+    def differs(self) -> bool:
+        """Whether something that was compared does not agree; an empty output alone proves nothing either way."""
+        return bool(self.problems) or any(c.problem not in ("", EMPTY) for c in self.comparisons)
+
+    def leave_out_empty(self) -> None:
+        """Leave out comparisons of empty outputs where the same output was compared with something in it as well."""
+        full = {c.output for c in self.comparisons if c.problem != EMPTY}
+        self.comparisons = [c for c in self.comparisons if c.problem != EMPTY or c.output not in full]
+
+    @property
     def max_abs(self) -> float:
         """Largest absolute difference of all comparisons."""
         return max((c.max_abs for c in self.comparisons), default=float("nan"))
@@ -135,7 +146,7 @@ def compare_arrays(output: str, batch: str, got: Any, reference: Any, tolerance:
     if got.dtype != reference.dtype:
         return Comparison(output, batch, f"dtype {got.dtype}, expected {reference.dtype}")
     if reference.size == 0:
-        return Comparison(output, batch, "the output is empty, so nothing is proved")
+        return Comparison(output, batch, EMPTY)
     if reference.dtype.kind not in "iufb" and reference.dtype.name not in ("bfloat16",):
         same = bool(np.array_equal(got, reference))
         return Comparison(output, batch, "" if same else "values differ", 0.0 if same else float("inf"))

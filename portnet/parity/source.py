@@ -57,7 +57,7 @@ def compare_with_source(
     places = _softmax_outputs(theirs.model)
     a, b = WithLogits(ours, places), WithLogits(theirs, places)
     report = check(a, b, inputs=inputs, images=images, batch_sizes=sizes, relative=RELATIVE, find_layer=find_layer)
-    if given is not None and report.passed:
+    if given is not None and not report.differs:
         _take_in(report, check(a, b, inputs=given, relative=RELATIVE, find_layer=find_layer))
     another = inputs_of_another_size(theirs.model, sizes[-1], theirs.run) if report.passed and inputs is None else None
     if another is not None:
@@ -74,6 +74,7 @@ def compare_with_source(
 def _take_in(report: Report, other: Report) -> None:
     report.comparisons += other.comparisons
     report.problems += other.problems
+    report.leave_out_empty()
     report.first_divergence = report.first_divergence or other.first_divergence
 
 

@@ -25,6 +25,7 @@ from portnet_keras.framework import keras
 from portnet_keras.layout import identity
 from portnet_keras.network import compiled, fed, read
 from portnet_keras.opened import Opened, open_calls, weights_of
+from portnet_keras.policies import in_single_precision, narrow_policies
 from portnet_keras.tracing import SavedModel, TFLiteModel, called, input_specs, trace
 
 __all__ = ["KerasSource", "capture", "layer_arrays"]
@@ -53,7 +54,11 @@ def capture(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
 
 def _told(native: Any, captured: Captured, source: Source) -> tuple[Captured, Source]:
     captured.model.preprocessing, captured.model.labels = preprocessing_of(native), labels_of(native)
-    return replace(captured, notes=(*notes_of(native), *captured.notes)), source
+    notes = [
+        f"layers that Keras computes by the policy {policy} compute in float32, as they were compared."
+        for policy in narrow_policies(native)
+    ]
+    return replace(captured, notes=(*notes_of(native), *captured.notes, *notes)), source
 
 
 def _walked(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
@@ -144,11 +149,12 @@ class KerasSource(Source):
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Run in inference mode; see `Source.run`."""
         ports = self._translation.captured.model.inputs
-        if self._call is None:
-            # what `compiled` takes are ONNX's arrays and, for each, the order of Keras's axes in them
-            orders = [tuple(int(axis) for axis in np.argsort(order)) for order in self._translation.inputs]
-            self._call = self._compiled(orders)
-        results = self._call(*(fed(inputs, port) for port in ports))
+        with in_single_precision(self._native):
+            if self._call is None:
+                # what `compiled` takes are ONNX's arrays and, for each, the order of Keras's axes in them
+                orders = [tuple(int(axis) for axis in np.argsort(order)) for order in self._translation.inputs]
+                self._call = self._compiled(orders)
+            results = self._call(*(fed(inputs, port) for port in ports))
         found = zip(self._outputs.items(), results, strict=True)
         return {name: _laid(read(result, identity(len(order))), order) for (name, order), result in found}
 

@@ -10,6 +10,7 @@ from portnet_keras.capture import translation_of
 
 import portnet
 from portnet.adapter import CaptureOptions
+from portnet.capturing import capture_original
 from portnet.errors import UnsupportedError
 
 FILM = (3, 7, 6, 2)
@@ -76,6 +77,9 @@ CASES = {
     "Bidirectional sum": (SERIES, lambda: layers.Bidirectional(layers.GRU(3), merge_mode="sum")),
     "TimeDistributed": ((3, *IMAGE), lambda: layers.TimeDistributed(layers.Conv2D(2, 3))),
     "GaussianNoise": (IMAGE, lambda: layers.GaussianNoise(0.3)),
+    "Discretization": (ROW, lambda: layers.Discretization([-0.5, 0.0, 0.7])),
+    "Discretization multi_hot": (ROW, lambda: layers.Discretization([-0.5, 0.0, 0.7], output_mode="multi_hot")),
+    "Dense of one unit on a sequence": (SERIES, lambda: layers.Dense(1)),
     "RandomFlip": (IMAGE, lambda: layers.RandomFlip()),
 } | {
     f"Activation {name}": (IMAGE, lambda name=name: layers.Activation(name))
@@ -90,6 +94,8 @@ CASES = {
         "exponential",
         "hard_swish",
         "linear",
+        "glu",
+        "squareplus",
     )
 }
 
@@ -119,6 +125,8 @@ JOINS = {
     "a tensor in two orders": lambda a, b: (
         ops.matmul(a, ops.transpose(b, (0, 1, 3, 2))) + ops.matmul(a, ops.transpose(a, (0, 1, 3, 2)))
     ),
+    "a factor of numbers": lambda a, b: ops.matmul(a - b, np.arange(8.0).reshape(4, 2)),
+    "softmax of some": lambda a, b: layers.Softmax(axis=2)(a, mask=b > 0.5),
     "nested": lambda a, b: keras.Sequential([keras.Input((9, 7, 4)), layers.Conv2D(3, 2), layers.ReLU()])(a),
 }
 
@@ -198,6 +206,37 @@ def test_whole_numbers_become_rows_of_one_and_zeros():
     x = keras.Input((1,), dtype="int32", name="x")
     network = keras.Model(x, layers.CategoryEncoding(5, "one_hot")(x))
     got, expected, _ = compared(network, np.array([[2], [0], [4]], np.int32))
+    np.testing.assert_array_equal(got[0], expected[0])
+
+
+def test_numbers_are_normalized_all_alike(tmp_path):
+    norm = layers.Normalization(axis=None)
+    norm.adapt(np.arange(10.0))
+    x = keras.Input((1,), name="x")
+    network = keras.Model(x, [norm(x), layers.Discretization([1.0, 4.0])(x)])
+    assert capture_original(network).report.passed
+    network.save(tmp_path / "net.h5")  # which does not say that they are layers
+    portnet.capture(tmp_path / "net.h5")
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_a_network_of_mixed_precision_is_compared_in_single(tmp_path, ending):
+    x = keras.Input(ROW, name="x")
+    narrow = layers.Dense(16, activation="relu", dtype="mixed_float16")
+    network = keras.Model(x, layers.Dense(3, activation="softmax", dtype="float32")(narrow(x)))
+    network.save(tmp_path / f"net{ending}")
+    assert capture_original(tmp_path / f"net{ending}").report.passed
+    result = capture_original(network)
+    assert result.report.passed
+    assert "mixed_float16" in result.notes[0]
+    assert narrow.compute_dtype == "float16"
+
+
+@pytest.mark.parametrize("mode", ["multi_hot", "count"])
+def test_whole_numbers_become_what_a_row_holds(mode):
+    x = keras.Input((3,), dtype="int32", name="x")
+    network = keras.Model(x, layers.CategoryEncoding(5, mode)(x))
+    got, expected, _ = compared(network, np.array([[2, 2, 1], [0, 4, 4]], np.int32))
     np.testing.assert_array_equal(got[0], expected[0])
 
 

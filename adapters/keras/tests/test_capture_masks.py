@@ -10,6 +10,7 @@ from portnet_keras.capture import translation_of
 
 import portnet
 from portnet.adapter import CaptureOptions
+from portnet.capturing import capture_original
 from portnet.errors import UnsupportedError
 
 WORDS = np.array(
@@ -116,7 +117,14 @@ def test_every_engine_runs_it(name, to):
 
 
 def test_a_layer_that_reads_masks_and_has_no_translation_for_them_is_refused():
-    x = keras.Input((7,), dtype="int32")
+    x = keras.Input((7, 4), dtype="int32")
     words = layers.Embedding(12, 5, mask_zero=True)(x)
-    with pytest.raises(UnsupportedError, match="Softmax with a mask"):
-        translation_of(keras.Model(x, layers.Softmax(axis=1)(words)), CaptureOptions())
+    with pytest.raises(UnsupportedError, match="TimeDistributed with a mask"):
+        translation_of(keras.Model(x, layers.TimeDistributed(layers.LSTM(3))(words)), CaptureOptions())
+
+
+@pytest.mark.parametrize("layer", [layers.GroupNormalization(1), layers.EinsumDense("abc,cd->abd", (None, 4))])
+def test_layers_that_do_not_read_a_mask_take_one(layer):
+    x = keras.Input((7,), dtype="int32")
+    words = layers.Embedding(12, 4, mask_zero=True)(x)
+    assert capture_original(keras.Model(x, layers.LSTM(3)(layer(words)))).report.passed

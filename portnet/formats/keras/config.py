@@ -16,6 +16,8 @@ from portnet.errors import ModelError
 __all__ = ["Call", "LayerConfig", "NetworkConfig", "Ref", "parse_layer", "parse_network"]
 
 NETWORKS = frozenset({"Functional", "Model", "Sequential"})
+# a layer that says neither whether it trains nor a policy
+_LAYERS = frozenset({"Discretization"})
 _OPERATORS = ("keras.src.ops.", "keras.ops", "keras_core.ops")
 _MAX_LAYERS = 20_000
 _MAX_DEPTH = 16
@@ -132,7 +134,7 @@ def _operator(entry: Mapping[str, Any], label: str, options: Mapping[str, Any]) 
     called = isinstance(nodes, list) and bool(nodes) and isinstance(nodes[0], Mapping)
     # .h5 of Keras 3 does not say modules, but an operator has no training, and its element type is a word
     is_layer = "trainable" in options or isinstance(options.get("dtype"), Mapping)
-    if called and module is None and not is_layer:
+    if called and module is None and not is_layer and label not in _LAYERS:
         return f"ops.{label}"
     return label
 

@@ -23,16 +23,18 @@ __all__ = ["Mask", "mask_of", "pass_on", "take_mask"]
 Mask = Callable[[], Held]
 
 _RECURRENT = {"LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional"}
-_READ = _RECURRENT | {"GlobalAveragePooling1D"}
+_READ = _RECURRENT | {"GlobalAveragePooling1D", "Softmax"}
 _PASSED = {
     *("Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization"),
     *("Activation", "ReLU", "LeakyReLU", "ELU", "PReLU", "Dense", "Rescaling", "Identity"),
-    *("BatchNormalization", "LayerNormalization", "UnitNormalization"),
+    *("BatchNormalization", "LayerNormalization", "UnitNormalization", "GroupNormalization", "Normalization"),
 }
 # layers without masks: Keras drops it there, with a warning
 _DROPPED = {
     *("Flatten", "Reshape", "Permute", "RepeatVector", "ZeroPadding1D", "UpSampling1D", "Cropping1D"),
     *("Conv1D", "SeparableConv1D", "MaxPooling1D", "AveragePooling1D", "GlobalMaxPooling1D", "Embedding", "Dot"),
+    *("Conv1DTranspose", "DepthwiseConv1D", "AdaptiveAveragePooling1D", "AdaptiveMaxPooling1D", "EinsumDense"),
+    *("RMSNormalization", "SpectralNormalization", "CategoryEncoding", "Discretization"),
 }
 # a mask for each of their inputs, which they find with `mask_of`
 _OWN = {"Attention", "AdditiveAttention", "MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention"}

@@ -44,6 +44,7 @@ class Walk:
         loose: learned arrays that one op alone reads, so that they may be laid out as it needs them.
         masks: of tensors whose steps do not all count.
         frozen: arrays of layers that do not train, "parameters" and "statistics".
+        learned: arrays that are no statistics.
     """
 
     writer: GraphWriter
@@ -57,6 +58,7 @@ class Walk:
     loose: set[ir.Value] = field(default_factory=set)
     masks: dict[ir.Value, Mask] = field(default_factory=dict)
     frozen: dict[str, list[ir.Value]] = field(default_factory=dict)
+    learned: list[ir.Value] = field(default_factory=list)
     _moved: dict[tuple[Any, ...], Held] = field(default_factory=dict)
     _left_out: dict[str, list[str]] = field(default_factory=dict)
 
@@ -208,6 +210,8 @@ class Walk:
     def parameter(self, node: LayerNode, name: str, array: np.ndarray) -> ir.Value:
         """Add an array that the network learned as ``layer/name``, laid out as ONNX has it."""
         value = self.writer.weight(f"{node.name}/{name}", np.ascontiguousarray(array))
+        if not name.startswith("moving_"):
+            self.learned.append(value)
         if node.options.values.get("trainable") is False:
             kind = "statistics" if name.startswith("moving_") else "parameters"
             self.frozen.setdefault(kind, []).append(value)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from portnet.errors import UnsupportedError
 from portnet.formats.keras.held import Held
+from portnet.formats.keras.masks import pass_on
 from portnet.formats.keras.node import LayerNode
 from portnet.formats.keras.options import Options
 from portnet.formats.keras.registry import layer
@@ -79,6 +82,20 @@ def softmax(walk: Walk, x: Held, axis: int = -1, op: str = "Softmax") -> Held:
     return walk.same(op, x, axis=x.axis(axis))
 
 
+def _glu(walk: Walk, x: Held) -> Held:
+    """Half of the last axis, gated by the other."""
+    x = walk.plain(x)
+    half, gate = walk.writer.nodes("Split", [x.value], f"{walk.here}/halves", count=2, axis=x.rank - 1, num_outputs=2)
+    return Held(walk.emit("Mul", [half, walk.emit("Sigmoid", [gate]).value]).value, x.order)
+
+
+def _squareplus(walk: Walk, x: Held) -> Held:
+    """(x + √(x² + 4)) / 2 (Barron 2021)."""
+    square = walk.same("Mul", x, x.value)
+    root = walk.same("Sqrt", walk.same("Add", square, walk.number(4, "four")))
+    return walk.same("Mul", walk.same("Add", x, root.value, what="sum"), walk.number(0.5, "half"))
+
+
 ACTIVATIONS: dict[str, Callable[[Walk, Held], Held]] = {
     "linear": lambda walk, x: x,
     "relu": _op("Relu"),
@@ -106,6 +123,8 @@ ACTIVATIONS: dict[str, Callable[[Walk, Held], Held]] = {
     "soft_shrink": _op("Shrink", lambd=0.5, bias=0.5),
     "hard_shrink": _op("Shrink", lambd=0.5, bias=0.0),
     "tanh_shrink": _tanh_shrink,
+    "glu": _glu,
+    "squareplus": _squareplus,
 }
 
 
@@ -169,7 +188,23 @@ _LAYERS: dict[str, Callable[[Walk, Held, Options], Held]] = {
 @layer(*_LAYERS)
 def activation_layer(walk: Walk, node: LayerNode) -> Held:
     """An activation that is a layer of its own kind."""
+    mask = node.args[1] if node.kind == "Softmax" and len(node.args) > 1 else node.mask
+    if isinstance(mask, Held):
+        return _masked_softmax(walk, replace(node, args=node.args[:1]), mask)
     return _LAYERS[node.kind](walk, node.input, node.options)
+
+
+def _masked_softmax(walk: Walk, node: LayerNode, mask: Held) -> Held:
+    """Softmax of what a mask, of the last axes, lets stand; 0 elsewhere, as in Keras 3.15 even where that is all."""
+    x = walk.plain(node.input)
+    mask = walk.plain(mask)
+    if mask.rank > x.rank:
+        raise UnsupportedError("a mask of more axes than its input")
+    if mask.value.dtype is not ir.DataType.BOOL:
+        mask = walk.same("Greater", walk.same("Cast", mask, to=ir.DataType.FLOAT.value), walk.number(0.5, "half"))
+    kept = walk.emit("Where", [mask.value, x.value, walk.number(-1e9, "low")], x.order, "kept")
+    result = _softmax(walk, kept, node.options)
+    return pass_on(walk, node, walk.emit("Where", [mask.value, result.value, walk.number(0, "zero")], x.order))
 
 
 @layer("PReLU")

@@ -17,7 +17,6 @@ from portnet.formats.keras.options import MAX_NUMBER
 from portnet.formats.keras.registry import layer
 from portnet.formats.keras.supply import Slot
 from portnet.formats.keras.walk import Walk
-from portnet.graph.parameters import ROLE_MARK, Role
 
 __all__: list[str] = []
 
@@ -235,9 +234,7 @@ def attention(walk: Walk, node: LayerNode) -> list[Held] | Held:
 
 
 def _number(walk: Walk, node: LayerNode, name: str, array: np.ndarray) -> ir.Value:
-    value = walk.parameter(node, name, array.reshape(1))
-    value.metadata_props[ROLE_MARK] = Role.BIAS.name  # one number alone is else taken for a constant
-    return value
+    return walk.parameter(node, name, array.reshape(1))
 
 
 @layer("AdditiveAttention")

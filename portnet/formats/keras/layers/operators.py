@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -245,10 +246,20 @@ def split(walk: Walk, node: LayerNode) -> list[Held]:
     return [Held(value, x.order) for value in values]
 
 
+def _factor(walk: Walk, value: Any) -> Held:
+    """Return a tensor, or numbers of two axes and more."""
+    if isinstance(value, Held):
+        return tensor_of(walk, value)
+    array = array_of(value)
+    if array.ndim < 2:
+        raise UnsupportedError("a factor that is no matrix")
+    return Held.plain(walk.constant(array, "factor"))
+
+
 @operator("Matmul", "linalg.matmul", "matmul")
 def matmul(walk: Walk, node: LayerNode) -> Held:
     """Matrix product of the last two axes."""
-    tensors = [tensor_of(walk, node.argument(0, "x1", "a")), tensor_of(walk, node.argument(1, "x2", "b"))]
+    tensors = [_factor(walk, node.argument(i, *names)) for i, names in enumerate((("x1", "a"), ("x2", "b")))]
     for i, key in enumerate(("transpose_a", "transpose_b")):
         x = walk.plain(tensors[i])
         if node.argument(9, key, default=False):

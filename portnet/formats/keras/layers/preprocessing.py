@@ -58,7 +58,8 @@ def normalization(walk: Walk, node: LayerNode) -> Held:
     options, x = node.options, _as_float(walk, node.input)
     if x.packing is not None:
         x = walk.plain(x)
-    axes = [] if "axis" not in options and "axis" in options.values else options.axes("axis", -1)
+    # of all numbers alike; Keras writes None or no axes
+    axes = [] if options.values.get("axis", -1) in (None, [], ()) else options.axes("axis", -1)
     axes = sorted(x.positive(axis) for axis in axes)
     if "mean" in options:
         mean, variance = _listed(node, "mean"), _listed(node, "variance")
@@ -206,12 +207,44 @@ def same(walk: Walk, node: LayerNode) -> Held:
 @layer("CategoryEncoding")
 def category_encoding(walk: Walk, node: LayerNode) -> Held:
     """Whole numbers as one-hot rows."""
-    mode = node.options.choice("output_mode", "multi_hot", ("one_hot",))
-    x, depth = walk.plain(node.input), node.options.integer("num_tokens")
+    mode = node.options.choice("output_mode", "multi_hot", ("one_hot", "multi_hot", "count", "int"))
+    x, depth = walk.plain(node.input), node.options.integer("num_tokens") if mode != "int" else 0
+    return _encoded(walk, x, mode, depth)
+
+
+@layer("Discretization")
+def discretization(walk: Walk, node: LayerNode) -> Held:
+    """How many of the boundaries are not above a number; as it is, or one-hot."""
+    options = node.options
+    options.refuse("sparse")
+    mode = options.choice("output_mode", "int", ("one_hot", "multi_hot", "count", "int"))
+    bounds = options.get("bin_boundaries")
+    if (
+        not isinstance(bounds, (list, tuple))
+        or not bounds
+        or not all(isinstance(bound, (int, float)) for bound in bounds)
+    ):
+        raise UnsupportedError("boundaries that are not in its configuration")
+    x = walk.plain(_as_float(walk, node.input))
+    apart = walk.emit("Unsqueeze", [x.value, walk.ints([x.rank], "axes")], identity(x.rank + 1))
+    above = walk.same("GreaterOrEqual", apart, walk.constant(np.array(bounds, np.float32), "boundaries"))
+    ones = walk.same("Cast", above, to=ir.DataType.INT32.value)
+    found = walk.emit("ReduceSum", [ones.value, walk.ints([x.rank], "axis")], x.order, keepdims=0)
+    return _encoded(walk, found, mode, len(bounds) + 1)
+
+
+def _encoded(walk: Walk, x: Held, mode: str, depth: int) -> Held:
+    """Whole numbers as they are, as one-hot rows, or as which, or how many, of each the last axis holds."""
+    if mode == "int":
+        return x
     inputs = [x.value, walk.ints(depth, "depth"), walk.constant([0, 1], "values")]
     if x.value.dtype is not ir.DataType.INT64:  # as the depth is
         inputs[0] = walk.emit("Cast", [x.value], to=ir.DataType.INT64.value).value
     if mode == "one_hot" and x.shape[-1] == 1:
         hot = walk.emit("OneHot", inputs, identity(x.rank + 1), axis=-1)
         return walk.emit("Squeeze", [hot.value, walk.ints([x.rank - 1], "axes")], identity(x.rank))
-    return walk.emit("OneHot", inputs, identity(x.rank + 1), axis=-1)
+    hot = walk.emit("OneHot", inputs, identity(x.rank + 1), axis=-1)
+    if mode == "one_hot":
+        return hot
+    reduction = "ReduceMax" if mode == "multi_hot" else "ReduceSum"
+    return walk.emit(reduction, [hot.value, walk.ints([x.rank - 1], "axes")], identity(x.rank), keepdims=0)
