@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import portnet
 from portnet import Model
-from portnet.errors import InputError, ParityError
+from portnet.errors import InputError, ParityError, UnknownNameError, UnsupportedError
 from portnet.parity.inputs import fitting_inputs
 from portnet.parity.report import EMPTY, Comparison, Report, Tolerance, compare_arrays
 from portnet.parity.sides import OnnxruntimeSide
@@ -151,3 +151,17 @@ def test_an_empty_output_is_proved_by_other_batches_alone():
     report.leave_out_empty()
     assert report.passed
     assert len(report.comparisons) == 1
+
+
+def test_the_other_side_runs_where_it_is_told_to():
+    pytest.importorskip("portnet_torch")
+    report = portnet.check("torch@cpu", network())
+    assert (report.passed, report.a) == (True, "torch")
+    report = portnet.check("onnxruntime@cpu", network())
+    assert (report.passed, report.a) == (True, "onnxruntime cpu")
+    with pytest.raises(UnsupportedError, match=r"got device 'cuda:77', expected one of [^.]*cpu$"):
+        portnet.check(network(), "torch@cuda:77")
+    with pytest.raises(UnknownNameError, match="unknown provider 'nonsense'"):
+        portnet.check(network(), "onnxruntime@nonsense")
+    with pytest.raises(InputError, match="'torch@cpu' needs a network on the other side, got 'onnxruntime'"):
+        portnet.check("torch@cpu", "onnxruntime")

@@ -77,6 +77,14 @@ def test_onnxruntime_gives_the_cpus_numbers(name):
 
 
 @on_cuda
+def test_a_check_runs_on_the_device():
+    model = zoo.load("squeezenet1_1", weights=None)
+    report = portnet.check(f"torch@{DEVICE}", model)
+    assert report.passed
+    assert report.a == f"torch on {DEVICE}"
+
+
+@on_cuda
 @pytest.mark.parametrize("kind", ["node", "simple"])
 def test_the_standards_cases(engine, kind):
     """Every case of the suite that passes on the CPU; those of one op in twenty here."""

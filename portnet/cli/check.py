@@ -15,7 +15,13 @@ __all__ = ["check"]
 
 def check(
     a: Annotated[str, typer.Argument(help="An .onnx file, a run's folder, a name in the zoo, or an engine's name.")],
-    b: Annotated[str, typer.Argument(help="The reference, likewise. An engine's name lowers the other side.")],
+    b: Annotated[
+        str,
+        typer.Argument(
+            help="The reference, likewise. An engine's name lowers the other side; torch@cuda:0 does on a device, and "
+            "onnxruntime@cuda runs it on another provider."
+        ),
+    ],
     image: Annotated[list[Path] | None, typer.Option(help="Compare on this image too. May be repeated.")] = None,
     atol: Annotated[
         float | None,

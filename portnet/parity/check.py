@@ -42,8 +42,8 @@ def check(
 
     Args:
         a: the network in question: a Model, an .onnx file, a run or its folder, a Session, a `Lowered` network, the
-            native network of a `Lowered` or run that is still at hand, or an engine's name ("torch"), which lowers
-            the other side.
+            native network of a `Lowered` or run that is still at hand, or what runs the other side: an engine
+            ("torch"), one on a device ("torch@cuda:0"), or another provider of onnxruntime ("onnxruntime@cuda").
         b: the reference, likewise; a file or Model runs in onnxruntime on the CPU.
         inputs: arrays by input name; None for seeded random ones at each of ``batch_sizes``.
         images: images, preprocessed as ``b`` (or else ``a``) says, compared as well.

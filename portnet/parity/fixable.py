@@ -26,6 +26,7 @@ def lower_or_advise(adapter: Adapter, model: Model, device: str | None = None) -
     Raises:
         UnsupportedError: the engine cannot express it; where it can once sizes are fixed, the message says how.
     """
+    adapter.check_device(device or "cpu")
     try:
         return adapter.lower(model, device=device)
     except UnsupportedError as error:

@@ -22,6 +22,7 @@ from portnet.sources import find_model
 
 __all__ = ["EngineSide", "FileSide", "OnnxruntimeSide", "Side", "SourceSide", "WithLogits", "side_of"]
 
+ONNXRUNTIME = "onnxruntime"
 # below it, float32 holds fewer digits
 _SMALLEST_PROBABILITY = 1e-30
 
@@ -165,7 +166,8 @@ def side_of(thing: Any, other: Any = None, provider: str = "cpu", shapes: Mappin
 
     Args:
         thing: a Model, a path of an .onnx file or of a run's folder, a Session, a Lowered, a Run, a network that an
-            engine made, or an engine's name, which lowers ``other``.
+            engine made, or what runs ``other``: an engine's name, or "onnxruntime", with "@" and a device or a provider
+            where that is not the CPU.
         other: what the check compares with.
         provider: onnxruntime's execution provider for models and files.
         shapes: sizes to fix, see `portnet.graph.fix.fix_shapes`.
@@ -201,10 +203,14 @@ def _side_of_built(thing: Any) -> Side:
 
 
 def _side_of_name(name: str, other: Any, provider: str, shapes: Mapping[str, Sizes] | None) -> Side:
-    if _is_engine(name):
-        if other is None or _is_engine(other):
-            raise InputError(f"check: engine {name!r} needs a network on the other side, got {other!r}")
-        return EngineSide(lower_or_advise(engine(name), side_of(other, shapes=shapes).model))
+    runner = _runner(name)
+    if runner is not None:
+        if other is None or (isinstance(other, str) and _runner(other) is not None):
+            raise InputError(f"check: {name!r} needs a network on the other side, got {other!r}")
+        model, where = side_of(other, shapes=shapes).model, runner[1]
+        if runner[0] == ONNXRUNTIME:
+            return OnnxruntimeSide(model, provider=where or "cpu")
+        return EngineSide(lower_or_advise(engine(runner[0]), model, where or None))
     label = f"{Path(name).name} (onnxruntime {provider})"
     return OnnxruntimeSide(_fixed(find_model(name), shapes), label=label, provider=provider)
 
@@ -213,5 +219,7 @@ def _fixed(model: Model, shapes: Mapping[str, Sizes] | None) -> Model:
     return fix_shapes(model, shapes) if shapes else model
 
 
-def _is_engine(thing: Any) -> bool:
-    return isinstance(thing, str) and thing in {*KNOWN, *installed()} and not Path(thing).exists()
+def _runner(name: str) -> tuple[str, str] | None:
+    """Return what runs a network and where, as "torch", "torch@cuda:0" or "onnxruntime@cuda" say, or None."""
+    what, _, where = name.partition("@")
+    return (what, where) if what in {*KNOWN, *installed(), ONNXRUNTIME} and not Path(name).exists() else None
