@@ -130,15 +130,21 @@ def test_a_loss_that_becomes_nan_leaves_the_last_checkpoint_and_its_network(tmp_
     assert all((run.model.weights()[name] == array).all() for name, array in kept.weights.items())
 
 
-def test_an_image_that_vanishes_midway_is_named_and_what_was_learned_is_kept(digits, tmp_path):
+def test_an_image_that_vanishes_midway_is_named_and_what_was_learned_is_kept(digits, tmp_path, capsys):
     photos, away = tmp_path / "photos", tmp_path / "away"
     shutil.copytree(digits, photos)
     settings = small_settings(backend="torch", epochs=2, batch_size=3)
     whole = portnet.finetune(photos, **settings)
     with pytest.raises(DataError, match=r"photos/7/\d+.png"):
         portnet.finetune(
-            photos, out=tmp_path / "run", callbacks=[At(1, lambda: (photos / "7").rename(away))], **settings
+            photos,
+            out=tmp_path / "run",
+            callbacks=[At(1, lambda: (photos / "7").rename(away))],
+            **{**settings, "progress": True},
         )
+    assert "to go on once the image is back as it was when the run began: portnet finetune --resume" in (
+        " ".join(capsys.readouterr().out.split())
+    )
     kept = Run.load(tmp_path / "run")
     assert kept.interrupted
     assert 1 <= len(kept.history.losses) < 12

@@ -14,7 +14,7 @@ from portnet.adapter import Adapter
 from portnet.data.dataset import Dataset, DatasetSource
 from portnet.drawing.text import figure
 from portnet.engines import engine
-from portnet.errors import InputError, OutputError, PortNetError
+from portnet.errors import DataError, InputError, OutputError, PortNetError
 from portnet.finetuning.backbone import Backbone
 from portnet.finetuning.callbacks import Callbacks, Start
 from portnet.finetuning.checkpoint import Checkpoint
@@ -206,7 +206,8 @@ class RunSession:
             if job.whole and job.history.losses and not isinstance(error, OutputError):
                 error.run = self._finish(job, f"failed: {error}")
             if job.whole:
-                self._point_to_checkpoint()
+                is_image = isinstance(error, DataError)
+                self._point_to_checkpoint("the image is back as it was when the run began" if is_image else "")
             else:
                 self._keep_checkpoint(f"failed: {error}")
             raise
@@ -237,10 +238,10 @@ class RunSession:
             error.run = run
             raise
 
-    def _point_to_checkpoint(self) -> None:
+    def _point_to_checkpoint(self, once: str = "") -> None:
         if self.folder is not None and self.folder.checkpoint.exists():
             self.reporter.note(
-                f"{self.folder.checkpoint} keeps what was learned; to go on once the cause is removed: "
+                f"{self.folder.checkpoint} keeps what was learned; to go on once {once or 'the cause is removed'}: "
                 f"portnet finetune --resume {shlex.quote(str(self.folder.path))}"
             )
 
