@@ -21,7 +21,7 @@ from portnet.data.preprocess import normalise, to_bytes
 from portnet.data.threads import in_threads
 from portnet.engines import engine
 from portnet.errors import InputError, UnknownNameError
-from portnet.files import replace_file
+from portnet.files import check_place, replace_file
 from portnet.finetuning.progress import ConsoleReporter, SilentReporter
 from portnet.graph.cut import cut
 from portnet.graph.feature import find_feature
@@ -268,14 +268,16 @@ def write_features(
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a file for features.
+    """Return the path of a file for features, which take long, once it is known that it may be written.
 
     Raises:
         InputError: it does not end in .npz.
+        OutputError: it may not be written.
     """
     path = Path(path)
     if path.suffix != ".npz":
         raise InputError(f"features: got {path.name}, expected a file that ends in .npz")
+    check_place(path)
     return path
 
 

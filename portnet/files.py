@@ -83,10 +83,12 @@ def check_place(output: Path) -> None:
     """Make sure that ``output`` may be written.
 
     Raises:
-        OutputError: it is a folder that is not empty, or its own folder does not exist.
+        OutputError: it is a folder that is not empty, or its own folder does not exist or may not be written to.
     """
     if not output.name or not output.parent.is_dir():
         raise OutputError(f"cannot write {output}: expected a name in a folder that exists")
+    if not os.access(output.parent, os.W_OK):
+        raise OutputError(f"cannot write {output}: its folder may not be written to")
     _refuse_full_folder(output)
 
 

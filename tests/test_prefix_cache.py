@@ -1,5 +1,6 @@
 """The frozen prefix: where it is cut, that it changes no loss, and what is kept of it."""
 
+import errno
 import json
 import os
 import signal
@@ -353,6 +354,19 @@ def test_a_cache_that_cannot_be_written(images, network, tmp_path, monkeypatch):
         train(images, network, cache="disk")
     run, _ = train(images, network)
     assert run.record["cache"]["where"] == "memory"
+
+
+def test_a_cache_that_may_not_be_read(images, network, monkeypatch, capsys):
+    def refused(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    Store().folder.mkdir(parents=True)
+    monkeypatch.setattr("portnet.finetuning.prefix.store.Path.iterdir", refused)
+    run, _ = train(images, network, progress=True)
+    assert run.record["cache"]["where"] == "memory"
+    assert "activations are kept in memory: cannot read" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(OutputError, match=r"cannot read .*: Permission denied"):
+        train(images, network, cache="disk")
 
 
 def test_an_error_midway_leaves_nothing(images, network, monkeypatch):

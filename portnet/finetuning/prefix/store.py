@@ -80,10 +80,14 @@ class Store:
     # ---- looking
 
     def entries(self) -> list[Entry]:
-        """Return what is there, unfinished and damaged entries included, the newest first."""
-        if not self.folder.is_dir():
-            return []
-        found = [entry for path in self.folder.iterdir() if (entry := _entry(path)) is not None]
+        """Return what is there, unfinished and damaged entries included, the newest first.
+
+        Raises:
+            OutputError: the folder cannot be read.
+        """
+        with self._reading():
+            paths = list(self.folder.iterdir()) if self.folder.is_dir() else []
+            found = [entry for path in paths if (entry := _entry(path)) is not None]
         return sorted(found, key=lambda entry: str(entry.manifest.get("created", "")), reverse=True)
 
     def size(self) -> int:
@@ -92,12 +96,20 @@ class Store:
 
     def free(self) -> int:
         """Return the bytes that the disk could take."""
-        existing = next(path for path in (self.folder, *self.folder.parents) if path.exists())
-        return max(shutil.disk_usage(existing).free - SPARE, 0)
+        with self._reading():
+            existing = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+            return max(shutil.disk_usage(existing).free - SPARE, 0)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(f"cannot read {self}: {error.strerror or error}") from error
 
     def holds(self, name: str) -> bool:
         """Whether there is an entry of that name, whole or not."""
-        return (self.folder / name / MANIFEST).is_file()
+        return os.path.isfile(self.folder / name / MANIFEST)  # also where the folder may not be read
 
     def open(self, name: str, key: dict[str, Any], shapes: Sequence[tuple[int, ...]], dtype: str) -> list[np.ndarray]:
         """Return an entry's arrays, memory-mapped, after every byte was compared with its digest.
@@ -216,7 +228,10 @@ def _entry(path: Path) -> Entry | None:
     unfinished = _UNFINISHED.fullmatch(path.name)
     if path.is_symlink() or not path.is_dir() or not (unfinished or _NAME.fullmatch(path.name)):
         return None
-    size = sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
+    try:
+        size = sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
+    except FileNotFoundError:  # another process has just finished or removed it
+        return None
     if unfinished:
         name, owner = unfinished.groups()
         return Entry(name, path, size, {}, int(owner) if _is_alive(int(owner)) else None)
