@@ -4,7 +4,6 @@ import pytest
 from test_free_sizes import agree, array, engine, parse
 
 from portnet.conversion import convert_to_file
-from portnet.errors import UnsupportedError
 
 __all__ = ["engine"]
 
@@ -21,11 +20,39 @@ FILL = "fill = Constant<value = float {2.5}>()"
 @pytest.mark.parametrize(("mode", "fill"), [("constant", ""), ("constant", FILL), ("reflect", ""), ("edge", "")])
 def test_pads_may_follow_from_a_free_size(engine, mode, fill, start):
     model = parse(TO_FOURS.format(c=3, mode=mode, fill=fill, given=", fill" * bool(fill), start=start))
-    if engine.name == "gluon":
-        with pytest.raises(UnsupportedError, match="Pad"):
-            engine.lower(model)
-        return
     agree(engine, model, {"x": array(2, 3, 5, 7)}, {"x": array(1, 3, 8, 6)}, {"x": array(3, 3, 4, 4)})
+
+
+# as much before as after
+AROUND = """g ({kind}[N,H,W] x) => ({kind}[N,A,B] y) {{
+    s = Shape(x) one = Constant<value = int64[1] {{1}}>() far = Constant<value = int64[1] {{3}}>()
+    area = Slice(s, one, far) eight = Constant<value = int64 {{8}}>() two = Constant<value = int64 {{2}}>()
+    less = Neg(area) total = {total} start = Div(total, two) end = Sub(total, start)
+    pads = Concat<axis = 0>(start, end) axes = Constant<value = int64[2] {{1, 2}}>()
+    y = Pad<mode = "{mode}">(x, pads, {fill}, axes) }}"""
+
+
+@pytest.mark.parametrize("total", ["Mod(less, eight)", "Mod(area, two)"])
+@pytest.mark.parametrize("mode", ["constant", "reflect", "edge", "wrap"])
+def test_a_map_is_padded_on_both_sides(engine, mode, total):
+    model = parse(AROUND.format(kind="float", mode=mode, total=total, fill=""))
+    agree(engine, model, {"x": array(2, 13, 15)}, {"x": array(1, 16, 9)}, {"x": array(1, 20, 22)})
+
+
+@pytest.mark.parametrize("kind", ["int64", "int32", "uint8", "bool", "double"])
+def test_whatever_is_padded_keeps_its_type(engine, kind):
+    model = parse(AROUND.format(kind=kind, mode="constant", total="Mod(less, eight)", fill=""))
+    x = (array(2, 13, 15) * 100).astype({"double": "float64"}.get(kind, kind))
+    agree(engine, model, {"x": x}, {"x": x[:1, :7]})
+
+
+def test_what_is_beyond_a_multiple_is_cut_off(engine):
+    model = parse(
+        AROUND.format(kind="float", mode="constant", total="Sub(rest, area)", fill="").replace(
+            "less =", "whole = Div(area, eight) rest = Mul(whole, eight) less ="
+        )
+    )
+    agree(engine, model, {"x": array(2, 13, 15)}, {"x": array(1, 16, 9)})
 
 
 # as tf2onnx writes a transposed convolution to twice the size, and numbers sizes

@@ -68,7 +68,7 @@ def _divide_symbolic(a: Any, b: Any) -> Any:
     quotient = sympy.sympify(a) / b
     if quotient.is_integer:
         return quotient
-    return -floor_of(-quotient) if quotient.is_nonpositive else floor_of(quotient)
+    return -floor_of(-quotient) if bounds(quotient)[1] <= 0 else floor_of(quotient)
 
 
 def _div(node: NodeView, a: list[Any]) -> Any:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import onnx_ir as ir
+import sympy
 
+from portnet.graph.floors import floor_of
 from portnet.graph.sizes import axis_size, evaluate_size
 from portnet_gluon.compat import mx
-from portnet_gluon.ops.registry import Symbol, cast
+from portnet_gluon.ops.registry import BOOL_AS_BYTES, Symbol, cast
 
 __all__ = ["counted", "cut_like", "ruler", "size_of"]
 
@@ -30,13 +32,37 @@ def ruler(walk: Any, size: Any) -> Symbol:
     Raises:
         UnsupportedError: the size is computed in a way that lengths do not follow.
     """
+    for spelled in (size, _turned(size)):
+        found = _length(walk, spelled)
+        if found is not None:
+            return found
+    raise walk.unsupported(f"a length of the computed size {size}")
+
+
+def _length(walk: Any, size: Any) -> Symbol | None:
+    """Return a vector as long as a size, or None where lengths do not follow its arithmetic as it is written."""
     try:
         found = evaluate_size(size, lambda symbol: _Length(_read(walk, symbol)))
-    except (TypeError, NotImplementedError) as error:
-        raise walk.unsupported(f"a length of the computed size {size}") from error
-    if not isinstance(found, _Length) or found.negative:
-        raise walk.unsupported(f"a length of the computed size {size}")
-    return found.vector
+    except (TypeError, NotImplementedError):
+        return None
+    return found.whole() if isinstance(found, _Length) and not found.negative else None
+
+
+def _turned(size: Any) -> Any:
+    """Return a size whose floors are of the smaller share: ⌊3n / 4⌋ = n - ⌊(n + 3) / 4⌋.
+
+    What an exporter computes to fill up to a multiple, 4n - 4⌊3n / 4⌋, is a multiple then.
+    """
+    return sympy.expand(sympy.expand(size).replace(sympy.floor, _turned_floor))
+
+
+def _turned_floor(share: Any) -> Any:
+    terms = sympy.expand(share).as_coeff_add()[1]
+    if not all(2 * term.as_coeff_Mul()[0] >= 1 for term in terms):
+        return sympy.floor(share)
+    whole = sum(term.as_coeff_Mul()[1] for term in terms)
+    divisor = sympy.fraction(sympy.together(share))[1]
+    return whole - floor_of(whole - share + 1 - sympy.Rational(1, divisor))
 
 
 def counted(walk: Any, size: Any, start: Any = 0, step: Any = 1, dtype: str = "int64") -> Symbol:
@@ -55,7 +81,8 @@ def cut_like(walk: Any, x: Symbol, rank: int, axis: int, size: Any) -> Symbol:
 def _read(walk: Any, symbol: Any) -> Symbol:
     """Return a vector as long as the axis that a symbol was read from."""
     source, axis = walk.symbols[symbol]
-    x = walk.value(source)
+    dtype = walk.dtype(source)
+    x = cast(walk.value(source), BOOL_AS_BYTES[dtype]) if dtype in BOOL_AS_BYTES else walk.value(source)
     for other in range(walk.rank(source)):
         if other != axis:
             x = mx.sym.slice_axis(x, axis=other, begin=0, end=1)
@@ -63,31 +90,36 @@ def _read(walk: Any, symbol: Any) -> Symbol:
 
 
 class _Length:
-    """A size as the length of a vector, with the arithmetic that lengths can follow."""
+    """A size as the length of a vector, and a number still to be added, with the arithmetic that lengths can follow.
 
-    def __init__(self, vector: Symbol, negative: bool = False) -> None:
-        self.vector, self.negative = vector, negative
+    MXNet knows no empty vectors, and a floor may be nothing before something is added to it.
+    """
+
+    def __init__(self, vector: Symbol, more: int = 0, *, negative: bool = False) -> None:
+        self.vector, self.more, self.negative = vector, more, negative
+
+    def whole(self) -> Symbol:
+        """Return a vector of the whole length."""
+        return _extended(self.vector, self.more)
 
     def __add__(self, other: Any) -> _Length:
         if isinstance(other, _Length) and other.negative == self.negative:
-            return _Length(mx.sym.concat(self.vector, other.vector, dim=0), self.negative)
+            joined = mx.sym.concat(self.vector, other.vector, dim=0)
+            return _Length(joined, self.more + other.more, negative=self.negative)
         if not isinstance(other, int):
             return NotImplemented
-        more = -other if self.negative else other
-        if more < 0:
-            return _Length(mx.sym.slice_axis(self.vector, axis=0, begin=0, end=more), self.negative)
-        return _Length(mx.sym.concat(self.vector, mx.sym.zeros(more), dim=0) if more else self.vector, self.negative)
+        return _Length(self.vector, self.more + (-other if self.negative else other), negative=self.negative)
 
     def __mul__(self, other: Any) -> _Length:
         if isinstance(other, _Length):
             table = mx.sym.broadcast_mul(
-                mx.sym.expand_dims(self.vector, axis=1), mx.sym.expand_dims(other.vector, axis=0)
+                mx.sym.expand_dims(self.whole(), axis=1), mx.sym.expand_dims(other.whole(), axis=0)
             )
-            return _Length(mx.sym.reshape(table, shape=(-1,)), self.negative != other.negative)
+            return _Length(mx.sym.reshape(table, shape=(-1,)), negative=self.negative != other.negative)
         if not isinstance(other, int) or other == 0:
             return NotImplemented
         times = mx.sym.repeat(self.vector, repeats=abs(other)) if abs(other) > 1 else self.vector
-        return _Length(times, self.negative != (other < 0))
+        return _Length(times, self.more * abs(other), negative=self.negative != (other < 0))
 
     __radd__, __rmul__ = __add__, __mul__
 
@@ -98,5 +130,13 @@ class _Length:
         if not isinstance(other, int) or other <= 0:
             return NotImplemented
         # of a negative size the floor is further from zero
-        begin = 0 if self.negative else other - 1
-        return _Length(mx.sym.slice(self.vector, begin=(begin,), end=(None,), step=(other,)), self.negative)
+        more = self.more + (other - 1 if self.negative else 0)
+        # ⌊n / d⌋ = ⌈(n + 1) / d⌉ - 1, of which the first is never nothing
+        steps = mx.sym.slice(_extended(self.vector, more % other + 1), begin=(0,), end=(None,), step=(other,))
+        return _Length(steps, more // other - 1, negative=self.negative)
+
+
+def _extended(vector: Symbol, more: int) -> Symbol:
+    if more < 0:
+        return mx.sym.slice_axis(vector, axis=0, begin=0, end=more)
+    return mx.sym.concat(vector, mx.sym.zeros(more), dim=0) if more else vector

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import sympy
 
 from portnet.graph import ranges
 from portnet.graph.host import HostValue
@@ -22,102 +20,6 @@ _FAR = 2**31 - 1
 
 # axes that MXNet's slice has kernels for
 _MAX_SLICED = 5
-
-
-@op("Flatten")
-def flatten(walk: Any, node: NodeView) -> Symbol:
-    """A matrix: the axes before ``axis``, and the rest; the batch stays free."""
-    rank = walk.rank(node.required(0))
-    axis = node["axis"] + rank * (node["axis"] < 0)
-    x = walk.value(node.required(0))
-    if axis == 1:
-        return mx.sym.Flatten(x, name=node.name) if rank > 1 else mx.sym.reshape(x, shape=(-1, 1), name=node.name)
-    sizes = [size_of(walk, node.required(0), i) for i in range(rank)]
-    known = [size if isinstance(size, int) else None for size in (math.prod(sizes[:axis]), math.prod(sizes[axis:]))]
-    if known == [None, None]:
-        for _ in range(axis - 1):
-            x = mx.sym.reshape(x, shape=(-3, -2))  # joins the first two axes
-        return mx.sym.reshape(x, shape=(0, -1), name=node.name)
-    return mx.sym.reshape(x, shape=reshape_codes(walk, known), name=node.name)
-
-
-@op("Reshape")
-def reshape(walk: Any, node: NodeView) -> Symbol:
-    """``mx.sym.reshape`` with at most one size left to it; equal leading free sizes are copied by its code 0.
-
-    Where more are free, axes are copied, merged and split in their order, or the shape is that of a tensor.
-    """
-    dims = walk.host_dims(node.required(1))
-    source = node.required(0)
-    if not node["allowzero"]:
-        dims = [size_of(walk, source, axis) if size == 0 else size for axis, size in enumerate(dims)]
-    sizes = [size if isinstance(size, int) and size >= 0 else None for size in dims]
-    inferred = walk.static_shape(node.outputs[0]) or [None] * len(sizes)
-    sizes = [known if size is None else size for size, known in zip(sizes, inferred, strict=True)]
-    copied = [_is_same_size(walk, source, axis, size) for axis, size in enumerate(dims)]
-    dims = [size if known is None else known for size, known in zip(dims, sizes, strict=True)]
-    if 0 in sizes:
-        return numpy_op("reshape", walk.value(source), newshape=sizes, name=node.name)
-    if _open(sizes, copied) > 1:
-        own = [size_of(walk, source, axis) for axis in range(walk.rank(source))]
-        dims = _with_rest(own, dims)
-        codes = _step_codes(own, dims)
-        if codes is not None:
-            return mx.sym.reshape(walk.value(source), shape=codes, name=node.name)
-    if _open(sizes, copied) > 1 and -1 not in dims:
-        known = [1 if size is None else size for size in sizes]
-        like = broadcast_free(walk, walk.constant(node, "like", np.zeros(known, np.float32)), known, dims)
-        return mx.sym.reshape_like(walk.value(source), like, name=node.name)
-    return mx.sym.reshape(walk.value(source), shape=reshape_codes(walk, sizes, copied), name=node.name)
-
-
-def _with_rest(own: list[Any], dims: list[Any]) -> list[Any]:
-    """Return the sizes with what -1 stands for, where it follows."""
-    if -1 not in dims:
-        return dims
-    rest = sympy.cancel(sympy.sympify(math.prod(own)) / math.prod(size for size in dims if size != -1))
-    return [rest if size == -1 and sympy.denom(rest) == 1 else size for size in dims]
-
-
-def _step_codes(own: list[Any], dims: list[Any]) -> list[int] | None:
-    """Return MXNet's shape that copies (0), merges (-3) and splits (-4) axes one after the other, or None."""
-    codes, at, i = [], 0, 0
-    while i < len(dims) and at < len(own):
-        pair = sympy.expand(math.prod(dims[i : i + 2]))
-        if sympy.expand(own[at] - dims[i]) == 0:
-            codes, at, i = [*codes, 0], at + 1, i + 1
-        elif sympy.expand(math.prod(own[at : at + 2]) - dims[i]) == 0:
-            codes, at, i = [*codes, -3], at + 2, i + 1
-        elif sympy.expand(own[at] - pair) == 0 and any(isinstance(size, int) for size in dims[i : i + 2]):
-            parts = [size if isinstance(size, int) else -1 for size in dims[i : i + 2]]
-            codes, at, i = [*codes, -4, *parts], at + 1, i + 2
-        else:
-            return None
-    return codes if (at, i) == (len(own), len(dims)) else None
-
-
-def _open(sizes: list[int | None], copied: list[bool]) -> int:
-    """Count the sizes that MXNet would have to find itself."""
-    return sum(size is None and not copy for size, copy in zip(sizes, copied, strict=True))
-
-
-def _is_same_size(walk: Any, source: Any, axis: int, size: Any) -> bool:
-    shape = source.shape
-    return not isinstance(size, int) and shape is not None and axis < len(shape) and size_of(walk, source, axis) == size
-
-
-def reshape_codes(walk: Any, sizes: list[int | None], copied: list[bool] | None = None) -> list[int]:
-    """Return MXNet's shape of ``sizes``: 0 copies the axis (where ``copied``), −1 is inferred.
-
-    Raises:
-        UnsupportedError: more than one size is neither known nor copied.
-    """
-    copied = copied or [False] * len(sizes)
-    free = [axis for axis, size in enumerate(sizes) if size is None]
-    keep = [axis for axis in free if copied[axis]] if len(free) > 1 else []
-    if len(free) - len(keep) > 1:
-        raise walk.unsupported(f"shape: got {sizes}, expected at most one size that is free")
-    return [0 if axis in keep else -1 if size is None else size for axis, size in enumerate(sizes)]
 
 
 @op("Transpose", instead=BOOL_AS_BYTES)
@@ -289,65 +191,6 @@ def broadcast_free(walk: Any, x: Symbol, own: list[int | None], wanted: list[Any
             x = mx.sym.broadcast_like(x, walk.value(source), lhs_axes=(axis,), rhs_axes=(source_axis,))
         else:
             x = mx.sym.broadcast_like(x, ruler(walk, want), lhs_axes=(axis,), rhs_axes=(0,))
-    return x
-
-
-@op("Pad")
-def pad(walk: Any, node: NodeView) -> Symbol:
-    """numpy's pad; negative widths crop."""
-    rank = walk.rank(node.required(0))
-    axes = list(range(rank)) if node.input(3) is None else [a % rank for a in walk.host_ints(node.required(3))]
-    given = walk.host_ints(node.required(1))
-    before, after = [0] * rank, [0] * rank
-    for i, axis in enumerate(axes):
-        before[axis], after[axis] = given[i], given[i + len(axes)]
-    x = walk.value(node.required(0))
-    for axis in range(rank):
-        if before[axis] < 0 or after[axis] < 0:
-            x = mx.sym.slice_axis(x, axis=axis, begin=max(-before[axis], 0), end=min(after[axis], 0) or None)
-    width = tuple((max(b, 0), max(a, 0)) for b, a in zip(before, after, strict=True))
-    return _padded(walk, node, x, width)
-
-
-def _padded(walk: Any, node: NodeView, x: Symbol, width: tuple[tuple[int, int], ...]) -> Symbol:
-    mode = node["mode"]
-    if mode == "constant":
-        fill = 0.0 if node.input(2) is None else float(walk.host(node.required(2)).item())
-        return numpy_op("pad", x, pad_width=width, mode="constant", constant_value=fill, name=node.name)
-    if mode == "wrap":
-        return _wrapped_around(walk, node, x, width)
-    for axis, (before, after) in enumerate(width):
-        x = _continued(x, axis, before, after, _SIDES[mode])
-    return mx.sym.identity(x, name=node.name)
-
-
-def _mirrored(x: Symbol, axis: int, width: int, front: bool) -> Symbol:
-    begin, end = (1, width + 1) if front else (-width - 1, -1)
-    return mx.sym.reverse(mx.sym.slice_axis(x, axis=axis, begin=begin, end=end), axis=axis)
-
-
-def _repeated(x: Symbol, axis: int, width: int, front: bool) -> Symbol:
-    begin, end = (0, 1) if front else (-1, None)
-    return mx.sym.repeat(mx.sym.slice_axis(x, axis=axis, begin=begin, end=end), repeats=width, axis=axis)
-
-
-_SIDES = {"reflect": _mirrored, "edge": _repeated}
-
-
-def _continued(x: Symbol, axis: int, before: int, after: int, side: Callable[..., Symbol]) -> Symbol:
-    """Join what ``side`` makes of both ends to x: numpy's pad in MXNet has no gradient for these modes."""
-    front = [side(x, axis, before, True)] if before else []
-    back = [side(x, axis, after, False)] if after else []
-    return mx.sym.concat(*front, x, *back, dim=axis) if front or back else x
-
-
-def _wrapped_around(walk: Any, node: NodeView, x: Symbol, width: tuple[tuple[int, int], ...]) -> Symbol:
-    """Continue the data from its other end, by a gather along each axis that is padded."""
-    for axis, (before, after) in enumerate(width):
-        if before or after:
-            size = walk.sizes(node.outputs[0])[axis] - before - after
-            places = np.arange(-before, size + after, dtype=np.int64) % size
-            x = numpy_op("take", x, walk.constant(node, f"places{axis}", places), axis=axis, mode="clip")
     return x
 
 
