@@ -4,6 +4,7 @@ import pytest
 from test_free_sizes import agree, array, engine, parse
 
 from portnet.conversion import convert_to_file
+from portnet.errors import UnsupportedError
 
 __all__ = ["engine"]
 
@@ -53,6 +54,28 @@ def test_what_is_beyond_a_multiple_is_cut_off(engine):
         )
     )
     agree(engine, model, {"x": array(2, 13, 15)}, {"x": array(1, 16, 9)})
+
+
+AT_LEAST = """g (float[N,4,H,W] x) => (float[N,4,A,B] y) {
+    s = Shape(x) two = Constant<value = int64[1] {2}>() four = Constant<value = int64[1] {4}>()
+    area = Slice(s, two, four) least = Constant<value = int64 {6}>() none = Constant<value = int64 {0}>()
+    missing = Sub(least, area) ends = Max(missing, none) before = Constant<value = int64[6] {0, 0, 0, 0, 0, 0}>()
+    pads = Concat<axis = 0>(before, ends) p = Pad(x, pads) y = MaxPool<kernel_shape = [3, 3]>(p) }"""
+
+
+def test_a_map_is_padded_to_a_least_size(engine):
+    model = parse(AT_LEAST)
+    if engine.name == "gluon":
+        with pytest.raises(UnsupportedError, match=r"^gluon: Pad .* 'p': a length of the computed size .*Max\(.*\)$"):
+            engine.lower(model)
+        return
+    agree(engine, model, {"x": array(2, 4, 3, 8)}, {"x": array(1, 4, 9, 6)}, {"x": array(1, 4, 1, 1)})
+
+
+def test_the_smaller_one_of_two_sizes_is_told(engine):
+    text = """g (float[N,T] x) => (int64[2] y) { s = Shape(x) five = Constant<value = int64 {5}>() m = Min(s, five)
+        two = Constant<value = int64 {2}>() h = Mul(m, two) y = Max(h, five) }"""
+    agree(engine, parse(text), {"x": array(2, 7)}, {"x": array(6, 3)})
 
 
 # as tf2onnx writes a transposed convolution to twice the size, and numbers sizes

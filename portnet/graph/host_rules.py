@@ -17,7 +17,7 @@ import onnx_ir as ir
 import sympy
 
 from portnet.graph.floors import floor_of
-from portnet.graph.ranges import bounds
+from portnet.graph.ranges import bounds, larger
 
 if TYPE_CHECKING:
     from portnet.graph.lowering import NodeView
@@ -78,17 +78,15 @@ def _div(node: NodeView, a: list[Any]) -> Any:
 
 
 def _larger(a: Any, b: Any) -> Any:
-    """Return Max, which no engine's integers have, where symbols do not keep it from being decided."""
-    least, most = bounds(sympy.sympify(a) - b)
-    if least >= 0:
-        return a
-    if most <= 0:
-        return b
-    raise NotHostError
+    result = larger(a, b)
+    if isinstance(result, sympy.Max) and not result.is_integer:
+        # rounded by an engine, it would no longer be one of the two
+        raise NotHostError
+    return result
 
 
 def _smaller(a: Any, b: Any) -> Any:
-    return b if _larger(a, b) is a else a
+    return -_larger(-a, -b)
 
 
 def _mod(node: NodeView, a: list[Any]) -> Any:

@@ -86,12 +86,18 @@ def _is_sum_of_products(size: Any) -> bool:
     return (size.is_Add or size.is_Mul or is_power) and all(map(_is_sum_of_products, size.args))
 
 
-def evaluate_size(size: Any, leaf: Callable[[sympy.Symbol], Any]) -> Any:
+def evaluate_size(
+    size: Any, leaf: Callable[[sympy.Symbol], Any], larger: Callable[[Any, Any], Any] | None = None
+) -> Any:
     """Compute a symbolic size with an engine's own integers.
 
     Args:
         size: an int or an expression from a `HostValue`.
         leaf: gives the engine's integer (anything with + - * //) for a symbol.
+        larger: gives the larger one of two of the engine's integers, of which one may be an int.
+
+    Raises:
+        NotImplementedError: the arithmetic knows no such size.
     """
     if not isinstance(size, sympy.Basic):
         return int(size)
@@ -100,21 +106,23 @@ def evaluate_size(size: Any, leaf: Callable[[sympy.Symbol], Any]) -> Any:
     if isinstance(size, sympy.Symbol):
         return leaf(size)
     if isinstance(size, sympy.floor):
-        return _floor(size.args[0], leaf)
+        return _floor(size.args[0], leaf, larger)
     if isinstance(size, sympy.ceiling):
-        return -_floor(-size.args[0], leaf)
+        return -_floor(-size.args[0], leaf, larger)
     if isinstance(size, sympy.Mul) and any(arg.is_Rational and not arg.is_Integer for arg in size.args):
-        return _floor(size, leaf)
-    parts = [evaluate_size(arg, leaf) for arg in size.args]
+        return _floor(size, leaf, larger)
+    parts = [evaluate_size(arg, leaf, larger) for arg in size.args]
     if isinstance(size, sympy.Add):
         return functools.reduce(operator.add, parts)
     if isinstance(size, sympy.Mul):
         return functools.reduce(operator.mul, parts)
     if isinstance(size, sympy.Pow) and size.exp.is_Integer and size.exp > 0:
         return functools.reduce(operator.mul, [parts[0]] * int(size.exp))
+    if isinstance(size, sympy.Max) and larger is not None:
+        return functools.reduce(larger, parts)
     raise NotImplementedError(f"a size computed as {size}")
 
 
-def _floor(expression: sympy.Expr, leaf: Callable[[sympy.Symbol], Any]) -> Any:
+def _floor(expression: sympy.Expr, *arithmetic: Any) -> Any:
     numerator, denominator = sympy.fraction(sympy.together(expression))
-    return evaluate_size(numerator, leaf) // evaluate_size(denominator, leaf)
+    return evaluate_size(numerator, *arithmetic) // evaluate_size(denominator, *arithmetic)

@@ -128,7 +128,7 @@ class GluonLowering(Lowering[Symbol]):
 
     def size(self, entry: Any, name: str) -> Symbol:
         """Return a host size (an int or an expression) as a tensor of shape (1,), int64."""
-        found = evaluate_size(entry, self._axis_size)
+        found = evaluate_size(entry, self._axis_size, _larger)
         return found.symbol if isinstance(found, _Size) else self.variable(name, np.array([found], np.int64))
 
     def _axis_size(self, symbol: Any) -> _Size:
@@ -288,6 +288,11 @@ class _Size:
         divisor = other.symbol if isinstance(other, _Size) else mx.sym.ones_like(numerator) * other
         remainder = mx.sym.broadcast_mod(numerator, divisor)
         return _Size(mx.sym.broadcast_div(numerator - remainder, divisor))
+
+
+def _larger(a: Any, b: Any) -> Any:
+    size, other = (a, b) if isinstance(a, _Size) else (b, a)
+    return _Size(_with(mx.sym.broadcast_maximum, size.symbol, other, lambda n: mx.sym.maximum(size.symbol, n)))
 
 
 def _with(binary: Any, symbol: Symbol, other: Any, scalar: Any) -> Symbol:

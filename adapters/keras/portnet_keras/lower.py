@@ -131,7 +131,7 @@ class KerasLowering(Lowering[KValue]):
 
     def size(self, entry: Any) -> Any:
         """Return a size as an int, or as a scalar tensor where it is free."""
-        return evaluate_size(entry, self._free_size)
+        return evaluate_size(entry, self._free_size, ops.maximum)
 
     def _free_size(self, symbol: Any) -> Any:
         source, axis = self.symbols[symbol]

@@ -8,6 +8,7 @@ data-dependent work.
 
 from __future__ import annotations
 
+import functools
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -219,7 +220,7 @@ class TorchLowering(Lowering[Call]):
 
     def size(self, size: Any) -> Any:
         """Return a host size as an integer, or as arithmetic on ``x.size(axis)`` where it is symbolic."""
-        return evaluate_size(size, self._leaf)
+        return evaluate_size(size, self._leaf, functools.partial(self.call, torch.sym_max))
 
     def ints(self, value: ir.Value | None) -> Any:
         """Return an integer tensor as a list of ints and symbolic sizes, or as a list made while the network runs."""

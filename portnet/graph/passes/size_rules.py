@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +15,7 @@ import sympy
 from portnet.graph.floors import floor_of
 from portnet.graph.host import HostValue
 from portnet.graph.lowering import NodeView
+from portnet.graph.ranges import bounds
 from portnet.graph.sizes import MADE
 
 if TYPE_CHECKING:
@@ -184,13 +186,13 @@ def _slice(node: NodeView, walk: SizeWalk) -> list[list[Size]]:
     axes = list(range(len(starts))) if node.input(3) is None else walk.entries(node.input(3))
     steps = [1] * len(starts) if node.input(4) is None else walk.entries(node.input(4))
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        whole, sizes[axis] = sizes[axis], _cut(sizes[axis], start, end, step)
+        whole, sizes[axis] = sizes[axis], _cut(walk, sizes[axis], start, end, step)
         if isinstance(whole, int) and start == 0 and step == 1 and isinstance(end, sympy.Symbol):
             walk.limits[sizes[axis]] = end
     return [sizes]
 
 
-def _cut(size: Size, start: Size, end: Size, step: Size) -> Size:
+def _cut(walk: SizeWalk, size: Size, start: Size, end: Size, step: Size) -> Size:
     if isinstance(size, int) and isinstance(start, int) and isinstance(end, int):
         return len(range(size)[start:end:step])
     if step == -1 and start == -1 and isinstance(end, int) and end < -_FAR:
@@ -203,6 +205,9 @@ def _cut(size: Size, start: Size, end: Size, step: Size) -> Size:
         cut = start if end > _FAR else -end
         # of a size that may be smaller nothing is left
         return size - cut if (size - cut).is_positive else _opaque(sympy.Symbol(f"{size} but {cut}"))
+    places = [0, start, end, size]
+    if all(bounds(walk.floors.expanded(sympy.sympify(b) - a))[0] >= 0 for a, b in itertools.pairwise(places)):
+        return end - start
     return _opaque(sympy.Symbol(f"{size}[{start}:{end}]"))
 
 

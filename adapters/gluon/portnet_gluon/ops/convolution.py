@@ -7,7 +7,7 @@ from typing import Any
 from portnet.graph.lowering import NodeView
 from portnet_gluon.compat import mx
 from portnet_gluon.ops.registry import Symbol, op
-from portnet_gluon.ops.windows import Window, pad, window
+from portnet_gluon.ops.windows import Window, pad, windowed
 
 
 @op("Conv")
@@ -20,7 +20,7 @@ def conv(walk: Any, node: NodeView) -> Symbol:
 def convolve(walk: Any, node: NodeView, x: Symbol, weight: Symbol, bias: Symbol | None, kernel: Any) -> Symbol:
     """Convolve x with a weight of the sizes of the ONNX value ``kernel``, by the node's attributes."""
     shape = walk.sizes(kernel)
-    win, begin = window(walk, node, shape[2:]), None
+    (x, win), begin = windowed(walk, node, x, shape[2:]), None
     if not win.is_symmetric:
         x, begin = pad(x, win.begin, win.end), [0] * win.rank
     return _layer(mx.sym.Convolution, walk, node, (x, weight, bias), win, shape[0], pad=begin or win.begin)

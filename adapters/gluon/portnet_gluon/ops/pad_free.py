@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from portnet.graph.lowering import NodeView
 from portnet_gluon.compat import mx
 from portnet_gluon.ops.free import counted
-from portnet_gluon.ops.registry import BOOL_AS_BYTES, Symbol, cast, numpy_op
+from portnet_gluon.ops.registry import Symbol, numpy_op
 
 __all__ = ["placed"]
 
@@ -24,29 +22,23 @@ def placed(
     sizes: tuple[Any, Any, Any],
     mode: str = "constant",
     fill: Any = 0.0,
-    dtype: str = "float32",
 ) -> Symbol:
     """Return an axis of another length, on which what is there begins at a place.
 
     Args:
         walk: the walk.
         node: the node that pads.
-        x: data of ``rank`` axes.
+        x: data of ``rank`` axes, not of truths.
         rank: number of axes.
         axis: which one.
         sizes: the axis's own size, the place (negative where what comes before is cut off) and the new size; numbers
             or symbolic.
         mode: ONNX's name of what stands outside.
         fill: of the mode "constant", what stands outside.
-        dtype: element type of x.
 
     Raises:
         UnsupportedError: the new size is computed in a way that lengths do not follow.
     """
-    if dtype in BOOL_AS_BYTES:
-        carried = BOOL_AS_BYTES[dtype]
-        where = {"rank": rank, "axis": axis, "sizes": sizes, "mode": mode, "fill": fill, "dtype": carried}
-        return cast(placed(walk, node, cast(x, carried), **where), dtype)
     own, begin, length = sizes
     size, first = (walk.size(n, f"{node.name}_{role}{axis}") for n, role in ((own, "size"), (begin, "begin")))
     places = mx.sym.broadcast_sub(counted(walk, length), first)
@@ -55,7 +47,14 @@ def placed(
         return taken
     inside = mx.sym.elemwise_mul(places >= 0, mx.sym.broadcast_lesser(places, size))
     column = mx.sym.reshape(inside, shape=[1] * axis + [-1] + [1] * (rank - axis - 1))
-    return numpy_op("where", column, taken, walk.constant(node, "fill", np.array([fill], dtype)))
+    return numpy_op("where", column, taken, _number_like(taken, rank, fill))
+
+
+def _number_like(x: Symbol, rank: int, number: Any) -> Symbol:
+    """Return a number of the element type of x, of as many axes."""
+    for axis in range(rank):
+        x = mx.sym.slice_axis(x, axis=axis, begin=0, end=1)
+    return mx.sym.zeros_like(x) + number
 
 
 def _mirrored(places: Symbol, size: Symbol) -> Symbol:

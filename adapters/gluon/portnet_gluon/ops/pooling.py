@@ -12,7 +12,7 @@ import numpy as np
 from portnet.graph.lowering import NodeView
 from portnet_gluon.compat import mx
 from portnet_gluon.ops.registry import Symbol, numpy_op, op
-from portnet_gluon.ops.windows import Window, lowest, pad, sliced, window
+from portnet_gluon.ops.windows import Window, lowest, pad, sliced, windowed
 
 BYTES_AS_FLOAT = {"int8": "float32", "uint8": "float32"}
 
@@ -20,13 +20,14 @@ BYTES_AS_FLOAT = {"int8": "float32", "uint8": "float32"}
 @op("MaxPool", instead=BYTES_AS_FLOAT)
 def max_pool(walk: Any, node: NodeView) -> Symbol | list[Symbol]:
     """``mx.sym.Pooling`` of type max; by slices where it has no such window or the indices are asked for."""
-    win = window(walk, node, list(node["kernel_shape"]))
-    x, value = walk.value(node.required(0)), node.required(0)
+    value = node.required(0)
+    fill = lowest(walk.dtype(value))
+    x, win = windowed(walk, node, walk.value(value), list(node["kernel_shape"]), fill)
     wants_indices = len(node.outputs) > 1 and bool(node.outputs[1].name)
     by_layer = not wants_indices and not walk.variant.nan_safe
     if by_layer and _is_native(walk, value, win):
         return _pool(node, x, win, "max")
-    x, plain = _fitted(walk, value, x, win, lowest(walk.dtype(value)))
+    x, plain = _fitted(walk, value, x, win, fill)
     if by_layer and _has_layer(plain):
         return _pool(node, x, plain, "max")
     taps = _taps(walk, value, x, win, plain)
@@ -66,15 +67,16 @@ def _window_of(walk: Any, node: NodeView, tap: Symbol) -> Symbol:
 @op("AveragePool")
 def average_pool(walk: Any, node: NodeView) -> Symbol:
     """``mx.sym.Pooling`` of type avg; elsewhere the sum over each window divided by the number of its elements."""
-    win = window(walk, node, list(node["kernel_shape"]))
-    x, value = walk.value(node.required(0)), node.required(0)
-    counted = bool(node["count_include_pad"])
-    if _is_native(walk, value, win):
+    value, kernel = node.required(0), list(node["kernel_shape"])
+    given, counted = walk.value(value), bool(node["count_include_pad"])
+    x, win = windowed(walk, node, given, kernel)
+    if _is_native(walk, value, win) and (x is given or counted):
         return _pool(node, x, win, "avg", count_include_pad=counted)
     total = _mean(walk, node, x, win)
     if counted and not win.ceil:
         return total
-    ones = mx.sym.ones_like(sliced(x, [0, 0], [1, 1], [None, None]))
+    ones = mx.sym.ones_like(sliced(given, [0, 0], [1, 1], [None, None]))
+    ones, _ = windowed(walk, node, ones, kernel, float(counted))
     if counted:
         ones = pad(ones, win.begin, win.end, 1.0)
     return mx.sym.broadcast_div(total, _mean(walk, node, ones, win, padded=counted), name=f"{node.name}_mean")
@@ -98,8 +100,8 @@ def _mean(walk: Any, node: NodeView, x: Symbol, win: Window, padded: bool = Fals
 @op("LpPool")
 def lp_pool(walk: Any, node: NodeView) -> Symbol:
     """(Σ |x|ᵖ)^(1/p) over each window, by slices: MXNet's own takes the padding's and p's other way."""
-    win = window(walk, node, list(node["kernel_shape"]))
     x = mx.sym.abs(walk.value(node.required(0))) ** node["p"]
+    x, win = windowed(walk, node, x, list(node["kernel_shape"]))
     x, plain = _fitted(walk, node.required(0), x, win, 0.0)
     taps = _taps(walk, node.required(0), x, win, plain)
     return functools.reduce(mx.sym.broadcast_add, taps) ** (1.0 / node["p"])

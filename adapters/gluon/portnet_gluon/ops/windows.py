@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import sympy
 
+from portnet.graph.floors import floor_of
 from portnet.graph.lowering import NodeView
+from portnet.graph.ranges import larger
 from portnet_gluon.compat import mx
+from portnet_gluon.ops.free import size_of
+from portnet_gluon.ops.pad_free import placed
 from portnet_gluon.ops.registry import Symbol, numpy_op
 
-__all__ = ["Window", "lowest", "pad", "sliced", "window"]
+__all__ = ["Window", "lowest", "pad", "sliced", "windowed"]
 
 
 @dataclass(frozen=True)
@@ -78,28 +83,38 @@ class Window:
         return [min(e + s - 1, n - 1) for e, s, n in zip(self.end, self.strides, self.extents, strict=True)]
 
 
-def window(walk: Any, node: NodeView, kernel: list[int]) -> Window:
-    """Return the window of a convolution or pooling node, ``auto_pad`` resolved."""
+def windowed(walk: Any, node: NodeView, x: Symbol, kernel: list[int], fill: float = 0.0) -> tuple[Symbol, Window]:
+    """Return the data and the window of a convolution or pooling node, ``auto_pad`` resolved.
+
+    Args:
+        walk: the walk.
+        node: the node.
+        x: its data, or data of the same spatial sizes.
+        kernel: sizes of the window.
+        fill: what stands in padding that depends on a free size, which the data that are returned bear already.
+
+    Raises:
+        UnsupportedError: MXNet cannot compute a free size that the padding depends on.
+    """
     rank = len(kernel)
     strides = list(node.get("strides") or [1] * rank)
     dilations = list(node.get("dilations") or [1] * rank)
     pads = list(node.get("pads") or [0] * (2 * rank))
     mode = node.get("auto_pad", "NOTSET")
-    if mode == "VALID":
-        pads = [0] * (2 * rank)
-    elif mode in ("SAME_UPPER", "SAME_LOWER"):
-        plain = Window(kernel, strides, dilations, [0] * rank, [0] * rank)
-        pads = _same(plain, walk.spatial(node.required(0)), upper=mode == "SAME_UPPER")
-    return Window(kernel, strides, dilations, pads[:rank], pads[rank:], bool(node.get("ceil_mode", 0)))
-
-
-def _same(plain: Window, sizes: list[int], *, upper: bool) -> list[int]:
-    totals = [
-        max((-(-size // stride) - 1) * stride + extent - size, 0)
-        for size, stride, extent in zip(sizes, plain.strides, plain.extents, strict=True)
-    ]
-    small, large = [total // 2 for total in totals], [total - total // 2 for total in totals]
-    return small + large if upper else large + small
+    plain = Window(kernel, strides, dilations, [0] * rank, [0] * rank, bool(node.get("ceil_mode", 0)))
+    if mode not in ("SAME_UPPER", "SAME_LOWER"):
+        return x, plain if mode == "VALID" else replace(plain, begin=pads[:rank], end=pads[rank:])
+    for i, extent in enumerate(plain.extents):
+        own = size_of(walk, node.required(0), 2 + i)
+        whole = -strides[i] * floor_of(-sympy.sympify(own) / strides[i]) - strides[i] + extent
+        total = sympy.sympify(larger(whole - own, 0))
+        before = floor_of((total if mode == "SAME_UPPER" else total + 1) / 2)
+        if total.is_Integer:
+            plain.begin[i], plain.end[i] = int(before), int(total - before)
+        else:
+            # what does not reach the last window, where strides are longer, is cut off
+            x = placed(walk, node, x, rank=2 + rank, axis=2 + i, sizes=(own, before, whole), fill=fill)
+    return x, plain
 
 
 def sliced(x: Symbol, begin: list[Any], end: list[Any], step: list[Any], **attributes: Any) -> Symbol:
