@@ -130,6 +130,7 @@ def quantized_own(rng: Rng) -> Op:
         "QuantizeLinear",
         "DequantizeLinear",
         "QLinearAveragePool",
+        "QLinearSoftmax",
     )
     dtype = pick(rng, "uint8", "int8")
     shape = [2, 3, *sizes(rng, 2, 3, 6)]
@@ -151,6 +152,8 @@ def quantized_own(rng: Rng) -> Op:
     attributes: dict[str, Any] = {}
     if name == "QLinearLeakyRelu":
         attributes = {"alpha": 0.1}
+    if name == "QLinearSoftmax":
+        attributes = {"opset": pick(rng, 12, 13), "axis": int(rng.integers(-4, 4))}
     if name == "QLinearAveragePool":
         attributes = {"kernel_shape": [2, 2], "strides": sizes(rng, 2, 1, 3), "pads": sizes(rng, 4, 0, 2)}
         attributes |= {"count_include_pad": int(rng.integers(2)), "ceil_mode": int(rng.integers(2))}

@@ -172,3 +172,49 @@ def test_a_quantized_lstm_is_a_scan(direction):
         for got, expected in zip(lowered.run(feeds).values(), run(proto, feeds), strict=True):
             assert got.shape == expected.shape
             np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def quantized_softmax(kind, shape, scales, zero, **attributes):
+    arrays = {
+        "sx": np.float32(scales[0]),
+        "zx": np.array(5, kind),
+        "sy": np.float32(scales[1]),
+        "zy": zero.astype(kind),
+    }
+    tensors = [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in arrays.items()]
+    node = onnx.helper.make_node("QLinearSoftmax", ["x", *arrays], ["y"], domain="com.microsoft", **attributes)
+    element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    ports = [[onnx.helper.make_tensor_value_info(name, element, shape)] for name in "xy"]
+    graph = onnx.helper.make_graph([node], "g", *ports, tensors)
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("com.microsoft", 1)]
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+@pytest.mark.parametrize("engine", ["torch", "keras", "gluon"])
+@pytest.mark.parametrize(
+    ("shape", "attributes"),
+    [
+        (("N", 8), {"opset": 13}),
+        (("N", 4, 3), {"opset": 13, "axis": 1}),
+        (("N", 4, 3), {"opset": 12, "axis": 1}),
+        (("N", 4, 3), {"opset": 12}),
+        ((5, 400), {"opset": 12, "axis": -1}),
+    ],
+)
+def test_a_quantized_softmax_rounds_as_onnxruntime_does(engine, shape, attributes):
+    pytest.importorskip(f"portnet_{engine}")
+    rng = np.random.default_rng(0)
+    for kind, scales, zero in (("uint8", (0.3, 0.3), 7), ("int8", (0.1, 1 / 256), -128), ("uint8", (0.02, 0.0011), 0)):
+        proto = quantized_softmax(kind, shape, scales, np.array(zero), **attributes)
+        lowered = portnet.engine(engine).lower(Model.from_bytes(proto.SerializeToString()))
+        info = np.iinfo(kind)
+        x = rng.integers(info.min, info.max + 1, (2000 if shape[0] == "N" else shape[0], *shape[1:])).astype(kind)
+        x[:3] = x[:3, :1]
+        np.testing.assert_array_equal(lowered.run({"x": x})["y"], run(proto, {"x": x})[0])
+
+
+@pytest.mark.parametrize(("shape", "scale"), [(("N", "M"), 0.1), (("N", 4), float("inf")), (("N", 0), 0.1)])
+def test_a_quantized_softmax_of_unknown_count_stays(shape, scale):
+    proto = quantized_softmax("uint8", shape, (scale, 0.1), np.array(0), opset=13)
+    model = Model.from_bytes(proto.SerializeToString()).canonical()
+    assert [node.op_type for node in model.ir.graph] == ["QLinearSoftmax"]

@@ -15,6 +15,7 @@ from portnet.graph.blockwise import gather_block_quantized, matmul_nbits
 from portnet.graph.functions import op_name
 from portnet.graph.passes.rewrite import Editor, Site, every_node, python_attribute, rank
 from portnet.graph.quantized_lstm import quantized_lstm
+from portnet.graph.quantized_softmax import quantized_softmax
 from portnet.graph.transformers import embed_layer_norm, quantized_embed_layer_norm, rotary_embedding
 
 __all__ = ["expand_contrib"]
@@ -217,12 +218,18 @@ def qlinear_binary(site: Site, node: ir.Node) -> ir.Value:
     return site.op("QuantizeLinear", result, node.inputs[6], _input(node, 7))
 
 
-@_contrib("QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax")
+@_contrib("QLinearSigmoid", "QLinearLeakyRelu")
 def qlinear_activation(site: Site, node: ir.Node) -> ir.Value:
     """An activation of what the quantized input stands for."""
     value = _dequantized(site, *node.inputs[:3])
-    result = site.op(node.op_type.removeprefix("QLinear"), value, **_kept(node, "opset"))
+    result = site.op(node.op_type.removeprefix("QLinear"), value, **_kept(node))
     return site.op("QuantizeLinear", result, node.inputs[3], _input(node, 4))
+
+
+@_contrib("QLinearSoftmax")
+def qlinear_softmax(site: Site, node: ir.Node) -> ir.Value | None:
+    """Exponentials of a table and their sum, see `quantized_softmax`."""
+    return quantized_softmax(site, node)
 
 
 @_contrib("QLinearGlobalAveragePool", "QLinearAveragePool")

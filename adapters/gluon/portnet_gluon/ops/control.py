@@ -10,7 +10,7 @@ from portnet_gluon.ops.registry import Symbol, numpy_op, op
 from portnet_gluon.ops.shape import dropped
 
 # longest Scan that is written out
-_MAX_STEPS = 256
+_MAX_STEPS = 1024
 
 
 @op("If")
