@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from portnet.errors import ModelError, PortNetError, UnsupportedError
 from portnet.formats.captured import Source
@@ -26,6 +27,9 @@ __all__ = ["compare_with_source"]
 _PASSING = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 # places inside that are looked at, from the end
 _MOST_PLACES = 24
+# units in the last place of 1, and how many of them layers add up to
+_NARROW = {ir.DataType.FLOAT16: 2.0**-10, ir.DataType.BFLOAT16: 2.0**-7}
+_STEPS = 8
 # outputs that differ by less than this share of their size do not tell inputs apart
 _FLAT = 1e-5
 
@@ -56,12 +60,13 @@ def compare_with_source(
         inputs, given = given, None
     places = _softmax_outputs(theirs.model)
     a, b = WithLogits(ours, places), WithLogits(theirs, places)
-    report = check(a, b, inputs=inputs, images=images, batch_sizes=sizes, relative=RELATIVE, find_layer=find_layer)
+    relative = _relative(theirs.model)
+    report = check(a, b, inputs=inputs, images=images, batch_sizes=sizes, relative=relative, find_layer=find_layer)
     if given is not None and not report.differs:
-        _take_in(report, check(a, b, inputs=given, relative=RELATIVE, find_layer=find_layer))
+        _take_in(report, check(a, b, inputs=given, relative=relative, find_layer=find_layer))
     another = inputs_of_another_size(theirs.model, sizes[-1], theirs.run) if report.passed and inputs is None else None
     if another is not None:
-        also = check(a, b, inputs=another, relative=RELATIVE, find_layer=find_layer)
+        also = check(a, b, inputs=another, relative=relative, find_layer=find_layer)
         _take_in(report, also)
         if not also.passed:
             shapes = ", ".join(f"{name} {'×'.join(map(str, array.shape))}" for name, array in another.items())
@@ -69,6 +74,12 @@ def compare_with_source(
     if report.passed and report.comparisons:
         _look_inside(report, ours, theirs, dict(inputs or fitting_inputs(theirs.model, sizes[-1], theirs.run)))
     return report
+
+
+def _relative(model: Model) -> float:
+    """Return the share of the spread by which outputs may differ: more where weights are of less than float32."""
+    held = {value.dtype for value in model.ir.graph.initializers.values()}
+    return max([RELATIVE, *(_STEPS * unit for dtype, unit in _NARROW.items() if dtype in held)])
 
 
 def _take_in(report: Report, other: Report) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.onnx import ONNXProgram
 from torch.utils import _pytree as pytree
 
 from portnet.adapter import CaptureOptions
-from portnet.errors import InputError, PortNetError
+from portnet.errors import InputError, PortNetError, UnsupportedError
 from portnet.formats.captured import Captured, Source
 from portnet.graph.travel import take_along
 from portnet_torch.capturing.axes import limits
-from portnet_torch.capturing.calling import Call, call_of
+from portnet_torch.capturing.calling import Call, call_of, other_results
 from portnet_torch.capturing.examples import examples_for
 from portnet_torch.capturing.exporting import export
 from portnet_torch.capturing.facts import device_of, facts_of, frozen, hidden
@@ -50,15 +52,17 @@ def _capture(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
     notes: tuple[str, ...] = ()
     with quiet(), inference_mode(native):
         if isinstance(native, ExportedProgram):
-            module, traced = _module_of(native), Trace(native, _exported_call(native), tuple(limits(native)))
+            module, call = _module_of(native), _exported_call(native)
+            traced = Trace(native, call, tuple(limits(native)))
         elif isinstance(native, nn.Module):
             module = native
             call, notes = _call(native, options)
             traced = trace(native, call, options)
+            notes += _left_out(native, call)
         else:
             raise InputError(f"capture: got a {type(native).__name__}, expected an nn.Module or an ExportedProgram")
         name = facts_of(native).name
-        result = export(traced.program, name)
+        traced, result = _exported(native, traced, call, options, name)
     paths = [path for path, submodule in module.named_modules() if not any(submodule.children())]
     inputs = [value.name or "" for value in result.model.graph.inputs]
     built = build(result.model, result.exported_program, name, paths)
@@ -76,6 +80,33 @@ def _call(native: nn.Module, options: CaptureOptions) -> tuple[Call, tuple[str, 
         return call_of(native, options.examples, device_of(native)), ()
     examples, notes = examples_for(native)
     return call_of(native, examples, device_of(native)), notes
+
+
+def _exported(native: Any, traced: Trace, call: Call, options: CaptureOptions, name: str) -> tuple[Trace, ONNXProgram]:
+    """Translate a traced network; one that the exporter cannot translate with free sizes, with those of the example.
+
+    Raises:
+        UnsupportedError: it can do neither.
+    """
+    try:
+        return traced, export(traced.program, name)
+    except UnsupportedError as error:
+        if isinstance(native, ExportedProgram) or not (options.dynamic_batch or options.dynamic_sizes):
+            raise
+        try:
+            fixed = trace(native, call, replace(options, dynamic_batch=False, dynamic_sizes=False))
+            result = export(fixed.program, name)
+        except PortNetError:
+            raise error from None
+        told = f"all sizes are those of the example: with free ones, {error}"
+        return Trace(fixed.program, fixed.call, (*traced.notes, told)), result
+
+
+def _left_out(native: nn.Module, call: Call) -> tuple[str, ...]:
+    """Say which results are no tensors: a graph gives none."""
+    with torch.no_grad():
+        found = other_results(call.of(native))
+    return (f"results that are no tensors are left out: {_some(found)}",) if found else ()
 
 
 def _module_of(program: ExportedProgram) -> nn.Module:

@@ -13,8 +13,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from portnet.adapter import CaptureOptions
 from portnet.capturing import capture_original
 from portnet.errors import ParityError
-from portnet.originals import Request
+from portnet.originals import Request, open_original
 from portnet.parity.sides import side_of
+from portnet.parity.source import compare_with_source
 
 
 @dataclasses.dataclass
@@ -151,3 +152,68 @@ def test_masks_of_a_transformer_are_used_as_they_are():
             return self.transformer(source, target, tgt_mask=mask)
 
     assert _captured(Net(), torch.randn(2, 7, 8), torch.randn(2, 5, 8)).report.passed
+
+
+class _Several(nn.Module):
+    def forward(self, x):
+        return {"y": x * 2, "rest": [x + 1, 7], "name": "net", "none": None}
+
+
+def test_results_that_are_no_tensors_are_told():
+    result = _captured(_Several(), torch.randn(2, 3))
+    assert len(result.model.outputs) == 2
+    assert "results that are no tensors are left out: rest.1 (7), name ('net')" in result.notes
+
+
+class _Convolved(nn.Module):
+    """A kernel for each image: as many groups as the batch has images (Yang et al. 2019)."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernels = nn.Parameter(torch.randn(4, 6 * 3 * 9) * 0.2)
+        self.route = nn.Linear(3, 4)
+
+    def forward(self, x):
+        batch, channels, height, width = x.shape
+        kernels = (self.route(x.mean((2, 3))).softmax(1) @ self.kernels).view(batch * 6, channels, 3, 3)
+        y = nn.functional.conv2d(x.reshape(1, batch * channels, height, width), kernels, padding=1, groups=batch)
+        return y.view(batch, 6, height, width)
+
+
+def test_what_the_exporter_cannot_write_for_a_free_batch_has_that_of_the_example():
+    result = _captured(_Convolved(), torch.randn(1, 3, 8, 8))
+    assert result.report.passed
+    assert result.model.inputs[0].shape == (1, 3, 8, 8)
+    assert "all sizes are those of the example" in " ".join(result.notes)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: nn.functional.adaptive_max_pool2d(x, (3, 2)),
+        lambda x: nn.functional.adaptive_max_pool1d(x[0], 5),
+        lambda x: nn.functional.rrelu(x),
+        lambda x: torch.hypot(x, x + 1),
+        lambda x: torch.fake_quantize_per_tensor_affine(x, 0.05, 3, -128, 127),
+        lambda x: torch.fake_quantize_per_tensor_affine(x, torch.tensor(0.04), torch.tensor(0), 0, 255),
+        lambda x: torch.fake_quantize_per_channel_affine(
+            x, torch.tensor([0.1, 0.2]), torch.tensor([0.0, 5.0]), 1, -99, 99
+        ),
+    ],
+    ids=["max pool", "max pool of series", "rrelu", "hypot", "fake quantized", "by tensors", "by channel"],
+)
+def test_functions_without_a_translation_are_what_they_compute(function):
+    class Net(nn.Module):
+        def forward(self, x):
+            return function(x)
+
+    assert _captured(Net(), torch.randn(3, 2, 7, 7)).report.passed
+
+
+def test_half_precision_is_proved_as_far_as_it_goes():
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4)).half()
+    result = _captured(network, torch.randn(2, 3, 8, 8).half())
+    assert result.report.passed
+    source = open_original(network, Request(None, None, CaptureOptions((torch.randn(2, 3, 8, 8).half(),)))).source
+    wrong = result.model.with_weights({"0.weight": result.model.weights()["0.weight"] * np.float16(1.1)})
+    assert not compare_with_source(wrong, source, result.model, find_layer=False).passed

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from portnet.errors import InputError
 
-__all__ = ["Call", "call_of", "plain", "plain_results"]
+__all__ = ["Call", "call_of", "other_results", "plain", "plain_results"]
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,24 @@ def _opened(leaf: Any) -> Any:
     if isinstance(leaf, (list, tuple)):
         return [plain(value) for value in leaf]
     return leaf if isinstance(leaf, Tensor) else None
+
+
+def other_results(results: Any, place: str = "") -> list[str]:
+    """Return places and values of results that `plain` leaves out; None, which means no result, is not told."""
+    if isinstance(results, Tensor) or results is None:
+        return []
+    inside: Iterable[tuple[Any, Any]] = ()
+    if dataclasses.is_dataclass(results) and not isinstance(results, type):
+        inside = [(field.name, getattr(results, field.name)) for field in dataclasses.fields(results)]
+    elif isinstance(results, SimpleNamespace):
+        inside = vars(results).items()
+    elif isinstance(results, Mapping):
+        inside = results.items()
+    elif isinstance(results, (list, tuple)):
+        inside = zip(getattr(results, "_fields", range(len(results))), results, strict=True)
+    else:
+        return [f"{place or 'the result'} ({repr(results)[:40]})"]
+    return [told for key, value in inside for told in other_results(value, f"{place}.{key}" if place else str(key))]
 
 
 @contextlib.contextmanager
