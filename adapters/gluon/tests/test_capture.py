@@ -288,3 +288,23 @@ def test_a_recurrent_block_goes_round_with_its_names_and_its_count(options):
     arrays = again.model.weights()
     assert [name for name, role in again.model.roles.items() if role.trainable] == names
     assert all(np.array_equal(arrays[name], first.model.weights()[name]) for name in names)
+
+
+def test_cells_of_a_symbol_start_from_zeros_of_any_batch(tmp_path):
+    """``mx.rnn``'s cells start from ``_zeros`` of shape (0, hidden), whose batch MXNet finds out backwards."""
+    cells = mx.rnn.SequentialRNNCell()
+    cells.add(mx.rnn.LSTMCell(6, prefix="a_"))
+    cells.add(mx.rnn.GRUCell(5, prefix="b_"))
+    steps, _ = cells.unroll(4, inputs=mx.sym.var("data"), merge_outputs=True, layout="NTC")
+    symbol = mx.sym.SoftmaxOutput(mx.sym.FullyConnected(steps, num_hidden=3, name="fc"), name="softmax")
+    shapes, _, _ = symbol.infer_shape(data=(2, 4, 5))
+    arrays = {
+        f"arg:{name}": mx.nd.random.normal(shape=shape)
+        for name, shape in zip(symbol.list_arguments(), shapes, strict=True)
+        if name not in ("data", "softmax_label")
+    }
+    symbol.save(str(tmp_path / "cells-symbol.json"))
+    mx.nd.save(str(tmp_path / "cells-0000.params"), arrays)
+    result = capture_original(tmp_path / "cells-symbol.json", Request(None, (2, 4, 5)))
+    assert result.report.passed
+    assert result.model.parameter_count == sum(array.size for array in arrays.values())

@@ -256,8 +256,8 @@ class Walk:
             self._lost.add(index)
             return
         layer = Layer(self, node)
-        if node.op == "_zeros" and not all(layer.attributes.integers("shape")):
-            # of a batch that Gluon did not know: what recurrent layers start from, who read it as zeros
+        if node.op == "_zeros" and layer.attributes.integers("shape").count(0) > 1:
+            # of sizes that Gluon did not know: what recurrent layers start from, who read it as zeros
             return
         try:
             result = builder(layer)

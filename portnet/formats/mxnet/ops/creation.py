@@ -20,6 +20,9 @@ def _filled(fill: float | None) -> Callable[[Layer], ir.Value]:
         get.ignore("ctx")
         shape = get.integers("shape")
         number = get.number("value") if fill is None else fill
+        if shape.count(0) == 1 and fill == 0:
+            # the batch, which MXNet finds out from what reads it: states that cells start from, as one row for all
+            shape = tuple(size or 1 for size in shape)
         if not shape or min(shape) <= 0:
             raise Refused(f"shape={shape}")
         if math.prod(shape) > _MAX_ELEMENTS:
