@@ -11,6 +11,7 @@ from small_runs import small_images, small_settings
 from typer.testing import CliRunner
 
 import portnet
+from portnet import zoo
 from portnet.adapter.training import RULES
 from portnet.cli.app import app
 from portnet.errors import InputError
@@ -22,6 +23,7 @@ from portnet.finetuning.folder import RunFolder
 from portnet.finetuning.history import Epoch, History, Validation
 from portnet.finetuning.progress import epoch_line
 from portnet.finetuning.run import Run
+from portnet.weights import store
 
 IMAGES = small_images()
 SETTINGS = {
@@ -180,3 +182,20 @@ def test_numbers_that_are_none_leave_the_record_json(tmp_path):
     assert (read.best, read.since_best) == (None, 1)
     assert "val loss nan" in epoch_line(read[0], 1)
     assert "loss 7.145e+31" in epoch_line(Epoch(0, 7.145e31, 0.5, None, None, 1e-3, 1.0, 9.0), 1)
+
+
+def test_weights_that_stood_in_for_others_are_asked_for_by_their_own_name(digits, tmp_path, monkeypatch):
+    """What they stood in for may be at hand when the run is done again, and would be another network."""
+    pytest.importorskip("portnet_torch")
+    if "imagenet-caffe" not in zoo.info("squeezenet1_1").weights_at_hand():
+        pytest.skip("weights 'imagenet-caffe' of squeezenet1_1 are not at hand")
+    monkeypatch.setenv("PORTNET_CACHE", str(tmp_path / "cache"))  # no other weights are there
+    portnet.finetune(digits, size=32, epochs=1, freeze="backbone", cache="memory", progress=False, out=tmp_path / "a")
+    record = json.loads((tmp_path / "a" / "run.json").read_text())
+    assert record["settings"]["weights"] == record["backbone_provenance"]["weights"] == "imagenet-caffe"
+    assert "    weights='imagenet-caffe',\n" in record["call"]
+    asked, entries = [], store.entries
+    monkeypatch.setattr(store, "entries", lambda network, name: asked.append(name) or entries(network, name))
+    again = repeat(tmp_path / "a", progress=False)
+    assert again.model.digest() == record["weights"]["sha256_end"]
+    assert asked == ["imagenet-caffe"]

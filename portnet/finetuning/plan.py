@@ -12,8 +12,9 @@ from portnet.finetuning.freeze_table import FreezeTable
 from portnet.finetuning.sets import Sets
 from portnet.finetuning.settings import Settings
 from portnet.graph.model import Model
+from portnet.weights.catalogue import CATALOGUE
 
-__all__ = ["build_network", "loaders", "train_plan"]
+__all__ = ["build_network", "loaders", "settled", "train_plan"]
 
 
 def build_network(settings: Settings, classes: tuple[str, ...], backbone: Model | Backbone | None) -> Model:
@@ -34,6 +35,16 @@ def build_network(settings: Settings, classes: tuple[str, ...], backbone: Model 
         )
     model.preprocessing = preprocessing if settings.crop else replace(preprocessing, resize=None)
     return model
+
+
+def settled(settings: Settings, network: Model) -> Settings:
+    """Return settings with the weights that were found by the name of those that they stand in for.
+
+    So a run that goes on or is done again, here or elsewhere, asks for these and takes no others.
+    """
+    found = network.metadata.provenance.get("weights")
+    standing_in = {e.name for e in CATALOGUE if e.network == settings.backbone and e.stands_in_for == settings.weights}
+    return settings.but(weights=found) if settings.weights is not None and found in standing_in else settings
 
 
 def loaders(sets: Sets, settings: Settings, network: Model) -> tuple[Loader, Loader | None]:

@@ -26,7 +26,7 @@ from portnet.finetuning.interval import Interval
 from portnet.finetuning.loop import Fit, fit
 from portnet.finetuning.memory import enough_memory
 from portnet.finetuning.phases import Phases
-from portnet.finetuning.plan import build_network
+from portnet.finetuning.plan import build_network, settled
 from portnet.finetuning.progress import ConsoleReporter, SilentReporter
 from portnet.finetuning.record import run_record
 from portnet.finetuning.run import Run
@@ -82,6 +82,7 @@ class RunSession:
         settings.check_classes(self.classes)
         self.reporter = ConsoleReporter() if progress else SilentReporter()
         network = build_network(settings, self.classes, backbone)
+        settings = settled(settings, network)
         self.phases = Phases(settings, self.sets, network, adapter, self.reporter)
         self.origin = origin()
         self.environment: dict[str, str] | None = None
