@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -271,6 +272,21 @@ def test_inputs_that_are_not_there_are_named(cli, onnx_file, tmp_path):
 def test_a_demo_that_cannot_run_writes_nothing(cli, tmp_path):
     assert_one_line(*cli("demo", "--seed", "-1", "--out", tmp_path / "demo")[::2], "seed: got -1")
     assert not (tmp_path / "demo").exists()
+
+
+def test_a_demo_that_is_interrupted_ends_there(cli, tmp_path, monkeypatch):
+    """It was in training that Ctrl-C came, where it waits for the step: nothing is proved or shown after it."""
+    from portnet.finetuning import api, loop
+
+    pytest.importorskip("portnet_torch")
+    monkeypatch.setattr(loop, "after_step", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("portnet.cli.demo.SIZE", 32)
+    code, output, error = cli("demo", "--backend", "torch", "--out", tmp_path / "demo")
+    assert (code, error) == (130, "portnet: interrupted\n")
+    assert f"next: portnet finetune --resume {tmp_path / 'demo' / 'run-torch'}" in output.replace("\n", " ")
+    assert "proof" not in output
+    monkeypatch.undo()
+    assert 0 < len(api.Run.load(tmp_path / "demo" / "run-torch").history.losses) < 100
 
 
 def test_check_offers_the_nearest_name_of_the_zoo(cli, onnx_file):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -92,6 +93,9 @@ def _train(name: str, train: Path, test: Path, out: Path, seed: int) -> Any:
         seed=seed,
         out=out,
     )
+    if run.interrupted:
+        typer.echo(f"next: portnet finetune --resume {shlex.quote(str(out))}")
+        raise typer.Exit(130)
     result = run.evaluate(test)
     typer.echo(f"test accuracy {result.accuracy:.2%} on {result.count} images never seen in training ({out})")
     return run
