@@ -111,6 +111,10 @@ class Adapter(abc.ABC):
         remember(lowered)
         return lowered
 
+    def about(self, device: str) -> dict[str, str]:
+        """Return what of a device may change the last bits of a result, by name, for a run's record."""
+        return {}
+
     def precisions(self, device: str) -> tuple[str, ...]:
         """Precisions that training on a device can have; see `TrainPlan.precision`."""
         return ("fp32",)

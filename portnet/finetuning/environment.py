@@ -23,17 +23,17 @@ __all__ = ["changes", "environment", "of_engine", "origin"]
 _PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "pillow")
 # what these say changes threads or arithmetic, and with them the last bits of a result
 _VARIABLES = re.compile(
-    r"(OMP|MKL|OPENBLAS)_|KERAS_BACKEND|TF_(ENABLE_ONEDNN|DETERMINISTIC|NUM_)|MXNET_|CUBLAS_|CUDA_VISIBLE|NVIDIA_TF32"
+    r"(OMP|MKL|OPENBLAS)_|KERAS_BACKEND|TF_(ENABLE_ONEDNN|DETERMINISTIC|NUM_)|MXNET_|CUDA_VISIBLE|NVIDIA_TF32"
 )
 
 
-def environment(adapter: Adapter | None) -> dict[str, str]:
+def environment(adapter: Adapter | None, device: str) -> dict[str, str]:
     """Return versions of PortNet, Python, the engine (once it is chosen) and what the core uses, system, processor."""
     found = {
         "portnet": __version__,
         "portnet's code": code_digest("portnet"),
         "python": platform.python_version(),
-        **({} if adapter is None else of_engine(adapter)),
+        **({} if adapter is None else of_engine(adapter, device)),
         "system": platform.platform(),
         "processor": _processor(),
         "processors": str(_processors()),
@@ -46,11 +46,12 @@ def environment(adapter: Adapter | None) -> dict[str, str]:
     return found | {name: value for name, value in sorted(os.environ.items()) if _VARIABLES.match(name)}
 
 
-def of_engine(adapter: Adapter) -> dict[str, str]:
-    """Return an engine's version, and a digest of its adapter's code."""
+def of_engine(adapter: Adapter, device: str) -> dict[str, str]:
+    """Return an engine's version, a digest of its adapter's code, and what there is to know of a device."""
     return {
         adapter.name: adapter.version(),
         f"{adapter.name} adapter's code": code_digest(type(adapter).__module__.partition(".")[0]),
+        **adapter.about(device),
     }
 
 

@@ -172,9 +172,9 @@ class RunSession:
     def _know_environment(self, resumed_after: int | None) -> None:
         """Take down the environment that the run begins in, and what is another one where it goes on."""
         adapter, before = self.phases.adapter, self.environment
-        now = environment(adapter)
+        now = environment(adapter, self.settings.device)
         if adapter is not None and before is not None and adapter.name not in before:  # its engine was chosen since
-            before = self.environment = before | of_engine(adapter)
+            before = self.environment = before | of_engine(adapter, self.settings.device)
         changed = {} if before is None else changes(before, now)
         if changed:
             listed = "; ".join(f"{name} {change}" for name, change in changed.items())

@@ -76,7 +76,7 @@ def open_session(
 def preferred() -> str:
     """Return onnxruntime's name of the provider that is taken where none is asked for: the best that loads."""
     candidates = [name for name in _PREFERRED if name in onnxruntime().get_available_providers()]
-    return next((name for name in candidates[:-1] if _loads(name)), candidates[-1])
+    return next((name for name in candidates[:-1] if not _why_not(name)), candidates[-1])
 
 
 def preferred_here() -> str:
@@ -113,12 +113,12 @@ def _open(source: bytes | str, name: str, threads: int | None, optimise: bool = 
     providers: list[Any] = [(name, _OPTIONS.get(name, {}))]
     if name != "CPUExecutionProvider":
         providers.append("CPUExecutionProvider")
+        if reason := _why_not(name):
+            raise _not_loaded(name, reason)
     try:
         # else it would take another provider when one fails, now or in a run, and print what it does
         session = module.InferenceSession(source, options, providers=providers, enable_fallback=0)
     except Exception as error:  # onnxruntime raises a dozen classes of its own
-        if name != "CPUExecutionProvider" and not _loads(name):
-            raise _not_loaded(name, _first_line(error)) from error
         raise ModelError(f"onnxruntime rejects the model: {_first_line(error)}") from error
     if session.get_providers()[0] != name:
         raise _not_loaded(name, f"the session runs on {', '.join(session.get_providers())}")
@@ -127,28 +127,30 @@ def _open(source: bytes | str, name: str, threads: int | None, optimise: bool = 
 
 def _not_loaded(name: str, reason: str) -> ProviderError:
     return ProviderError(
-        f"provider {name} was asked for and did not load: {reason}. Check drivers and libraries with `portnet doctor`."
+        f"provider {name} was asked for and did not load: {reason.rstrip('.')}. "
+        "Check drivers and libraries with `portnet doctor`."
     )
 
 
 def loadable() -> tuple[str, ...]:
     """Names of the providers on which a session really opens here, found by opening one on each."""
-    return tuple(name for name in onnxruntime().get_available_providers() if _loads(name))
+    return tuple(name for name in onnxruntime().get_available_providers() if not _why_not(name))
 
 
 @functools.cache
-def _loads(name: str) -> bool:
-    """Whether a session opens on a provider; what onnxruntime has to say of libraries that are missing is not shown."""
+def _why_not(name: str) -> str:
+    """Return why no session opens on a provider, or ""; what onnxruntime logs meanwhile is not shown."""
     module = onnxruntime()
     module.set_default_logger_severity(_FATAL)
     try:
         providers = [name, "CPUExecutionProvider"] if name != "CPUExecutionProvider" else [name]
         session = module.InferenceSession(_probe(), providers=providers, enable_fallback=0)
-    except Exception:
-        return False
+    except Exception as error:  # onnxruntime raises a dozen classes of its own
+        return _first_line(error)
     finally:
         module.set_default_logger_severity(_WARNING)
-    return bool(session.get_providers()[0] == name)
+    found = session.get_providers()
+    return "" if found[0] == name else f"the session runs on {', '.join(found)}"
 
 
 def _probe() -> bytes:

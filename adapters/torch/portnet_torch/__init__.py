@@ -57,6 +57,14 @@ class Engine(Adapter):
 
         return [f"cuda:{index}" for index in range(torch.cuda.device_count())] + ["cpu"]
 
+    def about(self, device: str) -> dict[str, str]:
+        """Which GPU it is, and how CUDA's libraries compute on it."""
+        if device == "cpu":
+            return {}
+        from portnet_torch.exact import about
+
+        return about(device)
+
     def precisions(self, device: str) -> tuple[str, ...]:
         """Mixed precision by autocast: bf16 everywhere, on CUDA also fp16 with scaled gradients, and TF32."""
         return ("fp32", "tf32", "bf16", "fp16") if device.startswith("cuda") else ("fp32", "bf16")

@@ -13,11 +13,20 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["exact", "repeatable"]
+__all__ = ["about", "exact", "repeatable"]
 
 # cuBLAS repeats itself only with a workspace of its own; it reads this once, when it is first used
 # https://docs.nvidia.com/cuda/cublas/#results-reproducibility
 _CUBLAS = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def about(device: str) -> dict[str, str]:
+    """Return a device's name, and what else decides the bits that it gives."""
+    return {
+        device: torch.cuda.get_device_name(device),
+        "cuDNN": str(torch.backends.cudnn.version()),
+        _CUBLAS[0]: os.environ.get(*_CUBLAS),
+    }
 
 
 @contextmanager

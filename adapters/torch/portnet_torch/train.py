@@ -110,7 +110,8 @@ class TorchTrainer(Trainer):
             arrays["random"] = self._random.state.numpy().copy()
         if self._scaler.is_enabled():
             scale = self._scaler.state_dict()
-            arrays["scale"] = np.array([scale["scale"], scale["_growth_tracker"]], np.float64)
+            # a step whose gradients overflow updates nothing, and the rule does not count it
+            arrays["scale"] = np.array([scale["scale"], scale["_growth_tracker"], self._updates()], np.float64)
         for binding in self._trainable:
             for ours, theirs in self._moments():
                 moments = [self._moment(tensor, theirs) for tensor in self.lowered.tensors(binding)]
@@ -215,18 +216,23 @@ class TorchTrainer(Trainer):
         return torch.zeros_like(tensor) if found is None else found
 
     def _load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        self._steps = int(state["step"])
+        self._steps = updates = int(state["step"])
         if self._random is not None:
             self._random.state = torch.from_numpy(np.array(state["random"]))
         if self._scaler.is_enabled():
-            scale, tracker = state["scale"]
+            scale, tracker, updates = state["scale"]
             loaded = {**self._scaler.state_dict(), "scale": float(scale), "_growth_tracker": int(tracker)}
             self._scaler.load_state_dict(loaded)
         for binding in self._trainable:
             for ours, theirs in self._moments():
-                self._load_moment(binding, theirs, state[f"{ours}/{binding.name}"])
+                self._load_moment(binding, theirs, state[f"{ours}/{binding.name}"], float(updates))
 
-    def _load_moment(self, binding: Binding, name: str, array: np.ndarray) -> None:
+    def _updates(self) -> float:
+        """Return how many steps the rule has counted."""
+        states = list(self._optimizer.state.values()) if self._optimizer is not None else []
+        return float(states[0].get("step", self._steps)) if states else 0.0
+
+    def _load_moment(self, binding: Binding, name: str, array: np.ndarray, updates: float) -> None:
         assert self._optimizer is not None
         parts = binding.layout.split(to_tensor(array))
         for tensor, part in zip(self.lowered.tensors(binding), parts, strict=True):
@@ -235,7 +241,7 @@ class TorchTrainer(Trainer):
             if self.plan.optimizer.name != "sgd":
                 # fused rules count on the device
                 where = tensor.device if self._optimizer.defaults.get("fused") else "cpu"
-                own["step"] = torch.tensor(float(self._steps), device=where)
+                own["step"] = torch.tensor(updates, device=where)
 
 
 def _gradient(tensor: Tensor) -> Tensor:

@@ -13,8 +13,16 @@ from torch import nn
 import portnet
 from portnet.adapter import CaptureOptions
 from portnet.capturing import capture_original
-from portnet.errors import InputError, MissingDependencyError, UnknownNameError, UnsupportedError, WeightsError
+from portnet.errors import (
+    InputError,
+    MissingDependencyError,
+    ParityError,
+    UnknownNameError,
+    UnsupportedError,
+    WeightsError,
+)
 from portnet.originals import Request
+from portnet.runtime.session import Session
 
 
 class Block(nn.Module):
@@ -352,3 +360,31 @@ def test_frozen_batch_norms_are_fixed_and_unread_parameters_are_named():
     assert [node.op_type for node in result.model.ir.graph] == ["Conv", "Mul", "Add", "Flatten"]
     assert "1 frozen batch norms are fixed scales and shifts, which no engine trains" in result.notes
     assert "9 parameters that inference does not read are left out: unread.weight, unread.bias" in result.notes
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((2, 3, 9, 12), 1),
+        ((2, 3, 9, 12), (3, 4)),
+        ((2, 3, 9, 12), (5, None)),
+        ((2, 3, 11), 7),
+        ((2, 3, 4, 6, 5), (2, 4, 5)),
+    ],
+)
+def test_adaptive_max_pooling_of_any_size(shape, size):
+    kind = getattr(nn, f"AdaptiveMaxPool{len(shape) - 2}d")
+    network, x = nn.Sequential(kind(size)), torch.randn(shape)
+    model = portnet.capture(network, x)
+    (got,) = Session(model).run({model.inputs[0].name: x.numpy()}).values()
+    np.testing.assert_array_equal(got, network(x).numpy())
+
+
+def test_places_of_adaptive_maxima_are_told_where_windows_are_equal():
+    network, x = nn.AdaptiveMaxPool2d((3, 4), return_indices=True), torch.randn(2, 3, 9, 12)
+    model = portnet.capture(network, x)
+    got = Session(model).run({model.inputs[0].name: x.numpy()}).values()
+    for array, expected in zip(got, network(x), strict=True):
+        np.testing.assert_array_equal(array, expected.numpy())
+    with pytest.raises(ParityError):  # not told elsewhere, and not guessed
+        portnet.capture(nn.AdaptiveMaxPool2d((4, 5), return_indices=True), x)

@@ -243,3 +243,29 @@ def test_a_batch_of_one_value_per_channel_follows_the_definition(engine, build):
     weights = lowered.weights()
     np.testing.assert_allclose(weights["m"], [0.3, -0.4], rtol=1e-5)
     np.testing.assert_allclose(weights["v"], [0.9, 0.9], rtol=1e-5)
+
+
+def test_fp16_resumes_after_steps_that_overflowed(engine):
+    """Adam does not count a step that the scaler left out."""
+    from portnet.testing.conformance.base import batch, plan_for
+    from portnet.testing.networks import mlp
+
+    model = mlp()
+    plan = plan_for(model, OptimizerSpec("adam", lr=1e-2), precision="fp16")
+    lowered = engine.lower(model)
+    trainer = lowered.trainer(plan)
+    x, y = batch(model, 8, 0)
+    for factor in (300.0, 1.0, 1.0):
+        trainer.step(factor * x, y)
+    scale = trainer.state()["scale"]
+    assert scale[0] < 65536
+    assert scale[2] < 3
+    weights, state = lowered.weights(), {name: array.copy() for name, array in trainer.state().items()}
+    again = engine.lower(model)
+    again.set_weights(weights)
+    resumed = again.trainer(plan)
+    resumed.load_state(state)
+    for seed in range(1, 4):
+        assert resumed.step(*batch(model, 8, seed)).loss == trainer.step(*batch(model, 8, seed)).loss
+    expected = lowered.weights()
+    assert all(np.array_equal(array, expected[name]) for name, array in again.weights().items())

@@ -5,6 +5,7 @@ Functions are called by torch's exporter while it builds the graph: tensors are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -195,11 +196,43 @@ def _adaptive_average_pool(self: Any, output_size: Sequence[int | None]) -> Any:
     return result
 
 
+@_translates(_aten.adaptive_max_pool1d.default, _aten.adaptive_max_pool2d.default, _aten.adaptive_max_pool3d.default)
+def _adaptive_max_pool(self: Any, output_size: Sequence[int | None]) -> tuple[Any, Any]:
+    """Windows are equal where sizes divide, and tell places too; else the maxima of each axis in turn, places −1."""
+    sizes = _each(output_size, len(self.shape) - 2)  # type: ignore[arg-type]
+    if all(size == 1 for size in sizes) and not all(isinstance(size, int) for size in self.shape[2:]):
+        return _placeless(op.GlobalMaxPool(self))
+    before = [int(size) for size in self.shape[2:]]
+    after = [old if new is None else int(new) for old, new in zip(before, sizes, strict=True)]
+    if all(old % new == 0 for old, new in zip(before, after, strict=True)):
+        windows = [old // new for old, new in zip(before, after, strict=True)]
+        values, places = op.MaxPool(self, kernel_shape=windows, strides=windows)
+        # ONNX counts through the whole tensor, torch through each channel
+        return values, op.Mod(places, _constant(math.prod(before), np.int64))
+    result = self
+    for axis, (old, new) in enumerate(zip(before, after, strict=True), start=2):
+        if old == new:
+            continue
+        along = _constant([axis], np.int64)
+        bounds = [(_constant([b], np.int64), _constant([e], np.int64)) for b, e in _windows(old, new)]
+        parts = [op.ReduceMax(op.Slice(result, begin, end, along), along) for begin, end in bounds]
+        result = op.Concat(*parts, axis=axis)
+    return _placeless(result)
+
+
+def _placeless(values: Any) -> tuple[Any, Any]:
+    return values, op.ConstantOfShape(op.Shape(values), value=ir.tensor(np.array([-1], np.int64)))
+
+
+def _windows(old: int, new: int) -> list[tuple[int, int]]:
+    """Return the bounds of adaptive pooling: window i is entries ⌊i·old/new⌋ to ⌈(i+1)·old/new⌉ − 1."""
+    return [(i * old // new, -(-(i + 1) * old // new)) for i in range(new)]
+
+
 def _means(old: int, new: int) -> np.ndarray:
-    """Return the (old, new) matrix whose column i averages entries ⌊i·old/new⌋ to ⌈(i+1)·old/new⌉ − 1."""
+    """Return the (old, new) matrix whose column i averages window i."""
     matrix = np.zeros((old, new), np.float64)
-    for column in range(new):
-        begin, end = column * old // new, -(-(column + 1) * old // new)
+    for column, (begin, end) in enumerate(_windows(old, new)):
         matrix[begin:end, column] = 1 / (end - begin)
     return matrix
 
