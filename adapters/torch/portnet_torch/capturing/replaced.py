@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from torch.nn import functional
 from torch.nn.modules import transformer
 from torch.overrides import TorchFunctionMode
@@ -80,28 +79,6 @@ def _cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = No
     return apart.pow(2).sum(-1).sqrt() if p == 2 else apart.pow(p).sum(-1).pow(1 / p)
 
 
-def _adaptive_max_pool(rank: int) -> Callable[..., Any]:
-    """Return windows from ⌊i·size/count⌋ to ⌈(i+1)·size/count⌉ along each of the last axes, as torch has them."""
-
-    def pool(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
-        sizes = list(input.shape[-rank:])
-        given = output_size if isinstance(output_size, Sequence) else [output_size] * rank
-        counts = [size if count is None else count for size, count in zip(sizes, given, strict=True)]
-        if return_indices or not all(is_concrete_int(size) for size in sizes) or max(counts) > _MOST_WINDOWS:
-            return NotImplemented
-        for axis, size, count in zip(range(-rank, 0), map(int, sizes), counts, strict=True):
-            bounds = [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
-            parts = [input.narrow(axis, low, high - low).amax(axis, keepdim=True) for low, high in bounds]
-            input = torch.cat(parts, axis)
-        return input
-
-    return pool
-
-
-# a map that is pooled to more has windows of a few numbers each
-_MOST_WINDOWS = 32
-
-
 def _rrelu(
     input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
 ) -> Any:
@@ -129,9 +106,6 @@ def _fake_quantized_by_channel(
 
 _TABLE: dict[Any, Callable[..., Any]] = {
     functional.embedding_bag: _embedding_bag,
-    functional.adaptive_max_pool1d: _adaptive_max_pool(1),
-    functional.adaptive_max_pool2d: _adaptive_max_pool(2),
-    functional.adaptive_max_pool3d: _adaptive_max_pool(3),
     functional.rrelu: _rrelu,
     torch.cdist: _cdist,
     torch.hypot: _hypot,

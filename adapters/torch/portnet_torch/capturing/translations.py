@@ -196,10 +196,28 @@ def _adaptive_average_pool(self: Any, output_size: Sequence[int | None]) -> Any:
     return result
 
 
-@_translates(_aten.adaptive_max_pool1d.default, _aten.adaptive_max_pool2d.default, _aten.adaptive_max_pool3d.default)
-def _adaptive_max_pool(self: Any, output_size: Sequence[int | None]) -> tuple[Any, Any]:
+@_translates(_aten.adaptive_max_pool1d.default)
+def _adaptive_max_pool1d(self: Any, output_size: Sequence[int | None]) -> tuple[Any, Any]:
+    return _adaptive_max_pool(self, output_size, 1)
+
+
+@_translates(_aten.adaptive_max_pool2d.default)
+def _adaptive_max_pool2d(self: Any, output_size: Sequence[int | None]) -> tuple[Any, Any]:
+    return _adaptive_max_pool(self, output_size, 2)
+
+
+@_translates(_aten.adaptive_max_pool3d.default)
+def _adaptive_max_pool3d(self: Any, output_size: Sequence[int | None]) -> tuple[Any, Any]:
+    return _adaptive_max_pool(self, output_size, 3)
+
+
+def _adaptive_max_pool(self: Any, output_size: Sequence[int | None], rank: int) -> tuple[Any, Any]:
     """Windows are equal where sizes divide, and tell places too; else the maxima of each axis in turn, places −1."""
-    sizes = _each(output_size, len(self.shape) - 2)  # type: ignore[arg-type]
+    if len(self.shape) == rank + 1:  # no batch
+        first = _constant([0], np.int64)
+        results = _adaptive_max_pool(op.Unsqueeze(self, first), output_size, rank)
+        return op.Squeeze(results[0], first), op.Squeeze(results[1], first)
+    sizes = _each(output_size, rank)  # type: ignore[arg-type]
     if all(size == 1 for size in sizes) and not all(isinstance(size, int) for size in self.shape[2:]):
         return _placeless(op.GlobalMaxPool(self))
     before = [int(size) for size in self.shape[2:]]
