@@ -27,6 +27,7 @@ from portnet.finetuning.prefix import where
 from portnet.finetuning.prefix.frontier import cuts, split_at
 from portnet.finetuning.prefix.store import DamagedError, Store
 from portnet.finetuning.settings import Settings
+from portnet.graph.digests import Digests
 from portnet.graph.metadata import Preprocessing
 from portnet.graph.model import Model
 
@@ -411,7 +412,8 @@ def test_a_resumed_run_is_cut_where_it_was(images, network):
     model, table = attached(network, "first:4")
     settings = train(images, network, freeze="first:4")[0].settings
     loader = keeping.Loader(portnet.data.load_dataset(images), network.preprocessing, 8, shuffle=True, seed=0)
-    ask = (model, table, loader, None, settings, keeping_reporter(), keeping.Interrupt())
+    digests = Digests(model.weights())
+    ask = (model, table, digests, loader, None, settings, keeping_reporter(), keeping.Interrupt())
     assert keeping.keep(*ask, tensors=[]) is None
     assert keeping.keep(*ask, tensors=["c1"]).record["tensors"] == ["c1"]
     with pytest.raises(InputError, match="the run was cut at y"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -19,6 +20,7 @@ from portnet.finetuning.prefix.keep import Kept, keep
 from portnet.finetuning.proof import Proofs
 from portnet.finetuning.sets import Sets
 from portnet.finetuning.settings import Settings
+from portnet.graph.digests import Digests
 from portnet.graph.model import Model
 from portnet.graph.parameters import Role
 
@@ -48,19 +50,20 @@ class Phases:
 
     def __init__(self, settings: Settings, sets: Sets, network: Model, adapter: Adapter | None, reporter: Any) -> None:
         self.settings, self.network, self.adapter = settings, network, adapter
+        self._digests = Digests(network.weights())
         self._sets, self._reporter = sets, reporter
         self.timings: list[dict[str, Any]] | None = None
         self.policies = list(settings.freeze.phases().items())
         tables = [policy.resolve(network) for _, policy in self.policies]
-        self.proofs = Proofs(tables, self.policies, network.weights())
-        self.first_digest = network.digest()
+        self.proofs = Proofs(tables, self.policies, self._digests)
+        self.first_digest = self._digests.of(network.weights())
         self.table, self.phase = tables[0], 0
         self.cut_at: list[str] | None = None
         self.kept: Kept | None = None
 
     def restore(self, checkpoint: Checkpoint, position: Position) -> bool:
         """Go to where a checkpoint was written; return whether a phase had begun to train there."""
-        self.network = self.network.with_weights(checkpoint.weights)
+        self._go_on_with(checkpoint.weights)
         if "proofs" in checkpoint.progress:
             self.proofs.restore(checkpoint.progress["proofs"])
         self.phase = max(i for i, (first, _) in enumerate(self.policies) if first <= position.epoch)
@@ -71,7 +74,7 @@ class Phases:
 
     def next(self, interrupt: Interrupt) -> tuple[Lowered, Trainer, Batches, Batches | None]:
         """Go over to the next phase: another table, another cut, another optimizer."""
-        self.network = self.network.with_weights(self.lowered.weights())
+        self._go_on_with(self.lowered.weights())
         self.phase, self.cut_at = self.phase + 1, None
         made = self.lower(interrupt)
         policy = self.policies[self.phase][1]
@@ -80,14 +83,16 @@ class Phases:
 
     def lower(self, interrupt: Interrupt) -> tuple[Lowered, Trainer, Batches, Batches | None]:
         """Lower the network, or what follows its frozen prefix, for the phase in hand."""
-        self.proofs.enter(self.phase, self.network.weights())
+        self.proofs.enter(self.phase, self._digests)
         self.table = self.policies[self.phase][1].resolve(self.network)
         train, val = loaders(self._sets, self.settings, self.network)
         settings = self.settings
         if len(self.policies) > 1 and settings.cache != "off":
             # nobody insists on a cache for phases that may have nothing to keep
             settings = settings.but(cache="auto")
-        self.kept = keep(self.network, self.table, train, val, settings, self._reporter, interrupt, self.cut_at)
+        self.kept = keep(
+            self.network, self.table, self._digests, train, val, settings, self._reporter, interrupt, self.cut_at
+        )
         network = self.network if self.kept is None else self.kept.network
         batches = (train, val) if self.kept is None else (self.kept.train, self.kept.val)
         seed = (self.settings.seed + self.phase) % 2**32
@@ -102,6 +107,13 @@ class Phases:
         adapter = self.adapter
         self.lowered = adapter.lower(network, device=self.settings.device)
         return self.lowered, self.lowered.trainer(plan), *batches
+
+    def digests(self) -> Digests:
+        """Return the digests of all weights as they are now, read anew: of those that trained, and of all others."""
+        return Digests({**self.network.weights(), **self.lowered.weights()})
+
+    def _go_on_with(self, weights: Mapping[str, np.ndarray]) -> None:
+        self.network, self._digests = self.network.with_weights(weights), self._digests.but(weights)
 
     def last_epoch(self) -> int:
         """Return the epoch before which the phase in hand ends."""

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from portnet.errors import InputError, TrainingError
 from portnet.finetuning.freeze import FreezePolicy
 from portnet.finetuning.freeze_table import FreezeTable
-from portnet.graph.model import weights_digest
+from portnet.graph.digests import Digests
 
 __all__ = ["Proofs"]
-
-Weights = Mapping[str, np.ndarray]
 
 
 class Proofs:
@@ -23,16 +19,16 @@ class Proofs:
     Args:
         tables: the resolved policy of each phase.
         phases: first epoch, from 0, and policy of each.
-        original: the network's weights before the run.
+        original: of the network's weights before the run.
     """
 
-    def __init__(self, tables: list[FreezeTable], phases: list[tuple[int, FreezePolicy]], original: Weights) -> None:
+    def __init__(self, tables: list[FreezeTable], phases: list[tuple[int, FreezePolicy]], original: Digests) -> None:
         self._tables, self._phases = tables, phases
         self._always = sorted(set.intersection(*(set(table.frozen) for table in tables)))
-        self._before = _digest(original, self._always)
+        self._before = original.of(self._always)
         self._entries: list[dict[str, Any]] = []
 
-    def enter(self, phase: int, weights: Weights) -> None:
+    def enter(self, phase: int, weights: Digests) -> None:
         """A phase begins with these weights, and the one before it ends; nothing changes if it is in hand already."""
         while len(self._entries) <= phase:
             self.leave(weights)
@@ -45,12 +41,12 @@ class Proofs:
                     "policy": policy.text,
                     "frozen_initializers": len(frozen),
                     # one phase is the whole run, which need not be read twice
-                    "sha256_before": self._before if len(self._tables) == 1 else _digest(weights, frozen),
+                    "sha256_before": self._before if len(self._tables) == 1 else weights.of(frozen),
                     "sha256_after": "",
                 }
             )
 
-    def leave(self, weights: Weights) -> None:
+    def leave(self, weights: Digests) -> None:
         """The phase in hand ends with these weights.
 
         Raises:
@@ -58,10 +54,10 @@ class Proofs:
         """
         if self._entries:
             entry = self._entries[-1]
-            entry["sha256_after"] = _digest(weights, self._tables[len(self._entries) - 1].frozen)
+            entry["sha256_after"] = weights.of(self._tables[len(self._entries) - 1].frozen)
             _compare(entry["sha256_before"], entry["sha256_after"])
 
-    def record(self, weights: Weights) -> dict[str, Any]:
+    def record(self, weights: Digests) -> dict[str, Any]:
         """Close the run with these weights; return the proof as it is written into the record.
 
         Raises:
@@ -69,7 +65,7 @@ class Proofs:
         """
         if len(self._tables) > 1:
             self.leave(weights)
-        after = _digest(weights, self._always)
+        after = weights.of(self._always)
         _compare(self._before, after)
         whole = {"frozen_initializers": len(self._always), "sha256_before": self._before, "sha256_after": after}
         return whole if len(self._tables) == 1 else {**whole, "phases": self._entries}
@@ -89,10 +85,6 @@ class Proofs:
                 "resume: the backbone's weights are not those the run began with. Restore them, or start a new run."
             )
         self._entries = [dict(entry) for entry in state["phases"]]
-
-
-def _digest(weights: Weights, names: Iterable[str]) -> str:
-    return weights_digest({name: weights[name] for name in names})
 
 
 def _compare(before: str, after: str) -> None:

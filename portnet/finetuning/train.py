@@ -317,16 +317,18 @@ class RunSession:
         if finished and job.out_of_patience:
             ended = "stopped early"
         phases = self.phases
-        proof = phases.proofs.record({**phases.network.weights(), **phases.lowered.weights()})
+        digests = phases.digests()
+        proof = phases.proofs.record(digests)
         if finished and job.best_weights is not None:
             self._restore_best(job)
+            digests = digests.but(phases.lowered.weights())
         model = phases.network.with_weights(phases.lowered.weights())
         settings = self.settings
         made: dict[str, Any] = {"backend": settings.backend, "epochs": len(job.history), "seed": settings.seed}
         if settings.rename:
             made["rename"] = dict(settings.rename)
         model.metadata.provenance = {**model.metadata.provenance, "finetuned": made}
-        record = self._record(job.history, proof, ended, model.digest())
+        record = self._record(job.history, proof, ended, digests.of(model.weights()))
         folder = self.folder
         if folder is not None:
             model.save(folder.model)

@@ -6,7 +6,6 @@ they are (in the file, memory-mapped) until somebody reads them.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from portnet.errors import ModelError, WeightsError
+from portnet.graph.digests import weights_digest
 from portnet.graph.metadata import PREFIX, BackboneInfo, Metadata, Preprocessing
 
 if TYPE_CHECKING:
@@ -284,16 +284,6 @@ class Model:
     def digest(self) -> str:
         """SHA-256 over the names, dtypes, shapes and bytes of all initializers, as hexadecimal."""
         return weights_digest(self.weights())
-
-
-def weights_digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 over name, dtype, shape and bytes of each array, in order of name, as hexadecimal."""
-    state = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        state.update(f"{name}\0{array.dtype}\0{array.shape}\0".encode())
-        state.update(array.reshape(-1).view(np.uint8).data)
-    return state.hexdigest()
 
 
 def _signature(value: ir.Value) -> Signature:

@@ -32,6 +32,7 @@ from portnet.finetuning.prefix.store import DamagedError, Store
 from portnet.finetuning.prefix.threads import few_threads
 from portnet.finetuning.prefix.where import Computer, place
 from portnet.finetuning.settings import Settings
+from portnet.graph.digests import Digests
 from portnet.graph.model import Model
 
 __all__ = ["DISK_LIMIT", "MEMORY_LIMIT", "Kept", "keep"]
@@ -95,6 +96,7 @@ class _Part:
 def keep(
     network: Model,
     table: FreezeTable,
+    digests: Digests,
     train: Loader,
     val: Loader | None,
     settings: Settings,
@@ -107,6 +109,7 @@ def keep(
     Args:
         network: backbone and head.
         table: what is frozen.
+        digests: of the network's weights.
         train: training images.
         val: validation images, or None.
         settings: ``cache``, ``cache_dtype``, ``cache_limit`` and ``augment_views`` are used.
@@ -127,7 +130,7 @@ def keep(
     if not options or is_fresh:
         _say_why_not(settings, reporter, bool(options), tensors)
         return None
-    keeper = _Keeper(network, train, val, settings, reporter, interrupt)
+    keeper = _Keeper(network, digests, train, val, settings, reporter, interrupt)
     reasons = []
     for option in options:
         try:
@@ -161,13 +164,14 @@ class _Keeper:
     def __init__(
         self,
         network: Model,
+        digests: Digests,
         train: Loader,
         val: Loader | None,
         settings: Settings,
         reporter: Any,
         interrupt: Interrupt,
     ) -> None:
-        self._network, self._train, self._val = network, train, val
+        self._network, self._digests, self._train, self._val = network, digests, train, val
         self._settings, self._reporter, self._interrupt = settings, reporter, interrupt
         assert network.preprocessing is not None
         self._preprocessing = network.preprocessing
@@ -223,7 +227,8 @@ class _Keeper:
     def _part(self, images: Images, option: Cut, prefix: Model, changes: dict[str, Any] | None) -> _Part:
         digest = images_digest(images.dataset.item_digests)
         decoder, dtype = describe(images.decoder), self._settings.cache_dtype
-        key = activations_key(prefix, digest, dtype, self._preprocessing, decoder, changes, self._place.name)
+        weights = self._digests.of(prefix.weights())
+        key = activations_key(prefix, weights, digest, dtype, self._preprocessing, decoder, changes, self._place.name)
         what = "training images" if changes else "images"
         return _Part(images, key, tuple((images.rows, *shape) for shape in option.shapes), what)
 

@@ -16,18 +16,19 @@ from typing import Any
 import onnx_ir as ir
 
 from portnet.graph.metadata import Preprocessing
-from portnet.graph.model import Model, weights_digest
+from portnet.graph.model import Model
 
 __all__ = ["activations_key", "graph_digest", "identity", "images_digest"]
 
 # raised when the same images and graph come to give other numbers: another decoder, other augmentation, another batch
-GENERATION = 2
+GENERATION = 3
 # what decodes, changes and computes: another version may round another way
 _MAKERS = ("pillow", "numpy", "onnxruntime", "onnxruntime-gpu")
 
 
 def activations_key(
     prefix: Model,
+    weights: str,
     images: str,
     dtype: str,
     preprocessing: Preprocessing,
@@ -39,6 +40,7 @@ def activations_key(
 
     Args:
         prefix: the frozen part.
+        weights: digest of its weights.
         images: what `images_digest` returned.
         dtype: "float32" or "float16".
         preprocessing: how an image becomes the prefix's input.
@@ -49,7 +51,7 @@ def activations_key(
     key = {
         "generation": GENERATION,
         "graph": graph_digest(prefix),
-        "weights": weights_digest(prefix.weights()),
+        "weights": weights,
         "preprocessing": asdict(preprocessing),
         "decoder": decoder,
         "images": images,

@@ -45,10 +45,10 @@ def place(settings: Settings) -> Place:
     """Return where the prefix of a run is computed.
 
     onnxruntime is the quickest on a CPU. For a run on another device whose provider is not in this onnxruntime, the
-    engine's own device is quicker by far.
+    engine's own device is quicker by far; there is none yet where the engine is to be chosen.
     """
     provider = preferred_here()
-    if settings.device == "cpu" or provider != "CPUExecutionProvider":
+    if settings.device == "cpu" or settings.backend == "auto" or provider != "CPUExecutionProvider":
         return Place(provider, Session)
     adapter = engine(settings.backend)
     where = f"{adapter.framework} {adapter.version()} on {settings.device}"

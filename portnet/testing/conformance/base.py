@@ -9,7 +9,8 @@ import numpy as np
 
 from portnet.adapter import Adapter, Lowered, OptimizerSpec, ParameterPlan, TrainPlan
 from portnet.engines import engine
-from portnet.graph.model import Model, weights_digest
+from portnet.graph.digests import weights_digest
+from portnet.graph.model import Model
 from portnet.graph.parameters import Role
 
 __all__ = ["EngineCase", "batch", "only", "plan_for", "statistics_of"]

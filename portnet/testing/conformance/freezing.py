@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from portnet.adapter import OptimizerSpec, ParameterPlan
-from portnet.graph.model import weights_digest
+from portnet.graph.digests import weights_digest
 from portnet.testing.conformance.base import EngineCase, batch, only, plan_for, statistics_of
 from portnet.testing.networks import convnet
 

@@ -7,7 +7,8 @@ import onnx
 import pytest
 
 from portnet.errors import UnsupportedError, WeightsError
-from portnet.graph.model import Model, weights_digest
+from portnet.graph.digests import weights_digest
+from portnet.graph.model import Model
 from portnet.graph.parameters import Role
 from portnet.testing.conformance.base import EngineCase, batch
 from portnet.testing.networks import batch_norm_network, convnet, dropout_network, mlp, reference_run

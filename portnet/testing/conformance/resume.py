@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from portnet.adapter import OptimizerSpec
-from portnet.graph.model import weights_digest
+from portnet.graph.digests import weights_digest
 from portnet.testing.conformance.base import EngineCase, batch, plan_for
 from portnet.testing.networks import convnet, dropout_network
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from portnet.adapter import OptimizerSpec, ParameterPlan
-from portnet.graph.model import weights_digest
+from portnet.graph.digests import weights_digest
 from portnet.testing.conformance.base import EngineCase, batch, only, plan_for, statistics_of
 from portnet.testing.networks import batch_norm_network, convnet, dropout_network, reference_run
 

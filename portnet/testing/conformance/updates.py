@@ -9,7 +9,8 @@ import pytest
 
 from portnet.adapter import OptimizerSpec, ParameterPlan, TrainPlan
 from portnet.finetuning.schedule import Schedule
-from portnet.graph.model import Model, weights_digest
+from portnet.graph.digests import weights_digest
+from portnet.graph.model import Model
 from portnet.testing.conformance.base import EngineCase, batch, only, plan_for, statistics_of
 from portnet.testing.networks import BATCH_NORM_EPS, batch_norm_network, convnet, dropout_network, mlp, reference_run
 from portnet.testing.oracle import (
