@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import sympy
+
+from portnet.graph.floors import floor_of
 from portnet.graph.lowering import NodeView
+from portnet.graph.ranges import larger
 from portnet_gluon.compat import mx
+from portnet_gluon.ops.free import plain, size_of
+from portnet_gluon.ops.pad_free import placed
 from portnet_gluon.ops.registry import Symbol, op
 from portnet_gluon.ops.windows import Window, pad, windowed
 
@@ -28,25 +34,34 @@ def convolve(walk: Any, node: NodeView, x: Symbol, weight: Symbol, bias: Symbol 
 
 @op("ConvTranspose")
 def conv_transpose(walk: Any, node: NodeView) -> Symbol:
-    """``mx.sym.Deconvolution`` of the whole extent, cropped where ONNX pads."""
+    """``mx.sym.Deconvolution``; where MXNet has no such padding, of the whole extent, cut or padded to ONNX's."""
     shape = walk.sizes(node.required(1))
-    channels = shape[1] * node["group"]
-    kernel = shape[2:]
-    begin, end, extra = _transpose_padding(walk, node, kernel)
-    win = Window(kernel, _ints(node, "strides", 1, kernel), _ints(node, "dilations", 1, kernel), begin, end)
-    if min(begin) < 0 or min(end) < 0:
-        raise walk.unsupported(f"pads: got {begin + end}, expected none that is negative")
+    channels, kernel = shape[1] * node["group"], shape[2:]
+    win = Window(kernel, _ints(node, "strides", 1, kernel), _ints(node, "dilations", 1, kernel), [], [])
     # of known sizes MXNet tells it by itself, while the network is built
     if win.rank == 3 and set(win.dilations) != {1} and None in walk.static_shape(node.required(0)):
         raise walk.unsupported(f"dilations: got {win.dilations} in three axes, expected 1: MXNet has no others there")
-    arrays = (walk.value(node.required(0)), walk.value(node.required(1)), walk.optional(node.input(2)))
-    if win.is_symmetric and all(e < s for e, s in zip(extra, win.strides, strict=True)):
-        return _layer(mx.sym.Deconvolution, walk, node, arrays, win, channels, pad=begin, adj=extra)
-    whole = _layer(mx.sym.Deconvolution, walk, node, arrays, win, channels, pad=[0] * win.rank)
-    ends = [e - add for e, add in zip(end, extra, strict=True)]
-    if all(n >= 0 for n in ends):
-        return pad(whole, [-n for n in begin], [-n for n in ends])
-    raise walk.unsupported(f"output_padding: got {extra}, which reaches beyond pads {end}")
+    x, weight, bias = (walk.optional(node.input(i)) for i in range(3))
+    whole = [_whole(walk, node, win, i) for i in range(win.rank)]
+    begin, lengths = _extent(walk, node, win, whole)
+    ends = [plain(full - before - size) for full, before, size in zip(whole, begin, lengths, strict=True)]
+    if all(isinstance(n, int) and n >= 0 for n in begin) and all(isinstance(n, int) for n in ends):
+        extra = [before - end for before, end in zip(begin, ends, strict=True)]
+        if all(0 <= e < s for e, s in zip(extra, win.strides, strict=True)):
+            return _layer(mx.sym.Deconvolution, walk, node, (x, weight, bias), win, channels, pad=begin, adj=extra)
+    y = _layer(mx.sym.Deconvolution, walk, node, (x, weight, None), win, channels, pad=[0] * win.rank)
+    for i, (full, before, size, end) in enumerate(zip(whole, begin, lengths, ends, strict=True)):
+        if isinstance(before, int) and isinstance(end, int):
+            y = pad(y, *([-n * (j == i) for j in range(win.rank)] for n in (before, end)))
+        else:
+            y = placed(walk, node, y, rank=2 + win.rank, axis=2 + i, sizes=(full, -before, size))
+    # beyond the whole extent the bias stands alone
+    return y if bias is None else mx.sym.broadcast_add(y, mx.sym.reshape(bias, shape=(1, -1, *[1] * win.rank)))
+
+
+def _whole(walk: Any, node: NodeView, win: Window, i: int) -> Any:
+    """Return the size of spatial axis ``i`` that every tap of every window makes."""
+    return win.strides[i] * (size_of(walk, node.required(0), 2 + i) - 1) + win.extents[i]
 
 
 def _layer(
@@ -77,26 +92,17 @@ def _ints(node: NodeView, name: str, default: int, kernel: list[int]) -> list[in
     return list(node.get(name) or [default] * len(kernel))
 
 
-def _transpose_padding(walk: Any, node: NodeView, kernel: list[int]) -> tuple[list[int], list[int], list[int]]:
-    """Return padding before, after, and the size added at the end, from pads, auto_pad or output_shape."""
-    rank, extra = len(kernel), _ints(node, "output_padding", 0, kernel)
-    strides, dilations = _ints(node, "strides", 1, kernel), _ints(node, "dilations", 1, kernel)
+def _extent(walk: Any, node: NodeView, win: Window, whole: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Return where in the whole extent the result begins and its sizes, from pads, auto_pad or output_shape."""
+    rank, extra = win.rank, _ints(node, "output_padding", 0, win.kernel)
     mode, target = node.get("auto_pad", "NOTSET"), node.get("output_shape")
-    if mode == "NOTSET" and not target:
-        pads = list(node.get("pads") or [0] * (2 * rank))
-        return pads[:rank], pads[rank:], extra
-    if mode == "VALID" and not target:
-        return [0] * rank, [0] * rank, extra
-    sizes = walk.spatial(node.required(0))
-    target = list(target or (n * s for n, s in zip(sizes, strides, strict=True)))[-rank:]
-    totals = [
-        s * (n - 1) + e + (k - 1) * d + 1 - t
-        for n, s, e, k, d, t in zip(sizes, strides, extra, kernel, dilations, target, strict=True)
-    ]
-    extra = [e + max(-total, 0) for e, total in zip(extra, totals, strict=True)]
-    totals = [max(total, 0) for total in totals]
-    small, large = [t // 2 for t in totals], [t - t // 2 for t in totals]
-    return (small, large, extra) if mode == "SAME_UPPER" else (large, small, extra)
+    if not target and mode in ("NOTSET", "VALID"):
+        pads = list(node.get("pads") or [0] * (2 * rank)) if mode == "NOTSET" else [0] * (2 * rank)
+        return pads[:rank], [whole[i] + extra[i] - pads[i] - pads[i + rank] for i in range(rank)]
+    sizes = [size_of(walk, node.required(0), 2 + i) for i in range(rank)]
+    lengths = list(target or (n * s for n, s in zip(sizes, win.strides, strict=True)))[-rank:]
+    totals = [larger(n + e - size, 0) for n, e, size in zip(whole, extra, lengths, strict=True)]
+    return [plain(floor_of((n if mode == "SAME_UPPER" else n + 1) / sympy.Integer(2))) for n in totals], lengths
 
 
 @op("Col2Im")

@@ -15,7 +15,7 @@ from portnet.graph.sizes import axis_size, evaluate_size
 from portnet_gluon.compat import mx
 from portnet_gluon.ops.registry import BOOL_AS_BYTES, Symbol, cast
 
-__all__ = ["counted", "cut_like", "ruler", "size_of"]
+__all__ = ["counted", "cut_like", "plain", "ruler", "size_of"]
 
 
 def size_of(walk: Any, value: ir.Value, axis: int) -> Any:
@@ -24,6 +24,11 @@ def size_of(walk: Any, value: ir.Value, axis: int) -> Any:
     if known is not None and known[axis] is not None:
         return known[axis]
     return axis_size(walk, value, axis, ir.SymbolicDim(None) if value.shape is None else value.shape[axis])
+
+
+def plain(size: Any) -> Any:
+    """Return a size as an int where it is a number, as sizes may differ by one."""
+    return int(size) if getattr(size, "is_Integer", False) else size
 
 
 def ruler(walk: Any, size: Any) -> Symbol:
@@ -67,8 +72,8 @@ def _turned_floor(share: Any) -> Any:
 
 def counted(walk: Any, size: Any, start: Any = 0, step: Any = 1, dtype: str = "int64") -> Symbol:
     """Return as many numbers as a size says: start, start + step, and so on."""
-    known = getattr(size, "is_Integer", True)  # two sizes may differ by a number
-    places = mx.sym.arange(int(size)) if known else mx.sym.contrib.arange_like(ruler(walk, size), axis=0)
+    known = plain(size)
+    places = mx.sym.arange(known) if isinstance(known, int) else mx.sym.contrib.arange_like(ruler(walk, size), axis=0)
     return cast(places if (start, step) == (0, 1) else places * step + start, dtype)
 
 

@@ -168,10 +168,9 @@ def _crops(walk: Any, node: NodeView, window: Window, sizes: tuple[int | None, .
         totals = [have + add - want for have, add, want in zip(full, extra, wanted[-rank:], strict=True)]
     else:
         totals = [k + add - s for k, s, add in zip(window.reach, window.strides, extra, strict=True)]
-    halves = [(total // 2, total - total // 2) for total in totals]
-    if auto == "SAME_UPPER":
-        return tuple((begin, end - add) for (begin, end), add in zip(halves, extra, strict=True))
-    return tuple((end, begin - add) for (begin, end), add in zip(halves, extra, strict=True))
+    # what is missing is added at the end
+    begin = [(max(total, 0) + (auto != "SAME_UPPER")) // 2 for total in totals]
+    return tuple((first, total - first - add) for first, total, add in zip(begin, totals, extra, strict=True))
 
 
 def _transpose_layer(walk: Any, node: NodeView, x: Any, window: Window, crops: Any) -> Any:

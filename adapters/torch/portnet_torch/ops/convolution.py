@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch.nn.functional as F
@@ -124,11 +123,11 @@ def _transpose_crop(
     if None in full and wanted:
         raise walk.unsupported("output_shape where the input's size is not known")
     if None in full:
-        totals = [max((k - 1) * d + 1 + e - s, 0) for k, d, e, s in zip(kernel, dilations, extra, strides, strict=True)]
+        totals = [(k - 1) * d + 1 + e - s for k, d, e, s in zip(kernel, dilations, extra, strides, strict=True)]
     elif wanted:
         totals = [f - w for f, w in zip(full, wanted[-dims:], strict=True)]
     else:
         totals = [f - n * s for f, n, s in zip(full, shape[2:], strides, strict=True)]
-    small = [math.trunc(total / 2) for total in totals]
-    large = [total - half for total, half in zip(totals, small, strict=True)]
-    return large + small if auto == "SAME_LOWER" else small + large
+    # what is missing is added at the end
+    begin = [(max(total, 0) + (auto != "SAME_UPPER")) // 2 for total in totals]
+    return begin + [total - first for total, first in zip(totals, begin, strict=True)]
