@@ -17,6 +17,7 @@ from portnet_gluon.ops import (
     reshape,
     resize,
     sampling,
+    scatter,
     shape,
 )
 from portnet_gluon.ops.registry import TABLE
@@ -39,5 +40,6 @@ __all__ = [
     "reshape",
     "resize",
     "sampling",
+    "scatter",
     "shape",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,6 @@ from portnet_gluon.ops.free import counted, size_of
 from portnet_gluon.ops.registry import BOOL_AS_BYTES, Symbol, cast, numpy_op, op
 from portnet_gluon.ops.shape import dropped
 from portnet_gluon.ops.wrap import wrapped
-
-# scattering has no kernel for these
-_BYTES_AS_INTEGERS = {"bool": "int32", "uint8": "int32", "int8": "int32"}
-
-# longest axis that is scattered step by step
-_MAX_STEPS = 256
 
 
 @op("Gather")
@@ -33,24 +26,25 @@ def gather(walk: Any, node: NodeView) -> Symbol:
 @op("GatherElements")
 def gather_elements(walk: Any, node: NodeView) -> Symbol:
     """``mx.sym.gather_nd`` at coordinates that are a constant grid but on one axis."""
-    return mx.sym.gather_nd(walk.value(node.required(0)), _element_coordinates(walk, node), name=node.name)
+    return mx.sym.gather_nd(
+        walk.value(node.required(0)), mx.sym.stack(*element_places(walk, node), axis=0), name=node.name
+    )
 
 
 @op("GatherND")
 def gather_nd(walk: Any, node: NodeView) -> Symbol:
     """``mx.sym.gather_nd``; batch axes by a constant grid."""
-    coordinates = _tuple_coordinates(walk, node, node["batch_dims"])
-    return mx.sym.gather_nd(walk.value(node.required(0)), coordinates, name=node.name)
+    places = tuple_places(walk, node, node["batch_dims"])
+    return mx.sym.gather_nd(walk.value(node.required(0)), mx.sym.stack(*places, axis=0), name=node.name)
 
 
-def _element_coordinates(walk: Any, node: NodeView) -> Symbol:
-    """Return int64 coordinates (rank, *indices' sizes): the element's own, but on ``axis`` the index."""
+def element_places(walk: Any, node: NodeView) -> list[Symbol]:
+    """Return int64 places on each axis of the data, each of the indices' sizes: the own, but on ``axis`` the index."""
     data, indices = node.required(0), node.required(1)
     axis, rank, x = walk.axis(node, walk.rank(data)), walk.rank(indices), walk.value(indices)
     size = size_of(walk, data, axis)
     picked = _counted_from_front(cast(x, "int64"), size if isinstance(size, int) else walk.size(size, node.name))
-    rows = [picked if i == axis else _own_place(walk, node, picked, i, rank) for i in range(rank)]
-    return mx.sym.stack(*rows, axis=0)
+    return [picked if i == axis else _own_place(walk, node, picked, i, rank) for i in range(rank)]
 
 
 def _own_place(walk: Any, node: NodeView, like: Symbol, axis: int, rank: int) -> Symbol:
@@ -65,8 +59,8 @@ def _own_place(walk: Any, node: NodeView, like: Symbol, axis: int, rank: int) ->
     return mx.sym.broadcast_add(mx.sym.zeros_like(like), column)
 
 
-def _tuple_coordinates(walk: Any, node: NodeView, batch_dims: int = 0) -> Symbol:
-    """Return int64 coordinates (n, *indices' sizes but the last) of index tuples, batch axes before them."""
+def tuple_places(walk: Any, node: NodeView, batch_dims: int = 0) -> list[Symbol]:
+    """Return int64 places on axes of the data, each of the indices' sizes but the last; batch axes come first."""
     data, indices = node.required(0), node.required(1)
     rank, count = walk.rank(indices), walk.static_shape(indices)[-1]
     if count is None:
@@ -76,71 +70,12 @@ def _tuple_coordinates(walk: Any, node: NodeView, batch_dims: int = 0) -> Symbol
     rows = [_own_place(walk, node, columns[0], axis, rank - 1) for axis in range(batch_dims)]
     bounds = [size_of(walk, data, batch_dims + i) for i in range(count)]
     bounds = [size if isinstance(size, int) else walk.size(size, node.name) for size in bounds]
-    rows += [_counted_from_front(column, size) for column, size in zip(columns, bounds, strict=True)]
-    return mx.sym.stack(*rows, axis=0)
+    return rows + [_counted_from_front(column, size) for column, size in zip(columns, bounds, strict=True)]
 
 
 def _counted_from_front(indices: Symbol, size: int | Symbol) -> Symbol:
     later = indices + size if isinstance(size, int) else mx.sym.broadcast_add(indices, size)
     return mx.sym.where(indices < 0, later, indices)
-
-
-@op("ScatterElements", "Scatter", instead=_BYTES_AS_INTEGERS)
-def scatter_elements(walk: Any, node: NodeView) -> Symbol:
-    """Data with some elements replaced, or reduced with updates."""
-    return _scatter(walk, node, _element_coordinates(walk, node), node.required(2), node.get("reduction", "none"))
-
-
-@op("ScatterND", instead=_BYTES_AS_INTEGERS)
-def scatter_nd(walk: Any, node: NodeView) -> Symbol:
-    """Data with some slices replaced, or reduced with updates."""
-    return _scatter(walk, node, _tuple_coordinates(walk, node), node.required(2), node.get("reduction", "none"))
-
-
-# reduction -> function of what is there and what comes
-_REDUCTIONS = {
-    "add": mx.sym.broadcast_add,
-    "mul": mx.sym.broadcast_mul,
-    "max": mx.sym.broadcast_maximum,
-    "min": mx.sym.broadcast_minimum,
-}
-
-
-def _scatter(walk: Any, node: NodeView, coordinates: Symbol, updates: Any, reduction: str) -> Symbol:
-    data, shape = walk.value(node.required(0)), walk.sizes(node.required(0))
-    new = walk.value(updates)
-    if reduction == "none":
-        return mx.sym.where(_hits(coordinates, new, shape), _placed(coordinates, new, shape), data)
-    if reduction == "add":
-        return mx.sym.elemwise_add(data, _placed(coordinates, new, shape))
-    return _scatter_in_turn(walk, node, coordinates, new, reduction)
-
-
-def _placed(coordinates: Symbol, updates: Symbol, shape: list[int]) -> Symbol:
-    """Zeros with updates added in: the gradient of gather_nd, which adds up what falls on one place."""
-    return mx.sym._internal._backward_gather_nd(updates, coordinates, shape=shape)
-
-
-def _hits(coordinates: Symbol, updates: Symbol, shape: list[int]) -> Symbol:
-    return _placed(coordinates, mx.sym.ones_like(updates), shape) > 0
-
-
-def _scatter_in_turn(walk: Any, node: NodeView, coordinates: Symbol, updates: Symbol, reduction: str) -> Symbol:
-    """Reduce one update after the other, since several may fall on one place."""
-    data, shape = walk.value(node.required(0)), walk.sizes(node.required(0))
-    sizes = walk.sizes(node.required(1))
-    tuples = sizes if node.op != "ScatterND" else sizes[:-1]
-    count, rank = math.prod(tuples), 1 + len(tuples)
-    if count > _MAX_STEPS:
-        raise walk.unsupported(f"reduction: got {reduction} of {count} updates, expected at most {_MAX_STEPS}")
-    flat = mx.sym.reshape(coordinates, shape=(0, -1)) if rank > 1 else mx.sym.expand_dims(coordinates, axis=1)
-    rows = mx.sym.reshape(updates, shape=(count, *walk.sizes(node.required(2))[len(tuples) :]))
-    for i in range(count):
-        at = mx.sym.slice_axis(flat, axis=1, begin=i, end=i + 1)
-        new = mx.sym.slice_axis(rows, axis=0, begin=i, end=i + 1)
-        reduced = _REDUCTIONS[reduction](data, _placed(at, new, shape))
-        data = mx.sym.where(_hits(at, new, shape), reduced, data)
-    return data
 
 
 @op("ArgMax", "ArgMin")
