@@ -292,3 +292,22 @@ def test_a_part_of_a_free_size_is_a_number_of_its_own(engine, arithmetic):
     text = f"""g (float[N,T,4] x) => (float[N,T,4] y) {{ {SIZES} half = Constant<value = float {{0.5}}>()
         f3 = Constant<value = float {{3.0}}>() f = Cast<to = 1>(t) {arithmetic} }}"""
     agree(engine, parse(text), {"x": abs(array(2, 5, 4))}, {"x": abs(array(1, 8, 4))})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "y = Slice(x, one, two, one)",
+        "y = Slice(x, one, end, one)",
+        "y, z = Split<axis = 1>(x, parts)",
+        'y = Pad<mode = "edge">(x, pads)',
+        "y = Pad(x, pads, true)",
+        "n = Slice(size, zero, one) l = Expand(two, n) y = ReverseSequence<time_axis = 1, batch_axis = 0>(x, l)",
+    ],
+)
+def test_truths_are_moved(engine, body):
+    text = f"""g (bool[N,3] x) => (bool[N,M] y) {{ one = Constant<value = int64[1] {{1}}>()
+        zero = Constant<value = int64[1] {{0}}>() two = Constant<value = int64[1] {{2}}>() size = Shape(x)
+        end = Slice(size, one, two) parts = Constant<value = int64[2] {{2, 1}}>()
+        pads = Constant<value = int64[4] {{0, 1, 0, 2}}>() true = Constant<value = bool {{1}}>() {body} }}"""
+    agree(engine, parse(text), {"x": array(2, 3) > 0}, {"x": array(4, 3) > 0})

@@ -94,7 +94,7 @@ def arg_extreme(walk: Any, node: NodeView) -> Symbol:
     return found * -1 + (size - 1)
 
 
-@op("TopK")
+@op("TopK", instead=BOOL_AS_BYTES)
 def top_k(walk: Any, node: NodeView) -> list[Symbol]:
     """``mx.sym.topk``; the first of equal elements comes first."""
     k = walk.host_ints(node.required(1))[0]
@@ -178,7 +178,7 @@ def _cumulative(walk: Any, node: NodeView, function: Any, neutral: int) -> Symbo
     return mx.sym.flip(y, axis=axis) if node["reverse"] else y
 
 
-@op("ReverseSequence")
+@op("ReverseSequence", instead=BOOL_AS_BYTES)
 def reverse_sequence(walk: Any, node: NodeView) -> Symbol:
     """``mx.sym.SequenceReverse``, which wants time first and the batch second."""
     x, lengths = walk.args(node)

@@ -11,14 +11,14 @@ from portnet.graph.lowering import NodeView
 from portnet_gluon.compat import mx
 from portnet_gluon.ops.free import size_of
 from portnet_gluon.ops.pad_free import placed
-from portnet_gluon.ops.registry import BOOL_AS_BYTES, Symbol, cast, numpy_op, op
+from portnet_gluon.ops.registry import BOOL_AS_BYTES, Symbol, numpy_op, op
 
 
-@op("Pad")
+@op("Pad", instead=BOOL_AS_BYTES)
 def pad(walk: Any, node: NodeView) -> Symbol:
     """numpy's pad; negative widths crop, and widths may be computed from free sizes."""
     source = node.required(0)
-    rank, x, dtype = walk.rank(source), walk.value(source), walk.dtype(source)
+    rank, x = walk.rank(source), walk.value(source)
     axes = list(range(rank)) if node.input(3) is None else [a % rank for a in walk.host_ints(node.required(3))]
     given = walk.host_dims(node.required(1))
     fill = 0.0 if node.input(2) is None else walk.host(node.required(2)).item()
@@ -27,11 +27,10 @@ def pad(walk: Any, node: NodeView) -> Symbol:
         if _is_computed(walk, node, axis, (before, after)):
             own, mode = size_of(walk, source, axis), node["mode"]
             place = {"rank": rank, "axis": axis, "sizes": (own, before, own + before + after)}
-            x = placed(walk, node, cast(x, BOOL_AS_BYTES.get(dtype, dtype)), **place, mode=mode, fill=fill)
+            x = placed(walk, node, x, **place, mode=mode, fill=fill)
         else:
             widths[axis] = before, after
             x = _cropped(x, axis, before, after)
-    x = x if x is walk.value(source) else cast(x, dtype)
     return _padded(walk, node, x, [(max(before, 0), max(after, 0)) for before, after in widths], fill)
 
 

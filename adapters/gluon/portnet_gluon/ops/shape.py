@@ -58,7 +58,7 @@ def concat(walk: Any, node: NodeView) -> Symbol:
     return mx.sym.concat(*walk.args(node), dim=walk.axis(node, walk.rank(node.required(0))), name=node.name)
 
 
-@op("Split")
+@op("Split", instead=BOOL_AS_BYTES)
 def split(walk: Any, node: NodeView) -> list[Symbol]:
     """Slices along one axis; sizes given, or equal with a smaller last one."""
     value = node.required(0)
@@ -86,7 +86,7 @@ def _nothing(walk: Any, value: Any, axis: int) -> Symbol:
     return numpy_op("zeros", shape=[*sizes[:axis], 0, *sizes[axis + 1 :]], dtype=walk.dtype(value))
 
 
-@op("Slice")
+@op("Slice", instead=BOOL_AS_BYTES)
 def slice_(walk: Any, node: NodeView) -> Symbol:
     """``mx.sym.slice``; where a bound is a free size, a gather, or a cut to a length."""
     source = node.required(0)
