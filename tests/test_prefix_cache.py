@@ -371,7 +371,7 @@ def test_a_cache_that_may_not_be_read(images, network, monkeypatch, capsys):
 
 
 def test_an_error_midway_leaves_nothing(images, network, monkeypatch):
-    def fails(session, images, preprocessing, append, done):
+    def fails(session, images, preprocessing, append, *rest):
         append([np.zeros((1, 12), np.float32)])
         raise InputError("broken image")
 

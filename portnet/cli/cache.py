@@ -58,7 +58,8 @@ def _count(entries: Sequence[Entry]) -> str:
 def _row(entry: Entry) -> tuple[str, ...]:
     size = f"{entry.size / 1e6:,.1f}"
     if not entry.is_whole:
-        state = "damaged" if entry.owner is None else f"written now by process {entry.owner}"
+        state = "unfinished" if entry.is_left else "damaged"
+        state = state if entry.owner is None else f"written now by process {entry.owner}"
         return entry.id, state, "", "", "", "", size, ""
     known = entry.manifest
     return (

@@ -140,7 +140,8 @@ class RunSession:
     def _recorded_before(self, is_new: bool) -> Iterator[None]:
         """Write the record of a new run before it gets ready, which may take long: if it is killed, it can be resumed.
 
-        Where the engine is still to be chosen it says so, and a resumed run chooses. What fails leaves nothing.
+        Where the engine is still to be chosen it says so, and a resumed run chooses. What fails leaves nothing; what is
+        interrupted can go on.
         """
         if self.folder is None or not is_new:
             yield
@@ -151,6 +152,12 @@ class RunSession:
         self.folder.write_record(record)
         try:
             yield
+        except KeyboardInterrupt:
+            self.reporter.note(
+                "interrupted before it trained; to go on: "
+                f"portnet finetune --resume {shlex.quote(str(self.folder.path))}"
+            )
+            raise
         except BaseException:
             self.folder.record.unlink(missing_ok=True)
             raise

@@ -53,6 +53,7 @@ def run_prefix(
     preprocessing: Preprocessing,
     append: Callable[[Sequence[np.ndarray]], None],
     done: Callable[[int], None],
+    start: int = 0,
 ) -> None:
     """Run a prefix once over images and hand over its activations, batch by batch.
 
@@ -62,6 +63,7 @@ def run_prefix(
         preprocessing: how an image becomes the prefix's input.
         append: takes the next rows, one float32 array a tensor.
         done: called with the count of rows so far.
+        start: rows that are there already. The others come from the same batches all the same.
 
     Raises:
         DataError: an image that cannot be read.
@@ -77,10 +79,12 @@ def run_prefix(
         cache_bytes=CACHE_BYTES if images.views > 1 else 0,
         decoder=images.decoder,
     )
-    rows = 0
-    for view in range(images.views):
-        for x, _ in loader.epoch(view):
-            parts = computer.activations(x, BATCH_SIZE)
+    rows, (first_view, place) = start, divmod(start, len(images.dataset))
+    for view in range(first_view, images.views):
+        batch, known = divmod(place if view == first_view else 0, BATCH_SIZE)
+        for x, _ in loader.epoch(view, batch):
+            parts = [part[known:] for part in computer.activations(x, BATCH_SIZE)]
+            known = 0
             append(parts)
             rows += len(parts[0])
             done(rows)

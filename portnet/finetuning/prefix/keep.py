@@ -258,7 +258,8 @@ class _Keeper:
         missing = [part for part, arrays in zip(parts, found, strict=True) if arrays is None]
         if not missing:
             return [arrays for arrays in found if arrays is not None], False
-        need, taken, free = sum(part.size for part in missing), self._store.size(), self._store.free()
+        begun = self._store.begun([part.name for part in missing])
+        need, taken, free = sum(part.size for part in missing), self._store.size() - begun, self._store.free() + begun
         limit = DISK_LIMIT if self._settings.cache_limit is None else self._settings.cache_limit
         if need > limit - taken:
             raise _NoRoomError(
@@ -281,7 +282,11 @@ class _Keeper:
                 "dtype": part.key["dtype"],
             }
             with self._store.writing(part.name, part.key, part.shapes, part.key["dtype"], about) as writer:
-                self._run(computer, part, writer.append)
+                if writer.rows:
+                    self._reporter.note(
+                        f"{writer.rows:,} of {part.images.rows:,} are there already, from a run that was interrupted"
+                    )
+                self._run(computer, part, writer.append, writer.rows)
         return [self._store.open(part.name, part.key, part.shapes, part.key["dtype"]) for part in parts], True
 
     def _find(self, part: _Part) -> list[np.ndarray] | None:
@@ -310,7 +315,9 @@ class _Keeper:
             kept.append(arrays)
         return kept
 
-    def _run(self, computer: Computer, part: _Part, append: Callable[[Sequence[np.ndarray]], None]) -> None:
+    def _run(
+        self, computer: Computer, part: _Part, append: Callable[[Sequence[np.ndarray]], None], start: int = 0
+    ) -> None:
         show = self._reporter.task(f"frozen part, {part.what}", part.images.rows)
 
         def done(count: int) -> None:
@@ -323,6 +330,7 @@ class _Keeper:
             self._preprocessing,
             lambda rows: append(to_dtype(rows, part.key["dtype"])),
             done,
+            start,
         )
 
 

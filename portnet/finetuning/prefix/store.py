@@ -2,7 +2,8 @@
 
 An entry is a folder: one .npy file a tensor and a manifest with the key and the SHA-256 of each file. It is written
 under a hidden name, flushed to the disk, then renamed, so that a process killed at any moment leaves a whole entry or
-none. What does not have the digest that its manifest says, or the shape that is expected, is removed and made again.
+none; rows that it wrote are taken up by who writes the entry next (`portnet.finetuning.prefix.partial`). What does not
+have the digest that its manifest says, or the shape that is expected, is removed and made again.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,6 +27,7 @@ import numpy as np
 
 from portnet.errors import OutputError, UnknownNameError
 from portnet.files import cache_root
+from portnet.finetuning.prefix.partial import claim, clean, note, take_up
 
 __all__ = ["DamagedError", "Entry", "Store", "Writer"]
 
@@ -32,6 +35,10 @@ MANIFEST = "manifest.json"
 SCHEMA = 1
 # bytes of disk that are left free
 SPARE = 1 << 28
+# seconds after which a writer notes how far it has come
+NOTE_EVERY = 10.0
+# stands for the process that writes an unfinished entry where there is none
+NOBODY = 0
 _BLOCK = 1 << 20
 _LARGEST_MANIFEST = 1 << 20
 _NAME = re.compile(r"[0-9a-f]{16}")
@@ -64,6 +71,11 @@ class Entry:
     def is_whole(self) -> bool:
         """Whether it has a manifest. Files are checked against it when they are opened."""
         return bool(self.manifest)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it is unfinished, and nobody is at it any more."""
+        return self.owner is None and self.path.name.startswith(".")
 
 
 class Store:
@@ -134,7 +146,10 @@ class Store:
     def writing(
         self, name: str, key: dict[str, Any], shapes: Sequence[tuple[int, ...]], dtype: str, about: dict[str, Any]
     ) -> Iterator[Writer]:
-        """Give a writer of an entry's rows; the entry is there once the block has ended well, else nothing is.
+        """Give a writer of an entry's rows, with those that another one was interrupted after.
+
+        The entry is there once the block has ended well. Ctrl-C leaves the rows that are whole to whoever writes it
+        next; what fails leaves nothing.
 
         Raises:
             OutputError: the folder cannot be written, or the disk is full.
@@ -144,13 +159,18 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             staging = Path(tempfile.mkdtemp(prefix=f".{name}.{os.getpid()}.", suffix=".tmp", dir=self.folder))
-            writer = Writer(staging, shapes, dtype)
+            writer = Writer(staging, key, shapes, dtype, self._unfinished(name))
             try:
                 yield writer
                 digests = writer.finish()
+            except KeyboardInterrupt:
+                if writer.leave():
+                    self._let_go(staging, name)
+                raise
             finally:
                 writer.close()
             created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            clean(staging)
             text = json.dumps({"schema": SCHEMA, "created": created, **about, "key": key, "files": digests}, indent=1)
             _write_through(staging / MANIFEST, text.encode())
             if target.exists():  # another process was faster, or an entry that is damaged
@@ -162,6 +182,18 @@ class Store:
         finally:
             if staging is not None:
                 shutil.rmtree(staging, ignore_errors=True)
+
+    def begun(self, names: Sequence[str]) -> int:
+        """Return the bytes of these entries that processes wrote which have ended since."""
+        return sum(each.size for each in self.entries() if each.id in names and each.is_left)
+
+    def _unfinished(self, name: str) -> list[Path]:
+        return [each.path for each in self.entries() if each.id == name and each.is_left]
+
+    def _let_go(self, staging: Path, name: str) -> None:
+        """Leave a folder to whoever writes the entry next, this process included."""
+        with suppress(OSError):
+            staging.rename(tempfile.mkdtemp(prefix=f".{name}.{NOBODY}.", suffix=".tmp", dir=self.folder))
 
     def remove(self, name: str) -> None:
         """Remove an entry if it is there. Who has it open can go on reading."""
@@ -189,34 +221,76 @@ class Store:
 
 
 class Writer:
-    """Writes the rows of an entry's arrays in order."""
+    """Writes the rows of an entry's arrays in order.
 
-    def __init__(self, folder: Path, shapes: Sequence[tuple[int, ...]], dtype: str) -> None:
-        self._dtype, self._rows, self._expected = np.dtype(dtype), 0, shapes[0][0]
+    Attributes:
+        rows: how many are written, those included that were taken up from ``left``.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        key: dict[str, Any],
+        shapes: Sequence[tuple[int, ...]],
+        dtype: str,
+        left: Sequence[Path] = (),
+    ) -> None:
+        self._folder, self._key = folder, key
+        self._dtype, self.rows, self._expected = np.dtype(dtype), 0, shapes[0][0]
+        self._lock, self._last_note = claim(folder), time.monotonic()
         self._files: list[BinaryIO] = []
-        self._digests = [hashlib.sha256() for _ in shapes]
-        for number, shape in enumerate(shapes):
-            self._files.append(open(folder / f"{number}.npy", "wb"))  # noqa: SIM115 - closed in close
-            self._put(number, _header(shape, self._dtype))
+        heads = [_header(shape, self._dtype) for shape in shapes]
+        row_sizes = [int(np.prod(shape[1:])) * self._dtype.itemsize for shape in shapes]
+        begun = None if self._lock is None else take_up(left, folder, key, list(map(len, heads)), row_sizes)
+        self._digests = [hashlib.sha256() for _ in shapes] if begun is None else begun.digests
+        for number, head in enumerate(heads):
+            path = folder / f"{number}.npy"
+            self._files.append(open(path, "wb" if begun is None else "r+b"))  # noqa: SIM115 - closed in close
+            if begun is None:
+                self._put(number, head)
+            else:
+                self._files[number].truncate(begun.sizes[number])
+                self._files[number].seek(begun.sizes[number])
+        self.rows = 0 if begun is None else begun.rows
+        self._whole = self.rows, [digest.copy() for digest in self._digests]
 
     def append(self, parts: Sequence[np.ndarray]) -> None:
         """Write the next rows, one array a tensor."""
         for number, part in enumerate(parts):
             self._put(number, np.ascontiguousarray(part, self._dtype).data.cast("B"))
-        self._rows += len(parts[0])
+        self.rows += len(parts[0])
+        self._whole = self.rows, [digest.copy() for digest in self._digests]
+        if time.monotonic() - self._last_note >= NOTE_EVERY:
+            self.leave()
+
+    def leave(self) -> bool:
+        """Note how far it has come; return whether that can be taken up."""
+        rows, digests = self._whole
+        if self._lock is None or not rows:
+            return False
+        try:
+            for file in self._files:
+                file.flush()
+            note(self._folder, self._key, rows, digests)
+        except OSError:  # no room: what is to be written next says so
+            return False
+        self._last_note = time.monotonic()
+        return True
 
     def finish(self) -> list[str]:
         """Flush everything to the disk; return the SHA-256 of each file."""
-        assert self._rows == self._expected, (self._rows, self._expected)
+        assert self.rows == self._expected, (self.rows, self._expected)
         for file in self._files:
             file.flush()
             os.fsync(file.fileno())
         return [digest.hexdigest() for digest in self._digests]
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files, and let go of the folder."""
         for file in self._files:
             file.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def _put(self, number: int, data: Any) -> None:
         self._files[number].write(data)
@@ -242,6 +316,8 @@ def _entry(path: Path) -> Entry | None:
 
 
 def _is_alive(process: int) -> bool:
+    if process == NOBODY:
+        return False
     try:
         os.kill(process, 0)
     except ProcessLookupError:
