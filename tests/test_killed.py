@@ -130,6 +130,16 @@ def test_a_loss_that_becomes_nan_leaves_the_last_checkpoint_and_its_network(tmp_
     assert all((run.model.weights()[name] == array).all() for name, array in kept.weights.items())
 
 
+def test_a_loss_that_is_nan_at_once_leaves_a_record_that_says_so(tmp_path):
+    settings = small_settings(backend="torch", optimizer="sgd", lr=1e38)
+    with pytest.raises(TrainingError, match="the loss became"):
+        portnet.finetune(IMAGES, out=tmp_path / "run", **settings)
+    record = RunFolder(tmp_path / "run").read_record()
+    assert record["ended"].startswith("failed: the loss became")
+    with pytest.raises(InputError, match=r"run that failed: the loss became .*, before it kept anything. Begin anew"):
+        Run.load(tmp_path / "run")
+
+
 def test_an_image_that_vanishes_midway_is_named_and_what_was_learned_is_kept(digits, tmp_path, capsys):
     photos, away = tmp_path / "photos", tmp_path / "away"
     shutil.copytree(digits, photos)

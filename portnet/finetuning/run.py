@@ -80,9 +80,7 @@ class Run:
         folder = RunFolder(path)
         record = folder.read_record()
         if not folder.model.exists():
-            raise InputError(
-                f"{folder.path} holds a run that is not finished: {folder.model.name} is missing. Resume it."
-            )
+            raise InputError(_why_not(folder, str(record.get("ended", ""))))
         if record.get("ended") == "":
             # the network may be of another moment than what the record tells
             raise InputError(f"{folder.path} holds a run that trains, or was killed. Wait for it, or resume it.")
@@ -231,6 +229,13 @@ class Run:
             raise ParityError(f"export: no file was written, because the networks differ.\n{report}")
         self.model.save(path)
         return Path(path)
+
+
+def _why_not(folder: RunFolder, ended: str) -> str:
+    """Return why a folder holds no network, and what to do."""
+    if ended.startswith("failed"):
+        return f"{folder.path} holds a run that {ended.rstrip('.')}, before it kept anything. Begin anew."
+    return f"{folder.path} holds a run that is not finished: {folder.model.name} is missing. Resume it."
 
 
 def evaluate(

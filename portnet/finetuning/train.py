@@ -227,7 +227,10 @@ class RunSession:
 
     def _keep_checkpoint(self, ended: str) -> None:
         """Write the network as the last checkpoint has it: what is in memory is of no use any more."""
-        if self.folder is None or not self.folder.checkpoint.exists():
+        if self.folder is None:
+            return
+        if not self.folder.checkpoint.exists():  # there is nothing but to say so
+            self.folder.write_record(self._record(History(), {}, ended))
             return
         checkpoint = self.folder.restore()
         self.phases.network.with_weights(checkpoint.weights).save(self.folder.model)
