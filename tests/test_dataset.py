@@ -160,7 +160,7 @@ def test_one_class_only(pets):
 def test_an_empty_class_is_named(pets):
     (pets / "emu").mkdir()
     (pets / "emu" / "notes.txt").write_text("soon")
-    with pytest.raises(DataError, match="class 'emu' has no image"):
+    with pytest.raises(DataError, match=r"class 'emu' has no image: expected at least one file that ends in \.jpg"):
         load_dataset(pets)
 
 

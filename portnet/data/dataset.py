@@ -150,7 +150,8 @@ def load_dataset(
     if not len(found):
         raise DataError(f"no image found in {_describe(source)}: expected images of at least two classes.")
     if classes is None:
-        _check_classes(found, "image")
+        is_folder = isinstance(source, (str, os.PathLike))
+        _check_classes(found, "image", " file that ends in .jpg, .png, .webp, .gif or .bmp" if is_folder else "")
     readable = _readable(found, on_error)
     if classes is None:
         _check_classes(readable, "readable image")
@@ -236,11 +237,11 @@ def _describe(source: Any) -> str:
     return repr(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else f"the given {type(source).__name__}"
 
 
-def _check_classes(dataset: Dataset, what: str) -> None:
+def _check_classes(dataset: Dataset, what: str, kinds: str = "") -> None:
     counts = dataset.counts()
     empty = [name for name, count in counts.items() if not count]
     if empty:
-        raise DataError(f"class {empty[0]!r} has no {what}: expected at least one. Fill it or remove it.")
+        raise DataError(f"class {empty[0]!r} has no {what}: expected at least one{kinds}. Fill it or remove it.")
     if len(counts) < 2:
         raise DataError(f"one class only: got {dataset.classes[0]!r}, expected at least two.")
 
