@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from portnet.conversion import convert_to_file
-from portnet.errors import ParityError
+from portnet.errors import ParityError, UnsupportedError
 
 RNG = np.random.default_rng(0)
 
@@ -74,3 +74,15 @@ def test_a_file_that_fails_where_the_network_does_not_says_what_else_there_is(tm
         convert_to_file(recurrent(tmp_path, 2), to="torch", output=tmp_path / "gru.pt2")
     assert not (tmp_path / "gru.pt2").exists()
     assert convert_to_file(recurrent(tmp_path, 2), to="torch", output=tmp_path / "gru").reloaded.passed
+
+
+def test_a_network_that_cannot_be_traced_is_one_line(tmp_path, capfd):
+    nodes = [
+        helper.make_node("NonMaxSuppression", ["x", "scores", "most"], ["found"], name="found"),
+        helper.make_node("Cast", ["found"], ["y"], to=TensorProto.FLOAT),
+    ]
+    path = network(tmp_path / "found.onnx", nodes, [1, 6, 4], {"scores": floats(1, 2, 6), "most": np.array([3])})
+    with pytest.raises(UnsupportedError, match=r"torch\.export cannot trace the network: [^\n]*$"):
+        convert_to_file(path, to="torch", output=tmp_path / "found.pt2")
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", "")

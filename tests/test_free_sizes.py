@@ -311,3 +311,11 @@ def test_truths_are_moved(engine, body):
         end = Slice(size, one, two) parts = Constant<value = int64[2] {{2, 1}}>()
         pads = Constant<value = int64[4] {{0, 1, 0, 2}}>() true = Constant<value = bool {{1}}>() {body} }}"""
     agree(engine, parse(text), {"x": array(2, 3) > 0}, {"x": array(4, 3) > 0})
+
+
+def test_a_map_is_padded_by_a_quantized_number(engine):
+    text = """g (float[N,1,3,3] x) => (float[N,1,4,3] y) { scale = Constant<value = float {0.5}>()
+        zero = Constant<value = uint8 {7}>() number = Constant<value = float {1.5}>()
+        pads = Constant<value = int64[8] {0, 0, 1, 0, 0, 0, 0, 0}>() q = QuantizeLinear(number, scale, zero)
+        fill = DequantizeLinear(q, scale, zero) y = Pad(x, pads, fill) }"""
+    agree(engine, parse(text), {"x": array(2, 1, 3, 3)}, {"x": array(1, 1, 3, 3)})

@@ -137,7 +137,7 @@ def _result_dtype(node: NodeView, inputs: list[HostValue | None]) -> np.dtype | 
         return np.dtype(np.int64)
     if node.op in ("Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "Not", "And", "Or"):
         return np.dtype(bool)
-    if node.op in ("Constant", "ConstantOfShape"):
+    if node.op in ("Constant", "ConstantOfShape", "QuantizeLinear"):
         return None
-    value = inputs[1] if node.op == "Where" else inputs[0]
+    value = inputs[1] if node.op in ("Where", "DequantizeLinear") else inputs[0]
     return None if value is None else (value.dtype or value.array.dtype)

@@ -202,6 +202,30 @@ def _split(node: NodeView, a: list[Any]) -> Any:
     return np.split(a[0], [size * i for i in range(1, count)], axis)
 
 
+def _quantize(node: NodeView, a: list[Any]) -> Any:
+    """Return one number quantized, as a Pad's or a Clip's; arrays are left to the engine."""
+    zero = a[2] if len(a) > 2 and a[2] is not None else np.zeros((), np.uint8)
+    given = node.get("output_dtype", 0) or node.get("precision", 0)
+    if given or a[0].dtype != np.float32 or a[1].dtype != np.float32 or not _is_one_number(a) or zero.dtype.kind == "f":
+        return None
+    limits = np.iinfo(zero.dtype)
+    whole = np.rint(a[0] / a[1].reshape(a[0].shape)) + zero.reshape(a[0].shape)
+    return np.clip(whole, limits.min, limits.max).astype(zero.dtype)
+
+
+def _dequantize(node: NodeView, a: list[Any]) -> Any:
+    """Return the number that a quantized one stands for."""
+    if node.get("output_dtype", 0) or a[0].dtype.kind not in "iu" or not _is_one_number(a):
+        return None
+    zero = a[2].reshape(a[0].shape) if len(a) > 2 and a[2] is not None else np.zeros((), np.int64)
+    whole = a[0].astype(np.int64) - zero.astype(np.int64)
+    return whole.astype(a[1].dtype) * a[1].reshape(a[0].shape)
+
+
+def _is_one_number(a: list[Any]) -> bool:
+    return all(v is None or (v.size == 1 and v.dtype.kind in "iuf") for v in a)
+
+
 def _fold_minmax(plain: Any, symbolic: Any) -> Callable[..., Any]:
     def rule(node: NodeView, a: list[Any]) -> Any:
         return functools.reduce(lambda x, y: _binary(plain, symbolic)(node, [x, y]), a)
@@ -240,6 +264,8 @@ RULES: dict[str, Callable[[NodeView, list[Any]], Any]] = {
     "Greater": _binary(np.greater, _compare(operator.gt)),
     "LessOrEqual": _binary(np.less_equal, _compare(operator.le)),
     "GreaterOrEqual": _binary(np.greater_equal, _compare(operator.ge)),
+    "QuantizeLinear": _quantize,
+    "DequantizeLinear": _dequantize,
     "Not": lambda node, a: np.logical_not(_numbers(a[0])),
     "And": lambda node, a: np.logical_and(_numbers(a[0]), _numbers(a[1])),
     "Or": lambda node, a: np.logical_or(_numbers(a[0]), _numbers(a[1])),

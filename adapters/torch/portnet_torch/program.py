@@ -11,6 +11,7 @@ from torch.export import Dim, ExportedProgram
 
 from portnet.errors import UnsupportedError
 from portnet.graph.model import Model, Signature
+from portnet_torch.capturing.modes import quiet
 from portnet_torch.dtypes import numpy_dtype, to_tensor
 from portnet_torch.network import TorchLowered
 
@@ -36,7 +37,7 @@ def program_of(lowered: TorchLowered) -> ExportedProgram:
     try:
         for arguments in _examples(lowered.model):
             try:
-                with torch.no_grad():
+                with torch.no_grad(), quiet():
                     return torch.export.export(native.eval(), arguments, dynamic_shapes=free)
             except Exception as error:  # torch raises dozens of classes of its own
                 refusals.append(error)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
+import sys
+import threading
 import warnings
 from collections.abc import Iterator
+from typing import TextIO
 
 import torch
 from torch import nn
@@ -36,14 +40,31 @@ def inference_mode(native: object) -> Iterator[None]:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep what torch's exporter says of its own workings from the user: what matters to them becomes a note."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch._export", "onnxscript")]
+    names = ("torch.onnx", "torch.export", "torch._export", "torch.fx", "onnxscript")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
+        # torch.export prints the graph that it had when it failed, however long
+        with warnings.catch_warnings(), contextlib.redirect_stderr(_OfOtherThreads(sys.stderr)):
             warnings.simplefilter("ignore")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+class _OfOtherThreads(io.TextIOBase):
+    """Passes on what other threads write than the one that made it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._silent = stream, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        if threading.get_ident() == self._silent:
+            return len(text)
+        return self._stream.write(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
