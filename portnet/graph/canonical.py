@@ -21,6 +21,7 @@ from portnet.graph.passes.casts import cast_like_to_cast
 from portnet.graph.passes.constants import lift_constants, lift_initializers, remove_initializers_from_inputs
 from portnet.graph.passes.fold import fold_constants
 from portnet.graph.passes.gelu import fuse_gelu
+from portnet.graph.passes.group_norm import fuse_group_norm
 from portnet.graph.passes.inline import inline_functions
 from portnet.graph.passes.names import name_nodes, name_values
 from portnet.graph.passes.padding import explicit_padding
@@ -95,6 +96,8 @@ def _rewrite(model: ir.Model, supports: frozenset[str] | None, keep: frozenset[s
     explicit_padding(model)
     if supports is None or "Gelu" in supports:
         fuse_gelu(model)
+    if supports is None or "GroupNormalization" in supports:
+        fuse_group_norm(model)
     remove_zero_biases(model)
     remove_unused(model)
     name_nodes(model)

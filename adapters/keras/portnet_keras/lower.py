@@ -77,6 +77,7 @@ class KerasLowering(Lowering[KValue]):
 
     engine = "keras"
     table = TABLE
+    takes_turned = True
 
     def __init__(self, model: Model, graph: ir.Graph | None = None, parent: KerasLowering | None = None) -> None:
         super().__init__(model, graph)

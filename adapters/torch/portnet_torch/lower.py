@@ -82,6 +82,7 @@ class TorchLowering(Lowering[Call]):
     """
 
     engine: ClassVar[str] = "torch"
+    takes_turned: ClassVar[bool] = True
     table: ClassVar[Mapping[str, Builder]] = TABLE
 
     def __init__(

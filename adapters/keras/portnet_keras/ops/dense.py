@@ -47,8 +47,10 @@ def _kernel_layout(shape: tuple[int, ...], transposed: bool, packing: Packing | 
     return Layout.of(shape, perm, split=split, native=(shape[transposed], outputs))
 
 
-def _dense(walk: Any, node: NodeView, x: KValue, transposed: bool, bias: ir.Value | None) -> Any:
-    kernel = node.required(1)
+def _dense(
+    walk: Any, node: NodeView, x: KValue, transposed: bool, bias: ir.Value | None, kernel: ir.Value | None = None
+) -> Any:
+    kernel = node.required(1) if kernel is None else kernel
     shape = tuple(int(n) for n in kernel.const_value.shape)  # type: ignore[union-attr]
     units = shape[not transposed]
     options = {"use_bias": bias is not None, "kernel_initializer": "zeros"}
@@ -109,15 +111,19 @@ def _scaled(x: Any, factor: float) -> Any:
 def matmul(walk: Any, node: NodeView) -> Any:
     """Matrix product, batched as numpy's; by a weight matrix it is a Dense layer."""
     x, kernel = walk.value(node.required(0)), node.required(1)
+    turned = walk.turned_weight(kernel)
+    if turned is not None:
+        return _dense(walk, node, x, True, _bias_after(walk, node, x.rank, int(turned.const_value.shape[0])), turned)
     is_matrix = walk.claimable(kernel) and len(kernel.const_value.shape) == 2 and kernel.dtype in _LAYER_TYPES  # type: ignore[union-attr]
     if is_matrix and x.rank >= 2:
-        return _dense(walk, node, x, False, _bias_after(walk, node, x.rank))
+        units = int(kernel.const_value.shape[1])  # type: ignore[union-attr]
+        return _dense(walk, node, x, False, _bias_after(walk, node, x.rank, units))
     return _product(walk.plain(node.required(0)), walk.plain(kernel))
 
 
-def _bias_after(walk: Any, node: NodeView, rank: int) -> ir.Value | None:
+def _bias_after(walk: Any, node: NodeView, rank: int, units: int) -> ir.Value | None:
     """Return the bias that the one reader of a product adds, now absorbed, or None where there is no such thing."""
-    product, units = node.outputs[0], int(node.required(1).const_value.shape[1])  # type: ignore[union-attr]
+    product = node.outputs[0]
     reader = list(product.uses())
     if not walk.is_exclusive(product) or reader[0].node.op_type != "Add" or reader[0].node.graph is not node.ir.graph:
         return None

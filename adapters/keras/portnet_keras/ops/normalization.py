@@ -61,6 +61,23 @@ def _affine(walk: Any, node: NodeView) -> bool:
     return all(walk.claimable(value) for value in arrays) and arrays[0].dtype == node.outputs[0].dtype
 
 
+def _by_layer(walk: Any, node: NodeView, x: Any, groups: int) -> Any:
+    """Return what Keras's layer makes of x, channels last, or None where it cannot hold scale and bias."""
+    if _is_plain(walk, node):
+        options = {"groups": groups, "epsilon": node["epsilon"], "scale": False, "center": False}
+        return walk.layer(node, keras.layers.GroupNormalization, **options)(walk.symbolic(x))
+    if not _affine(walk, node):
+        return None
+    layer = walk.layer(node, keras.layers.GroupNormalization, groups=groups, epsilon=node["epsilon"])
+    return _with_affine(walk, node, layer, x)
+
+
+def _is_plain(walk: Any, node: NodeView) -> bool:
+    """Whether scale and bias are constants that change nothing."""
+    known = [walk.try_host(node.required(i)) for i in (1, 2)]
+    return None not in known and bool((known[0].array == 1).all() and (known[1].array == 0).all())
+
+
 def _with_affine(walk: Any, node: NodeView, layer: Any, x: Any) -> Any:
     weights = {name: (node.required(i), _layout(node.required(i))) for i, name in ((1, "gamma"), (2, "beta"))}
     return walk.filled(layer, walk.symbolic(x), weights)
@@ -71,9 +88,9 @@ def instance_normalization(walk: Any, node: NodeView) -> KValue:
     """Normalise each channel of each sample over its spatial axes."""
     x = walk.last(node.required(0))
     order, axes = channels_last(len(x.shape)), tuple(range(1, len(x.shape) - 1))
-    if _affine(walk, node):
-        layer = walk.layer(node, keras.layers.GroupNormalization, groups=-1, epsilon=node["epsilon"])
-        return KValue(_with_affine(walk, node, layer, x), order)
+    by_layer = _by_layer(walk, node, x, -1)
+    if by_layer is not None:
+        return KValue(by_layer, order)
     mean, variance = ops.mean(x, axis=axes, keepdims=True), ops.var(x, axis=axes, keepdims=True)
     scale, bias = walk.plain(node.required(1)), walk.plain(node.required(2))
     return KValue(_normalised(x, mean, variance, node["epsilon"]) * scale + bias, order)
@@ -101,9 +118,9 @@ def group_normalization(walk: Any, node: NodeView) -> KValue:
     """Normalise groups of channels over their channels and space."""
     x = walk.last(node.required(0))
     order, groups = channels_last(len(x.shape)), node["num_groups"]
-    if _affine(walk, node):
-        layer = walk.layer(node, keras.layers.GroupNormalization, groups=groups, epsilon=node["epsilon"])
-        return KValue(_with_affine(walk, node, layer, x), order)
+    by_layer = _by_layer(walk, node, x, groups)
+    if by_layer is not None:
+        return KValue(by_layer, order)
     if x.shape.count(None) > 1:
         raise walk.unsupported("free sizes, and a scale that is computed")
     shape = [-1 if n is None else n for n in x.shape]

@@ -37,7 +37,7 @@ def concat(walk: Any, node: NodeView) -> KValue:
     return KValue(walk.layer(node, keras.layers.Concatenate, axis=axis)(tensors), order)
 
 
-@op("Split")
+@op("Split", transparent=True)
 def split(walk: Any, node: NodeView) -> list[KValue]:
     """Split along an axis."""
     x = walk.value(node.required(0))
@@ -58,7 +58,7 @@ def _cut(data: Any, axis: int, start: int, stop: int, step: int = 1) -> Any:
     return data[(*[slice(None)] * axis, slice(start, stop, step))]
 
 
-@op("Slice")
+@op("Slice", transparent=True)
 def slice_(walk: Any, node: NodeView) -> KValue:
     """Cut out a strided box; its bounds may be free sizes."""
     x = walk.value(node.required(0))

@@ -43,12 +43,16 @@ def _is_row(walk: Walk, bias: ir.Value | None, shape: Any, transposed: bool) -> 
 @op("MatMul")
 def _matmul(walk: Walk, node: NodeView) -> Any:
     a, b = node.required(0), node.required(1)
-    shape = walk.static_shape(b)
-    if shape is None or len(shape) != 2 or not a.shape or not walk.adoptable(b):
+    shape, turned = walk.static_shape(b), walk.turned_weight(b)
+    if turned is not None:
+        rows, columns = turned.const_value.shape.numpy()  # type: ignore[union-attr]
+        shape = columns, rows
+    elif shape is None or len(shape) != 2 or not a.shape or not walk.adoptable(b):
         return walk.call(torch.matmul, walk.value(a), walk.value(b))
-    bias = _bias_after(walk, node, len(a.shape), shape)
+    bias = _bias_after(walk, node, len(a.shape or ()), shape)
     layer = bare(nn.Linear, shape[0], shape[1], bias=bias is not None)
-    return walk.adopt(layer, node, {"weight": (b, TRANSPOSED), "bias": (bias, _rows(walk, bias))}, walk.value(a))
+    weight = (b, TRANSPOSED) if turned is None else (turned, PLAIN)
+    return walk.adopt(layer, node, {"weight": weight, "bias": (bias, _rows(walk, bias))}, walk.value(a))
 
 
 def _bias_after(walk: Walk, node: NodeView, rank: int, shape: Any) -> ir.Value | None:

@@ -12,7 +12,7 @@ from portnet.graph.lowering import NodeView
 from portnet_torch.bare import bare, put
 from portnet_torch.binding import PLAIN
 from portnet_torch.functional import normalization
-from portnet_torch.naming import shortest
+from portnet_torch.naming import layer_name, shortest
 from portnet_torch.ops.registry import Walk, op
 
 _INSTANCE_NORM = {3: nn.InstanceNorm1d, 4: nn.InstanceNorm2d, 5: nn.InstanceNorm3d}
@@ -100,6 +100,9 @@ def _group_normalization(walk: Walk, node: NodeView) -> Any:
     groups, eps, shape = node["num_groups"], shortest(node["epsilon"]), walk.static_shape(scale)
     # torch's backward for channels last dies on the CPU where the input needs no gradient
     x = walk.method("contiguous", walk.value(source)) if walk.rank(source) > 3 else walk.value(source)
+    known = [walk.try_host(value) for value in (scale, bias)]
+    if shape and shape[0] and None not in known and (known[0].array == 1).all() and not known[1].array.any():
+        return walk.layer(nn.GroupNorm(groups, shape[0], eps, affine=False), layer_name(node.name, node.op), x)
     if shape and shape[0] and walk.adoptable(scale, bias) and node["stash_type"] == 1:
         layer = bare(nn.GroupNorm, groups, shape[0], eps)
         return walk.adopt(layer, node, {"weight": (scale, PLAIN), "bias": (bias, PLAIN)}, x)
