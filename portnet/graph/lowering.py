@@ -28,6 +28,7 @@ from portnet.graph.parameters import Role, roles
 from portnet.graph.schema import attribute_defaults
 from portnet.graph.sizes import SIZES, register_sizes
 from portnet.graph.storage import to_copy
+from portnet.graph.turned import turned_weight
 
 __all__ = ["Builder", "HostValueNeededError", "Lowering", "NodeView", "op_name"]
 
@@ -112,11 +113,6 @@ def _one_line(error: Exception) -> str:
     return " ".join(_COLOURS.sub("", str(error)).split())
 
 
-def _python_perm(node: ir.Node) -> list[int] | None:
-    perm = node.attributes.get("perm")
-    return None if perm is None else list(perm.as_ints())
-
-
 def _python(attr: ir.Attr) -> Any:
     if attr.type == ir.AttributeType.TENSOR:
         return attr.value.numpy()
@@ -133,7 +129,7 @@ class Lowering(abc.ABC, Generic[T]):
     Class attributes:
         engine: the adapter's name, for messages.
         table: op name -> builder.
-        takes_turned: whether its MatMul takes over a matrix that a Transpose turns for it (`turned_weight`).
+        takes_turned: whether its MatMul takes over a matrix that is turned for it (`portnet.graph.turned`).
 
     Attributes:
         model: the canonical model.
@@ -207,7 +203,7 @@ class Lowering(abc.ABC, Generic[T]):
             raise UnsupportedError(told, engine=self.engine, op=view.op, node=view.name) from error
 
     def _lower_node(self, node: ir.Node, index: int) -> None:
-        if node.op_type == "Transpose" and self.turned_weight(node.outputs[0]) is not None:
+        if self.takes_turned and turned_weight(self, node.outputs[0]) is not None:
             return
         view = NodeView(node, self._opset(node.domain), index)
         try:
@@ -375,25 +371,6 @@ class Lowering(abc.ABC, Generic[T]):
         A native layer may take it over if this is its only use (`is_exclusive`).
         """
         return to_copy(value.const_value) if self.is_weight(value) else None  # type: ignore[union-attr, arg-type]
-
-    def turned_weight(self, value: ir.Value | None) -> ir.Value | None:
-        """Return the (outputs, inputs) matrix that a Transpose turns for one MatMul, as exporters of training write it.
-
-        A dense layer takes it over as it lies, and nothing is made of the Transpose.
-        """
-        node = None if value is None else value.producer()
-        if not self.takes_turned or node is None or node.op_type != "Transpose" or node.graph is not self.graph:
-            return None
-        matrix = node.inputs[0]
-        if matrix is None or not self.is_weight(matrix) or not self.is_exclusive(matrix):
-            return None
-        turns = len(matrix.const_value.shape) == 2 and _python_perm(node) in (None, [1, 0])  # type: ignore[union-attr]
-        if not turns or not self.is_exclusive(node.outputs[0]) or not self.roles[matrix.name or ""].trainable:
-            return None
-        [(reader, place)] = node.outputs[0].uses()
-        left = reader.inputs[0]
-        is_product = reader.op_type == "MatMul" and reader.domain == "" and place == 1 and reader.graph is self.graph
-        return matrix if is_product and left is not None and len(left.shape or ()) >= 2 else None
 
     def is_weight(self, value: ir.Value | None) -> bool:
         """Whether `weight` has an array for a value; none is read."""

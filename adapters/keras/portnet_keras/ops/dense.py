@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from portnet.graph.lowering import NodeView
+from portnet.graph.turned import turned_weight
 from portnet_keras.framework import keras, ops
 from portnet_keras.layout import KValue, Layout, Packing, identity
 from portnet_keras.ops.broadcast import add
@@ -111,7 +112,7 @@ def _scaled(x: Any, factor: float) -> Any:
 def matmul(walk: Any, node: NodeView) -> Any:
     """Matrix product, batched as numpy's; by a weight matrix it is a Dense layer."""
     x, kernel = walk.value(node.required(0)), node.required(1)
-    turned = walk.turned_weight(kernel)
+    turned = turned_weight(walk, kernel)
     if turned is not None:
         return _dense(walk, node, x, True, _bias_after(walk, node, x.rank, int(turned.const_value.shape[0])), turned)
     is_matrix = walk.claimable(kernel) and len(kernel.const_value.shape) == 2 and kernel.dtype in _LAYER_TYPES  # type: ignore[union-attr]

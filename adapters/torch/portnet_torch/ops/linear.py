@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from portnet.graph.lowering import NodeView
+from portnet.graph.turned import turned_weight
 from portnet_torch.bare import bare
 from portnet_torch.binding import PLAIN, TRANSPOSED, Layout
 from portnet_torch.functional import linear
@@ -43,7 +44,7 @@ def _is_row(walk: Walk, bias: ir.Value | None, shape: Any, transposed: bool) -> 
 @op("MatMul")
 def _matmul(walk: Walk, node: NodeView) -> Any:
     a, b = node.required(0), node.required(1)
-    shape, turned = walk.static_shape(b), walk.turned_weight(b)
+    shape, turned = walk.static_shape(b), turned_weight(walk, b)
     if turned is not None:
         rows, columns = turned.const_value.shape.numpy()  # type: ignore[union-attr]
         shape = columns, rows
