@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 import portnet
 from portnet import Model
 from portnet.errors import InputError, ParityError, UnknownNameError, UnsupportedError
-from portnet.parity.inputs import fitting_inputs
+from portnet.parity.inputs import fitting_inputs, random_inputs
 from portnet.parity.report import EMPTY, Comparison, Report, Tolerance, compare_arrays
 from portnet.parity.sides import OnnxruntimeSide
 from portnet.runtime.session import Session
@@ -165,3 +165,27 @@ def test_the_other_side_runs_where_it_is_told_to():
         portnet.check(network(), "onnxruntime@nonsense")
     with pytest.raises(InputError, match="'torch@cpu' needs a network on the other side, got 'onnxruntime'"):
         portnet.check("torch@cpu", "onnxruntime")
+
+
+def test_a_framework_that_fails_while_it_runs_is_one_line(monkeypatch):
+    pytest.importorskip("portnet_torch")
+    model = parsed("g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }")
+    lowered = portnet.engine("torch").lower(model)
+
+    def fail(inputs):
+        raise RuntimeError("sizes must match\nexcept in dimension 1")
+
+    monkeypatch.setattr(lowered, "run", fail)
+    with pytest.raises(ParityError, match=r"torch does not run: RuntimeError: sizes must match except in dimension 1"):
+        portnet.check(lowered, model).raise_if_failed()
+
+
+def test_inputs_of_any_declared_size_are_not_made_up():
+    model = parsed("g (float[3,1,2147483647] x) => (float[3,1,2147483647] y) { y = Relu(x) }")
+    with pytest.raises(InputError, match=r"input x: float32 3×1×2147483647, expected at most 268,435,456 numbers"):
+        random_inputs(model, 1)
+
+
+def parsed(text):
+    proto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+    return Model.from_bytes(proto.SerializeToString())

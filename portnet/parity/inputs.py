@@ -35,6 +35,8 @@ OTHER_SIZES = (48, 32, 256, 576, 1024, 4096, 16000)
 UNLIKE_SIZES = (21, 37, 96)
 # entries of an input that is tried: a size that suits sound is none for both sides of an image
 MAX_ENTRIES = 1 << 24
+# entries of all inputs that are made without being asked for: a file may declare any size
+MAX_MADE = 1 << 28
 
 
 def random_inputs(
@@ -43,9 +45,17 @@ def random_inputs(
     """Return seeded random arrays for every input of ``model``: floats standard normal, integers ``lowest`` or 1.
 
     A symbolic first axis takes ``batch``; other free axes take ``free``, or a size that is likely to do.
+
+    Raises:
+        InputError: they would hold more than `MAX_MADE` numbers, or are strings or of an unknown rank.
     """
     generator = np.random.default_rng(seed)
     shapes = _shapes(model, batch, free)
+    if sum(map(math.prod, shapes.values())) > MAX_MADE:
+        largest = max(model.inputs, key=lambda port: math.prod(shapes[port.name]))
+        raise InputError(
+            f"check: got input {largest}, expected at most {MAX_MADE:,} numbers to make up. Pass inputs, or fix sizes."
+        )
     return {port.name: _random(generator, port, shapes[port.name], lowest) for port in model.inputs}
 
 

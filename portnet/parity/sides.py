@@ -72,8 +72,12 @@ class EngineSide:
         self.label = lowered.engine if lowered.device == "cpu" else f"{lowered.engine} on {lowered.device}"
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Run on arrays by input name, in inference mode."""
-        return self.lowered.run(inputs)
+        """Run on arrays by input name, in inference mode.
+
+        Raises:
+            ParityError: the framework raises, whatever it is.
+        """
+        return _run(self.lowered, inputs, self.label)
 
     def at(self, tensor: str) -> EngineSide:
         """Return the network up to ``tensor``, lowered again with the present weights."""
@@ -151,10 +155,10 @@ def _log(probabilities: Any) -> np.ndarray:
     return np.log(np.maximum(array, _SMALLEST_PROBABILITY)).astype(array.dtype) if array.dtype.kind == "f" else array
 
 
-def _run(network: Reloaded | Source, inputs: Mapping[str, Any], label: str) -> dict[str, Any]:
+def _run(network: Lowered | Reloaded | Source, inputs: Mapping[str, Any], label: str) -> dict[str, Any]:
     try:
         return network.run(inputs)
-    except PortNetError:
+    except (PortNetError, MemoryError):
         raise
     except Exception as error:
         text = " ".join(str(error).split())
