@@ -218,3 +218,15 @@ def test_a_quantized_softmax_of_unknown_count_stays(shape, scale):
     proto = quantized_softmax("uint8", shape, (scale, 0.1), np.array(0), opset=13)
     model = Model.from_bytes(proto.SerializeToString()).canonical()
     assert [node.op_type for node in model.ir.graph] == ["QLinearSoftmax"]
+
+
+def test_what_was_laid_out_for_one_processor_is_refused_with_the_level_that_is_not():
+    pytest.importorskip("portnet_torch")
+    node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], "blocked", domain="com.microsoft.nchwc")
+    ports = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 8, 4, 4]) for name in ("x", "y")]
+    weight = onnx.numpy_helper.from_array(np.ones((8, 8, 1, 1), np.float32), "w")
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("com.microsoft.nchwc", 1)]
+    graph = onnx.helper.make_graph([node], "g", ports[:1], ports[1:], [weight])
+    proto = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    with pytest.raises(portnet.errors.UnsupportedError, match=r"node 'blocked': .* the level ORT_ENABLE_EXTENDED$"):
+        portnet.engine("torch").lower(Model.from_bytes(proto.SerializeToString()))

@@ -25,7 +25,7 @@ from portnet.graph.host import HostValue, evaluate, shape_of
 from portnet.graph.host_rules import RULES
 from portnet.graph.model import Model
 from portnet.graph.parameters import Role, roles
-from portnet.graph.schema import attribute_defaults
+from portnet.graph.schema import HINTS, attribute_defaults
 from portnet.graph.sizes import SIZES, register_sizes
 from portnet.graph.storage import to_copy
 from portnet.graph.turned import turned_weight
@@ -239,7 +239,7 @@ class Lowering(abc.ABC, Generic[T]):
     def _built(self, view: NodeView) -> Any:
         builder = self.table.get(view.op)
         if builder is None:
-            raise UnsupportedError("the engine has no lowering for this op")
+            raise UnsupportedError(f"the engine has no lowering for this op{HINTS.get(view.ir.domain, '')}")
         return builder(self, view)
 
     def _opset(self, domain: str) -> int:

@@ -8,7 +8,10 @@ from typing import Any
 import onnx
 import onnx.defs
 
-__all__ = ["attribute_defaults", "schema"]
+__all__ = ["HINTS", "attribute_defaults", "schema"]
+
+# what to do about ops that no engine has, by domain: onnxruntime's highest level lays networks out for one processor
+HINTS = {"com.microsoft.nchwc": ": have onnxruntime write the file at the level ORT_ENABLE_EXTENDED"}
 
 
 @functools.cache
