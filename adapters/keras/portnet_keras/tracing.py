@@ -17,6 +17,7 @@ from portnet.graph.model import Model
 from portnet.graph.travel import MAX_BYTES, from_text, take_along
 from portnet_keras.conversion import OPSET, Converted, convert
 from portnet_keras.framework import BACKEND, keras
+from portnet_keras.leftovers import without_leftovers
 from portnet_keras.save import EXTRA, check_flatbuffer
 from portnet_keras.trial import convert_tflite, run_tflite
 
@@ -214,7 +215,7 @@ def _tflite(native: TFLiteModel, moved: bool) -> tuple[Captured, Source]:
         raise ModelError(f"{native.path}: over {_MAX_BYTES} bytes. Refused.")
     with _errors(f"{native.path} cannot be converted"):
         check_flatbuffer(native.path)
-        model = Model.from_bytes(convert_tflite(native.path, OPSET, moved))
+        model = Model.from_bytes(without_leftovers(convert_tflite(native.path, OPSET, moved), str(native.path)))
     model.ir.graph.name = native.name
     note = "TensorFlow Lite's files hold networks for inference: BatchNormalization is folded, weights have no names."
     source = TracedSource(lambda *arrays: run_tflite(native.path, arrays), model, moved)
