@@ -102,7 +102,7 @@ class GluonLowering(Lowering[Symbol]):
 
     def make_constant(self, value: ir.Value, array: np.ndarray) -> Symbol:
         """Return a variable named as the tensor, whose array never trains."""
-        return self.variable(value.name or "constant", array)
+        return self.variable(value.name or "constant", array.reshape(1) if _is_row(value, array) else array)
 
     def variable(self, name: str, array: np.ndarray) -> Symbol:
         """Return the variable that holds ``array``, called ``name`` unless another array has that name."""
@@ -301,6 +301,23 @@ def _with(binary: Any, symbol: Symbol, other: Any, scalar: Any) -> Symbol:
 
 def _zeros(shape: tuple[int, ...], dtype: str) -> Symbol:
     return numpy_op("zeros", shape=shape, dtype=dtype)
+
+
+def _is_row(value: ir.Value, array: np.ndarray) -> bool:
+    """Whether a number may be an array of one: everything that reads it broadcasts it to something with axes.
+
+    Outside ``mx.util.np_shape`` a shape without axes is an unknown one, and the block would not run.
+    """
+    uses = tuple(value.uses())
+    return array.ndim == 0 and bool(uses) and all(_broadcasts(node, index) for node, index in uses)
+
+
+def _broadcasts(node: ir.Node, index: int) -> bool:
+    others = [other for place, other in enumerate(node.inputs) if place != index and other is not None]
+    return node.op_type in _BROADCASTING and any(other.shape is not None and len(other.shape) for other in others)
+
+
+_BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Where", "Equal", "Less", "Greater"})
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:

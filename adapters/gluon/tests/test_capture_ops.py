@@ -350,6 +350,20 @@ def cases():
     widths = ((0, 0), (0, 0), (1, 2), (3, 0))
     padded = npi.pad(a.as_np_ndarray(), pad_width=widths, mode="constant", constant_value=1.5, name="y")
     add("numpy's pad", padded.as_nd_ndarray(), IMAGE)
+    n, m = a.as_np_ndarray(), b.as_np_ndarray()
+    for label, made, *sizes in (
+        ("matmul", npi.matmul(n, m, name="y"), (2, 3, 4, 5), (2, 3, 5, 6)),
+        ("einsum", npi.einsum(n, m, subscripts="abc,acd->adb", name="y"), (2, 4, 5), (2, 5, 3)),
+        ("broadcast_to", npi.broadcast_to(n, shape=(2, 3, 4), name="y"), (2, 1, 4)),
+        ("where", npi.where(npi.subtract_scalar(n, scalar=0.5), n, m, name="y"), (2, 3), (2, 3)),
+        ("equal", npi.equal(n, n, name="y"), (2, 3)),
+        ("logical_not", npi.logical_not(npi.equal(n, m), name="y"), (2, 3), (2, 3)),
+        ("isinf", npi.isinf(n, name="y"), (2, 3)),
+        ("reshape", npi.reshape(n, newshape=(-2, 2, -1), name="y"), (2, 3, 4)),
+        ("argmax", npi.argmax(n, axis=1, name="y"), (2, 5, 3)),
+        ("zeros", npi.add(n, npi.zeros(shape=(2, 3), dtype="float32"), name="y"), (2, 3)),
+    ):
+        add(f"numpy's {label}", made.as_nd_ndarray(), *sizes)
     for mode in ("constant", "edge", "reflect"):
         add(f"Pad {mode}", op("Pad", a, mode=mode, pad_width=(0, 0, 0, 0, 1, 2, 3, 0), constant_value=1.5), IMAGE)
     add("UpSampling", op("UpSampling", a, scale=3, sample_type="nearest"), (2, 3, 4, 5))

@@ -7,9 +7,11 @@ import sys
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
+from portnet_gluon.compat import mx
 
 from portnet.errors import InputError, UnsupportedError, WeightsError
+from portnet.graph.model import Model
 
 
 def test_outputs_equal_the_reference_at_several_batch_sizes(engine, build):
@@ -22,7 +24,6 @@ def test_outputs_equal_the_reference_at_several_batch_sizes(engine, build):
 
 def test_the_network_is_a_native_one(engine, build):
     lowered = engine.lower(build.convnet())
-    mx = __import__("mxnet")
     assert isinstance(lowered.native, mx.gluon.SymbolBlock)
     operators = {n.name for n in lowered.native._cached_graph[1].get_internals() if n.get_children() is not None}
     assert {"conv1", "bn1", "relu1", "conv2", "bn2", "relu2", "pool", "flat", "fc"} <= operators
@@ -85,3 +86,19 @@ def test_numpy_is_left_as_it_was_found():
 def test_creating_the_engine_imports_no_framework():
     code = "import sys; from portnet_gluon import Engine; Engine(); assert 'mxnet' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_number_beside_an_array_is_an_array_of_one(engine):
+    """Outside ``mx.util.np_shape``, where users are, a shape without axes is an unknown one."""
+    scale = numpy_helper.from_array(np.float32(0.5), "scale")
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["x", "scale"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])],
+        [scale],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    native = engine.lower(Model.from_bytes(proto.SerializeToString())).native
+    for size in (1, 2):
+        np.testing.assert_allclose(native(mx.nd.ones((size, 3))).asnumpy(), np.full((size, 3), 0.5))

@@ -14,6 +14,8 @@ _MAX_ITEMS = 256
 # Python 2 wrote its long integers with an L
 _INTEGER = re.compile(r"^[+-]?\d{1,18}L?$")
 _TRUTH = {"True": True, "true": True, "1": True, "False": False, "false": False, "0": False}
+_OPENING, _CLOSING = ("(", "["), (")", "]")
+_WITHOUT_BRACKETS = str.maketrans("", "", "()[]")
 _NOTHING = frozenset({"None", "", "none"})
 _MISSING = object()
 
@@ -119,8 +121,8 @@ class Attributes:
         if value is None or value in _NOTHING:
             return None
         inner = value.strip()
-        if inner[:2] in ("((", "[[") and inner[-2:] in ("))", "]]"):
-            inner = inner[1:-1].replace("(", "").replace(")", "").replace("[", "").replace("]", "")
+        if inner[:1] in _OPENING and inner[1:2] in _OPENING and inner[-2:-1] in _CLOSING and inner[-1:] in _CLOSING:
+            inner = inner[1:-1].translate(_WITHOUT_BRACKETS)
         if inner[:1] + inner[-1:] in ("()", "[]"):
             inner = inner[1:-1]
         items = [item.strip() for item in inner.split(",")] if inner.strip() else []

@@ -7,7 +7,7 @@ import importlib
 __all__ = ["FAMILIES", "load"]
 
 FAMILIES = (
-    *("activation", "contrib", "convolution", "creation", "elementwise", "gathering", "heads", "linear"),
+    *("activation", "contrib", "convolution", "creation", "elementwise", "gathering", "heads", "linear", "numpy"),
     *("normalization", "pooling", "recurrent", "reduction", "resizing", "reshaping", "slicing"),
 )
 
