@@ -194,13 +194,14 @@ def test_what_the_exporter_cannot_write_for_a_free_batch_has_that_of_the_example
         lambda x: nn.functional.adaptive_max_pool1d(x[0], 5),
         lambda x: nn.functional.rrelu(x),
         lambda x: torch.hypot(x, x + 1),
+        lambda x: torch.sort(x.round(), dim=2, stable=True),
         lambda x: torch.fake_quantize_per_tensor_affine(x, 0.05, 3, -128, 127),
         lambda x: torch.fake_quantize_per_tensor_affine(x, torch.tensor(0.04), torch.tensor(0), 0, 255),
         lambda x: torch.fake_quantize_per_channel_affine(
             x, torch.tensor([0.1, 0.2]), torch.tensor([0.0, 5.0]), 1, -99, 99
         ),
     ],
-    ids=["max pool", "max pool of series", "rrelu", "hypot", "fake quantized", "by tensors", "by channel"],
+    ids=["max pool", "max pool of series", "rrelu", "hypot", "sort", "fake quantized", "by tensors", "by channel"],
 )
 def test_functions_without_a_translation_are_what_they_compute(function):
     class Net(nn.Module):

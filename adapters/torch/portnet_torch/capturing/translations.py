@@ -277,6 +277,14 @@ def _swapaxes(self: Any, axis0: int, axis1: int) -> Any:
     return op.Transpose(self, perm=order)
 
 
+@_translates(_aten.sort.stable)
+def _stable_sort(self: Any, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
+    """TopK takes the first of equal numbers first, so that its order is a stable one."""
+    axis = dim % max(len(self.shape), 1)
+    size = op.Shape(self, start=axis, end=axis + 1)
+    return op.TopK(self, size, axis=axis, largest=int(descending), sorted=1)
+
+
 # ---- activations
 
 
