@@ -319,3 +319,15 @@ def test_a_map_is_padded_by_a_quantized_number(engine):
         pads = Constant<value = int64[8] {0, 0, 1, 0, 0, 0, 0, 0}>() q = QuantizeLinear(number, scale, zero)
         fill = DequantizeLinear(q, scale, zero) y = Pad(x, pads, fill) }"""
     agree(engine, parse(text), {"x": array(2, 1, 3, 3)}, {"x": array(1, 1, 3, 3)})
+
+
+def test_steps_over_an_axis_share_their_weights(engine):
+    text = """g (float[N,5,3] x) => (float[N,3] y, float[N,5,3] z) { zero = Constant<value = int64[1] {0}>()
+        one = Constant<value = int64[1] {1}>() s = Shape(x) n = Slice(s, zero, one)
+        w = Constant<value = int64[1] {3}>() size = Concat<axis = 0>(n, w) h = ConstantOfShape(size)
+        y, z = Scan<num_scan_inputs = 1, scan_input_axes = [1], scan_output_axes = [1], scan_input_directions = [1],
+            body = b (float[N,3] a, float[N,3] e) => (float[N,3] o, float[N,3] p) {
+                m = MatMul(a, k) t = Add(m, e) r = Mul(t, c) o = Tanh(r) p = Mul(o, e) }>(h, x) }"""
+    model = parse(text, k=array(3, 3), c=array(3, seed=1))
+    lowered = agree(engine, model, {"x": array(2, 5, 3)}, {"x": array(4, 5, 3)})
+    assert lowered.trainable_count == 9 + 3

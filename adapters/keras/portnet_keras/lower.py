@@ -88,7 +88,7 @@ class KerasLowering(Lowering[KValue]):
         self._anchor: Any = None
         # Add nodes whose bias the Dense layer before them has taken over
         self.absorbed: set[ir.Node] = set()
-        self.parent = parent
+        self.parent, self.repeated = parent, False
         if parent is not None:
             # values of a branch are its own: a loop walks it again with others
             self.values, self.host_values = dict(parent.values), dict(parent.host_values)
@@ -154,15 +154,20 @@ class KerasLowering(Lowering[KValue]):
         for value, known in zip(node.outputs, finished, strict=False):
             self._remember(value, known)
 
-    def branch(self, graph: ir.Graph, inputs: Sequence[KValue]) -> list[KValue]:
-        """Walk a subgraph with values for its inputs; return those of its outputs."""
+    def branch(self, graph: ir.Graph, inputs: Sequence[KValue], *, repeated: bool = False) -> list[KValue]:
+        """Walk a subgraph with values for its inputs; return those of its outputs.
+
+        One that is walked several times shares the weights of all its walks.
+        """
         child = KerasLowering(self.model, graph, self)
+        child.repeated = repeated or self.repeated
         for value, given in zip(graph.inputs, inputs, strict=True):
             child._remember(value, given)
         return child.walk()
 
     def _materialise(self, value: ir.Value) -> KValue:
-        if self.parent is not None and value.const_value is None and value not in self.host_values:
+        is_outer = value.const_value is None or self.repeated
+        if self.parent is not None and is_outer and value not in self.host_values:
             return self.parent.value(value)
         return super()._materialise(value)
 
@@ -258,7 +263,7 @@ class KerasLowering(Lowering[KValue]):
 
     def claimable(self, value: ir.Value | None) -> bool:
         """Whether a layer may take an initializer over as its own weight."""
-        return value is not None and self.is_weight(value) and self.is_exclusive(value)
+        return value is not None and not self.repeated and self.is_weight(value) and self.is_exclusive(value)
 
     def filled(self, layer: Any, x: Any, weights: Mapping[str, tuple[ir.Value | None, Layout]]) -> Any:
         """Call a new layer whose variables begin as initializers; remember where these are.

@@ -100,7 +100,7 @@ def _written_out(walk: Any, node: NodeView, trips: int, goes_on: bool) -> list[K
         if step == MAX_STEPS:
             raise _CountedError(f"more than {MAX_STEPS} steps")
         index, condition = (KValue(np.array(n), ()) for n in (np.int64(step), np.bool_(True)))
-        condition, *results = walk.branch(body, [index, condition, *carried])
+        condition, *results = walk.branch(body, [index, condition, *carried], repeated=True)
         if not condition.is_constant:
             raise _CountedError("a condition that is computed from the inputs")
         goes_on, step = bool(condition.data.item()), step + 1
@@ -149,7 +149,7 @@ def scan(walk: Any, node: NodeView) -> list[KValue]:
     for step in range(length):
         places = [length - 1 - step if back else step for back in backwards]
         entries = [_entry(walk, x, place, axis) for x, place, axis in zip(sources, places, axes, strict=True)]
-        results = walk.branch(body, [*states, *entries])
+        results = walk.branch(body, [*states, *entries], repeated=True)
         states = results[: len(states)]
         for collected, result in zip(scanned, results[len(states) :], strict=True):
             collected.append(result)
