@@ -1,12 +1,14 @@
 """A small file may ask for more work than any machine gets done with: that is said before anybody begins."""
 
 import itertools
+import json
 
 import onnx.parser
 import pytest
 from onnx import TensorProto, helper
 
 from portnet.errors import ModelError
+from portnet.formats.keras import read
 from portnet.graph.model import Model
 
 
@@ -89,3 +91,14 @@ def test_functions_that_unfold_without_end_are_refused(depth, width, ends, messa
 
 def test_functions_that_call_functions_are_unfolded():
     assert [node.op_type for node in calls(6, 2).canonical().ir.graph] == ["Relu"] * 64
+
+
+def test_a_file_that_asks_for_more_than_any_network_needs_is_refused(tmp_path):
+    layers = [
+        {"class_name": "InputLayer", "config": {"batch_shape": [None, 4, 4], "name": "x"}},
+        {"class_name": "ZeroPadding1D", "config": {"name": "wide", "padding": [2**30, 2**30]}},
+    ]
+    path = tmp_path / "net.json"
+    path.write_text(json.dumps({"class_name": "Sequential", "config": {"name": "net", "layers": layers}}))
+    with pytest.raises(ModelError, match=r"layer 'wide' \(Pad\): got a result of sizes .* Refused"):
+        read(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,8 @@ __all__ = ["OPSET", "GraphWriter", "rank_of", "sizes_of"]
 
 OPSET = 21
 IR_VERSION = 10
+# numbers of one result at a batch of 1: 8 GB of them
+_MOST_NUMBERS = 1 << 31
 
 
 class GraphWriter:
@@ -150,12 +153,28 @@ class GraphWriter:
         for node in reversed(list(self._graph)):
             if not any(value.uses() or value.is_graph_output() for value in node.outputs):
                 self._graph.remove(node, safe=True)
+        for node in self._graph:
+            self._check_sizes(node)
         for name, value in list(self._graph.initializers.items()):
             if not list(value.uses()):
                 del self._graph.initializers[name]
         return Model(ir.Model(self._graph, ir_version=IR_VERSION, producer_name="portnet"), metadata)
 
     # ---- how
+
+    def _check_sizes(self, node: ir.Node) -> None:
+        """Refuse a result that no network needs for one image: a file of a few bytes may ask for it.
+
+        Raises:
+            ModelError: names the node.
+        """
+        for value in node.outputs:
+            sizes = [size for size in value.shape or () if isinstance(size, int)]
+            if math.prod(sizes) > _MOST_NUMBERS:
+                raise ModelError(
+                    f"layer {node.name!r} ({node.op_type}): got a result of sizes {sizes}, expected at most "
+                    f"{_MOST_NUMBERS:,} numbers. Refused."
+                )
 
     def _initializer(self, name: str, array: np.ndarray) -> ir.Value:
         tensor = ir.Tensor(array, name=name, dtype=_data_type(array.dtype))
