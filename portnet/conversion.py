@@ -50,7 +50,8 @@ def convert(source: Any, *, to: str, device: str = "cpu", shapes: Mapping[str, S
             ``{"x": (None, 3, 224, 224)}`` or ``{"height": 224, "width": 224}``.
 
     Returns:
-        A torch.fx.GraphModule, a keras.Model or a gluon SymbolBlock.
+        A torch.fx.GraphModule, a keras.Model or a gluon SymbolBlock. What was frozen where the network was captured
+        is frozen in it.
 
     Raises:
         ModelError: the file is not ONNX, broken or hostile.
@@ -60,6 +61,7 @@ def convert(source: Any, *, to: str, device: str = "cpu", shapes: Mapping[str, S
     model = _proved_model(source, shapes)
     lowered = lower_or_advise(engine(to), model, device)
     _prove(lowered, OnnxruntimeSide(model))
+    lowered.keep_frozen()
     return lowered.native
 
 

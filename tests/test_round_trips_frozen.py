@@ -106,3 +106,18 @@ def test_layers_that_keras_keeps_from_training_are_known(tmp_path):
         trains = {name: plan.trainable for name, plan in table.parameters.items()}
         assert {name for name, train in trains.items() if train} == {"head/kernel", "head/bias"}
         assert table.frozen_statistics == {"norm/moving_mean", "norm/moving_variance"}
+
+
+def test_converted_networks_train_what_the_original_trains(model, tmp_path):
+    import keras
+
+    expected = sum(parameter.numel() for parameter in module().parameters() if parameter.requires_grad)
+    torch_network, keras_network, gluon_network = (portnet.convert(model, to=engine) for engine in ENGINES)
+    assert sum(p.numel() for p in torch_network.parameters() if p.requires_grad) == expected
+    assert keras_network.count_params() > sum(v.numpy().size for v in keras_network.trainable_variables) == expected
+    learned = [p for p in gluon_network.collect_params().values() if p.grad_req != "null"]
+    assert sum(p.data().size for p in learned) == expected
+    keras_network.save(tmp_path / "plain.keras")  # without PortNet's own file beside the network
+    loaded = keras.saving.load_model(tmp_path / "plain.keras")
+    assert sum(v.numpy().size for v in loaded.trainable_variables) == expected
+    assert told(portnet.capture(tmp_path / "plain.keras")) == told(model)

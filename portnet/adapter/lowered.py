@@ -59,6 +59,16 @@ class Lowered(abc.ABC):
             WeightsError: an unknown name or another shape.
         """
 
+    def keep_frozen(self) -> None:  # noqa: B027 - a framework may have no such notion
+        """Keep from training in ``native`` what the framework that the network was captured from kept from training."""
+
+    def _frozen(self) -> tuple[set[str], set[str]]:
+        """Return the ONNX names of parameters, and of statistics, that the network's provenance calls frozen."""
+        told = self.model.metadata.provenance.get("frozen")
+        lists = told if isinstance(told, dict) else {}
+        kinds = (lists.get("parameters"), lists.get("statistics"))
+        return tuple({n for n in names if isinstance(n, str)} if isinstance(names, list) else set() for names in kinds)  # type: ignore[return-value]
+
     @property
     @abc.abstractmethod
     def trainable_count(self) -> int:

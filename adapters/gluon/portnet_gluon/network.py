@@ -149,6 +149,11 @@ class GluonLowered(Lowered):
     def _own(self) -> list[str]:
         return [name for name, role in self.roles.items() if role is not Role.CONSTANT and name in self.parameters]
 
+    def keep_frozen(self) -> None:
+        """See `Lowered.keep_frozen`."""
+        for name in self._frozen()[0] & set(self._own()):
+            self.parameters[name].grad_req = "null"
+
     def set_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write parameters and statistics; all are checked before the first is written."""
         own = set(self._own())

@@ -92,6 +92,18 @@ class KerasLowered(Lowered):
             binding = self.bindings[name]
             binding.variable.assign(binding.layout.to_native(np.asarray(array)))
 
+    def keep_frozen(self) -> None:
+        """See `Lowered.keep_frozen`: whole layers by ``trainable``, which Keras's files keep, else their variables."""
+        parameters, statistics = self._frozen()
+        still = {id(self.bindings[name].variable) for name in (parameters | statistics) & set(self.bindings)}
+        for layer in self.native._flatten_layers(include_self=False):
+            own = [*layer._trainable_variables, *layer._non_trainable_variables]
+            found = [variable for variable in own if id(variable) in still]
+            if found and all(id(v) in still or not _moves(layer, v) for v in own):
+                layer.trainable = False
+            for variable in found:
+                variable.trainable = False
+
     @property
     def trainable_count(self) -> int:
         """Count of scalars in ``native.trainable_variables``."""
@@ -126,6 +138,11 @@ def _output(walk: KerasLowering, value: KValue, port: ir.Value) -> KValue:
     if any(data is made.data for made in walk.inputs_made):
         data = ops.copy(data)
     return KValue(data, value.order)
+
+
+def _moves(layer: Any, variable: Any) -> bool:
+    """Whether training moves a variable: what trains, and running statistics."""
+    return bool(variable.trainable) or variable is getattr(layer, "moving_mean", None)
 
 
 def unwrapped(tensors: list[Any]) -> Any:

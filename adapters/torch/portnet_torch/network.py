@@ -120,6 +120,16 @@ class TorchLowered(Lowered):
             raise WeightsError(f"weights: {name!r} got shape {np.shape(array)}, expected {expected}")
         return list(self.bindings[name].layout.split(to_tensor(array)))
 
+    def keep_frozen(self) -> None:
+        """See `Lowered.keep_frozen`; BatchNormalization whose statistics hold still is in inference mode."""
+        parameters, statistics = self._frozen()
+        for name in parameters & set(self.bindings):
+            for path in self.bindings[name].paths:
+                self.native.get_parameter(path).requires_grad_(False)
+        for name in statistics & set(self.bindings):
+            for path in self.bindings[name].paths:
+                self.native.get_submodule(path.rpartition(".")[0]).eval()
+
     @property
     def trainable_count(self) -> int:
         """Count of scalars in ``native.parameters()`` that require a gradient."""
