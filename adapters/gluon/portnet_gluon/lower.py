@@ -317,7 +317,7 @@ def _broadcasts(node: ir.Node, index: int) -> bool:
     return node.op_type in _BROADCASTING and any(other.shape is not None and len(other.shape) for other in others)
 
 
-_BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Where", "Equal", "Less", "Greater"})
+_BROADCASTING = frozenset({"Add", "Sub", "Sum", "Mul", "Div", "Pow", "Max", "Min", "Where", "Equal", "Less", "Greater"})
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
