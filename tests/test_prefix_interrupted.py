@@ -12,6 +12,7 @@ from small_runs import small_images, small_settings
 
 import portnet
 from portnet.data.augment import Augment
+from portnet.errors import InputError
 from portnet.finetuning.api import resume
 from portnet.finetuning.prefix import keep as keeping
 from portnet.finetuning.prefix import partial
@@ -172,6 +173,20 @@ def test_what_is_damaged_is_not_taken_up(harm, tmp_path):
         told |= {"key": {"of": "others"}} if harm == "key" else {"rows": 4}
         journal.write_text("{" if harm == "journal" else json.dumps(told))
     assert write_rest() == 0
+
+
+def test_what_is_left_of_others_makes_room(starts, tmp_path, monkeypatch):
+    need = train().record["cache"]["bytes"]
+    Store().clear()
+    killed_after(5)
+    assert train(cache_limit=need + 1).record["cache"]["where"] == "disk"
+    assert all(entry.is_whole for entry in Store().entries())
+    Store().clear()
+    killed_after(5)
+    lock = partial.claim(Store().entries()[0].path)  # somebody is at it
+    with pytest.raises(InputError, match="may hold"):
+        train(cache_limit=need + 1)
+    lock.close()
 
 
 def test_what_another_process_writes_in_is_left_alone():

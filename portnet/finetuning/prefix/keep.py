@@ -258,9 +258,11 @@ class _Keeper:
         missing = [part for part, arrays in zip(parts, found, strict=True) if arrays is None]
         if not missing:
             return [arrays for arrays in found if arrays is not None], False
-        begun = self._store.begun([part.name for part in missing])
-        need, taken, free = sum(part.size for part in missing), self._store.size() - begun, self._store.free() + begun
+        names = [part.name for part in missing]
+        need, (taken, free) = sum(part.size for part in missing), self._room(names)
         limit = DISK_LIMIT if self._settings.cache_limit is None else self._settings.cache_limit
+        if need > min(limit - taken, free) and self._store.drop_left(names):
+            taken, free = self._room(names)
         if need > limit - taken:
             raise _NoRoomError(
                 f"activations at {option} take {_amount(need)}; {self._store} holds {_amount(taken)} and may "
@@ -288,6 +290,11 @@ class _Keeper:
                     )
                 self._run(computer, part, writer.append, writer.rows)
         return [self._store.open(part.name, part.key, part.shapes, part.key["dtype"]) for part in parts], True
+
+    def _room(self, names: Sequence[str]) -> tuple[int, int]:
+        """Return the bytes that others take, and those that the disk has for these entries."""
+        begun = self._store.begun(names)
+        return self._store.size() - begun, self._store.free() + begun
 
     def _find(self, part: _Part) -> list[np.ndarray] | None:
         if not self._store.holds(part.name):

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-__all__ = ["Begun", "claim", "clean", "note", "take_up"]
+__all__ = ["Begun", "claim", "clean", "note", "remove", "take_up"]
 
 _JOURNAL = "partial.json"
 _LOCK = ".lock"
@@ -85,6 +85,15 @@ def take_up(
         shutil.rmtree(folder, ignore_errors=True)
         lock.close()
     return taken
+
+
+def remove(folders: Sequence[Path]) -> None:
+    """Remove what was begun, where nobody writes."""
+    for folder in folders:
+        lock = claim(folder)
+        if lock is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.close()
 
 
 def clean(folder: Path) -> None:

@@ -27,7 +27,7 @@ import numpy as np
 
 from portnet.errors import OutputError, UnknownNameError
 from portnet.files import cache_root
-from portnet.finetuning.prefix.partial import claim, clean, note, take_up
+from portnet.finetuning.prefix.partial import claim, clean, note, remove, take_up
 
 __all__ = ["DamagedError", "Entry", "Store", "Writer"]
 
@@ -186,6 +186,12 @@ class Store:
     def begun(self, names: Sequence[str]) -> int:
         """Return the bytes of these entries that processes wrote which have ended since."""
         return sum(each.size for each in self.entries() if each.id in names and each.is_left)
+
+    def drop_left(self, names: Sequence[str]) -> bool:
+        """Make room: remove what nobody finished of other entries than these; return whether there was any."""
+        left = [each.path for each in self.entries() if each.is_left and each.id not in names]
+        remove(left)
+        return bool(left)
 
     def _unfinished(self, name: str) -> list[Path]:
         return [each.path for each in self.entries() if each.id == name and each.is_left]
