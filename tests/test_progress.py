@@ -151,6 +151,8 @@ def test_a_run_that_stopped_early_after_a_crash_ends_the_same(digits, monkeypatc
 def test_early_stopping_needs_images_to_validate_on(digits):
     with pytest.raises(InputError, match="held out"):
         portnet.finetune(digits, epochs=1, val=0, early_stop=2, **QUIET)
+    sets = {"train": digits, "val": digits}  # which no share holds out
+    assert portnet.finetune(sets, epochs=1, val=0, early_stop=2, **QUIET).history.best is not None
 
 
 def test_since_best_counts_validations():

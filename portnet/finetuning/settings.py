@@ -163,8 +163,6 @@ class Settings:
         Interval.parse(self.checkpoint_every, "checkpoint_every")
         if self.early_stop is not None and self.early_stop < 1:
             raise InputError(f"early stop: got {self.early_stop}, expected a count of validations of at least 1")
-        if self.early_stop is not None and not self.val:
-            raise InputError("early stop: got val=0, expected images held out for validation")
 
     @property
     def images_per_step(self) -> int:

@@ -80,6 +80,8 @@ class RunSession:
         self.sets = prepare_data(data, settings, decoders)
         self.classes = self.sets.train.classes
         settings.check_classes(self.classes)
+        if settings.early_stop is not None and self.sets.val is None:
+            raise InputError("early stop: got val=0, expected images held out for validation")
         self.reporter = ConsoleReporter() if progress else SilentReporter()
         network = build_network(settings, self.classes, backbone)
         settings = settled(settings, network)
