@@ -36,8 +36,7 @@ def resume_run(
     if not folder.checkpoint.exists() and folder.model.exists():
         raise InputError(f"resume: {path} has no checkpoint: the run is finished.")
     session = _session("resume", record, folder, data, progress, backbone, callbacks)
-    session.origin = record.get("origin", session.origin)
-    session.resumed = list(record.get("resumed", []))
+    session.circumstances.follow(record)
     return session.train(is_new=False)
 
 
@@ -83,7 +82,7 @@ def _session(
     # of several phases the record knows the last one's cut; when it is repeated, each chooses its own, as it did
     if "cache" in record and (what == "resume" or len(session.phases.policies) == 1):
         session.phases.cut_at = (record["cache"] or {}).get("tensors", [])
-    session.environment = record["environment"]
+    session.circumstances.environment = record["environment"]
     return session
 
 

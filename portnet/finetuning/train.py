@@ -18,7 +18,7 @@ from portnet.errors import DataError, InputError, OutputError, PortNetError
 from portnet.finetuning.backbone import Backbone
 from portnet.finetuning.callbacks import Callbacks, Start
 from portnet.finetuning.checkpoint import Checkpoint
-from portnet.finetuning.environment import changes, environment, of_engine, origin
+from portnet.finetuning.circumstances import Circumstances
 from portnet.finetuning.folder import RunFolder
 from portnet.finetuning.history import History, Position
 from portnet.finetuning.interrupt import Interrupt, deferred_interrupt
@@ -86,9 +86,7 @@ class RunSession:
         network = build_network(settings, self.classes, backbone)
         settings = settled(settings, network)
         self.phases = Phases(settings, self.sets, network, adapter, self.reporter)
-        self.origin = origin()
-        self.environment: dict[str, str] | None = None
-        self.resumed: list[dict[str, Any]] = []
+        self.circumstances = Circumstances()
 
     @property
     def settings(self) -> Settings:
@@ -179,19 +177,10 @@ class RunSession:
         return checkpoint
 
     def _know_environment(self, resumed_after: int | None) -> None:
-        """Take down the environment that the run begins in, and what is another one where it goes on."""
-        adapter, before = self.phases.adapter, self.environment
-        now = environment(adapter, self.settings.device)
-        if adapter is not None and before is not None and adapter.name not in before:  # its engine was chosen since
-            before = self.environment = before | of_engine(adapter, self.settings.device)
-        changed = {} if before is None else changes(before, now)
-        if changed:
-            listed = "; ".join(f"{name} {change}" for name, change in changed.items())
-            self.reporter.note(f"note: the environment is another than the run began in, bits may differ: {listed}")
-        if resumed_after is None:
-            self.environment = now
-        else:
-            self.resumed.append({"after_steps": resumed_after, "changed": changed})
+        """Take down the environment that the run begins in, or what is another one where it goes on."""
+        said = self.circumstances.take_down(self.phases.adapter, self.settings.device, resumed_after)
+        if said:
+            self.reporter.note(said)
 
     def _fit(self, job: Fit) -> Run:
         """Train to the end, to Ctrl-C or to an error, and bring home what was learned.
@@ -333,7 +322,7 @@ class RunSession:
         proof = phases.proofs.record(digests)
         if finished and job.best_weights is not None:
             self._restore_best(job)
-            digests = digests.but(phases.lowered.weights())
+            digests = digests.but({**job.best_weights, **phases.lowered.weights()})
         model = phases.network.with_weights(phases.lowered.weights())
         settings = self.settings
         made: dict[str, Any] = {"backend": settings.backend, "epochs": len(job.history), "seed": settings.seed}
@@ -393,9 +382,9 @@ class RunSession:
             phases.network,
             phases.table,
             history,
-            environment=self.environment or {},
-            origin=self.origin,
-            resumed=self.resumed,
+            environment=self.circumstances.environment or {},
+            origin=self.circumstances.origin,
+            resumed=self.circumstances.resumed,
             data=self.data_record,
             weights={"sha256_start": phases.first_digest, "sha256_end": digest},
             proof=proof,
