@@ -184,13 +184,14 @@ def test_numbers_that_are_none_leave_the_record_json(tmp_path):
     assert "loss 7.145e+31" in epoch_line(Epoch(0, 7.145e31, 0.5, None, None, 1e-3, 1.0, 9.0), 1)
 
 
-def test_weights_that_stood_in_for_others_are_asked_for_by_their_own_name(digits, tmp_path, monkeypatch):
+def test_weights_that_stood_in_for_others_are_asked_for_by_their_own_name(digits, tmp_path, monkeypatch, capsys):
     """What they stood in for may be at hand when the run is done again, and would be another network."""
     pytest.importorskip("portnet_torch")
     if "imagenet-caffe" not in zoo.info("squeezenet1_1").weights_at_hand():
         pytest.skip("weights 'imagenet-caffe' of squeezenet1_1 are not at hand")
     monkeypatch.setenv("PORTNET_CACHE", str(tmp_path / "cache"))  # no other weights are there
-    portnet.finetune(digits, size=32, epochs=1, freeze="backbone", cache="memory", progress=False, out=tmp_path / "a")
+    portnet.finetune(digits, size=32, epochs=1, freeze="backbone", cache="memory", out=tmp_path / "a")
+    assert "squeezenet1_1 (imagenet-caffe) on PyTorch" in capsys.readouterr().out
     record = json.loads((tmp_path / "a" / "run.json").read_text())
     assert record["settings"]["weights"] == record["backbone_provenance"]["weights"] == "imagenet-caffe"
     assert "    weights='imagenet-caffe',\n" in record["call"]

@@ -84,7 +84,8 @@ class RunSession:
             raise InputError("early stop: got val=0, expected images held out for validation")
         self.reporter = ConsoleReporter() if progress else SilentReporter()
         network = build_network(settings, self.classes, backbone)
-        settings = settled(settings, network)
+        asked, settings = settings.weights, settled(settings, network)
+        self.called = settings.backbone if settings.weights == asked else f"{settings.backbone} ({settings.weights})"
         self.phases = Phases(settings, self.sets, network, adapter, self.reporter)
         self.circumstances = Circumstances()
 
@@ -256,7 +257,7 @@ class RunSession:
         adapter = self.phases.adapter
         where = f" on {adapter.framework} {adapter.version()} ({self.settings.device})" if adapter is not None else ""
         self.reporter.note(
-            f"{self.settings.backbone}{where}, "
+            f"{self.called}{where}, "
             f"{self.phases.table.trainable_count:,} of {self.phases.table.total_count:,} parameters train "
             f"({self.settings.freeze.describe()})"
         )

@@ -67,6 +67,8 @@ CASES = {
     "Rescaling": (IMAGE, lambda: layers.Rescaling(1 / 127.5, offset=-1)),
     "Normalization": (IMAGE, lambda: layers.Normalization(mean=[1, 2, 3, 4], variance=[1, 4, 9, 16])),
     "Resizing": (IMAGE, lambda: layers.Resizing(12, 5)),
+    "Resizing antialiased": (IMAGE, lambda: layers.Resizing(4, 20, antialias=True)),
+    "Resizing bicubic, antialiased": (IMAGE, lambda: layers.Resizing(20, 4, interpolation="bicubic", antialias=True)),
     "Resizing bicubic": (IMAGE, lambda: layers.Resizing(18, 14, interpolation="bicubic")),
     "LSTM": (SERIES, lambda: layers.LSTM(5)),
     "LSTM sequences": (SERIES, lambda: layers.LSTM(5, return_sequences=True, go_backwards=True)),

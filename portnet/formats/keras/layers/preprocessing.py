@@ -95,7 +95,6 @@ def _as_float(walk: Walk, x: Held) -> Held:
 def resizing(walk: Walk, node: LayerNode) -> Held:
     """To a fixed height and width, by pixel centres; first cut or padded to that ratio where it is to be kept."""
     options = node.options
-    options.refuse("antialias")
     x = walk.spatial(_as_float(walk, node.input), node, 2)
     if options.flag("crop_to_aspect_ratio"):
         x = _cropped_to_ratio(walk, node, x)
@@ -104,12 +103,14 @@ def resizing(walk: Walk, node: LayerNode) -> Held:
     kind = options.choice("interpolation", "bilinear", ("bilinear", "bicubic", "nearest"))
     nearest = {"mode": "nearest", "nearest_mode": "round_prefer_ceil", "coordinate_transformation_mode": "half_pixel"}
     sizes = walk.ints([options.integer("height"), options.integer("width")], "sizes")
+    # TensorFlow's nearest pixel is the same with and without
+    widened = {"antialias": 1, "exclude_outside": 1} if options.flag("antialias") and kind != "nearest" else {}
     return walk.emit(
         "Resize",
         [x.value, None, None, sizes],
         x.order,
         axes=[2, 3],
-        **INTERPOLATIONS.get(kind, nearest),
+        **{**INTERPOLATIONS.get(kind, nearest), **widened},
     )
 
 
