@@ -231,6 +231,23 @@ def test_predict_names_the_cat(cli, tmp_path):
     assert len(answer["predictions"][0]["top"]) == 3
 
 
+def test_predict_can_leave_out_what_cannot_be_read(cli, onnx_file, tmp_path):
+    Image.fromarray(np.full((20, 20, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no image")
+    images = [tmp_path / "a.png", tmp_path / "b.png", tmp_path / "gone.png"]
+    assert_one_line(*cli("predict", onnx_file, *images)[::2], "b.png")
+    code, output, error = cli("predict", onnx_file, *images, "--on-error", "skip")
+    assert code == 0
+    assert "a.png" in output
+    assert [line.split(":")[0] for line in error.splitlines()] == [f"skipped {image}" for image in images[1:]]
+    code, output, _ = cli("predict", onnx_file, *images, "--on-error", "skip", "--json")
+    answer = json.loads(output)
+    assert [each["image"] for each in answer["predictions"]] == [str(images[0])]
+    assert [path for path, _ in answer["skipped"]] == [str(image) for image in images[1:]]
+    assert_one_line(*cli("predict", onnx_file, images[1], "--on-error", "skip")[::2], "no image that can be read")
+    assert_one_line(*cli("predict", onnx_file, images[0], "--on-error", "guess")[::2], "'guess'")
+
+
 def test_check_exits_1_when_networks_differ(cli, onnx_file, tmp_path):
     model = portnet.Model.load(onnx_file)
     name = "features.3.squeeze.bias"
