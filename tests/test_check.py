@@ -189,3 +189,12 @@ def test_inputs_of_any_declared_size_are_not_made_up():
 def parsed(text):
     proto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
     return Model.from_bytes(proto.SerializeToString())
+
+
+def test_cuda_is_the_first_device_of_that_name(monkeypatch):
+    engine = pytest.importorskip("portnet_torch").Engine()
+    monkeypatch.setattr(type(engine), "devices", lambda self: ["cuda:0", "cpu"])
+    for device in ("cuda", "cuda:0", "cpu"):
+        engine.check_device(device)
+    with pytest.raises(UnsupportedError, match="got device 'cuda:1', expected one of cuda:0, cpu"):
+        engine.check_device("cuda:1")

@@ -148,7 +148,8 @@ class Adapter(abc.ABC):
         Raises:
             UnsupportedError: it is not among `devices`.
         """
-        if device not in self.devices():
+        # "cuda" is the first of them, as in torch
+        if (f"{device}:0" if device == "cuda" else device) not in self.devices():
             raise UnsupportedError(
                 f"engine {self.name}: got device {device!r}, expected one of {', '.join(self.devices())}",
                 engine=self.name,
