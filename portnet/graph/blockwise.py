@@ -9,9 +9,28 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from portnet.graph.model import Model
 from portnet.graph.passes.rewrite import Site, constant_array, python_attribute, rank
 
-__all__ = ["gather_block_quantized", "matmul_nbits"]
+__all__ = ["gather_block_quantized", "in_full", "matmul_nbits"]
+
+
+# accuracy_level of MatMulNBits at which onnxruntime rounds the other factor to 8 bits
+_INT8 = 4
+
+
+def in_full(model: Model) -> Model:
+    """Return the network with products that round nothing but the weights that its file has rounded."""
+    if not any(map(_rounds, model.ir.graph)):
+        return model
+    copied = model.copy()
+    for node in filter(_rounds, copied.ir.graph):
+        del node.attributes["accuracy_level"]
+    return copied
+
+
+def _rounds(node: ir.Node) -> bool:
+    return node.op_type == "MatMulNBits" and python_attribute(node, "accuracy_level", 0) == _INT8
 
 
 def _input(node: ir.Node, index: int) -> ir.Value | None:

@@ -13,6 +13,7 @@ from portnet.adapter import Lowered, Reloaded, lowered_of
 from portnet.engines import KNOWN, engine, installed
 from portnet.errors import InputError, ParityError, PortNetError, UnsupportedError
 from portnet.formats.captured import Source
+from portnet.graph.blockwise import in_full
 from portnet.graph.cut import cut
 from portnet.graph.fix import Sizes, fix_shapes
 from portnet.graph.model import Model
@@ -46,13 +47,16 @@ class Side(Protocol):
 
 
 class OnnxruntimeSide:
-    """A model in onnxruntime on the CPU, the reference of every check, or on another provider."""
+    """A model in onnxruntime on the CPU, the reference of every check, or on another provider.
+
+    Products with packed weights are computed in full, where the file lets onnxruntime round the other factor too.
+    """
 
     def __init__(self, model: Model, label: str = "", provider: str = "cpu", session: Session | None = None) -> None:
         self.model = model
         self.provider = provider
         self.label = label or f"onnxruntime {provider}"
-        self._session = session or Session(model, provider=provider)
+        self._session = session or Session(in_full(model), provider=provider)
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Run on arrays by input name."""
