@@ -7,6 +7,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import portnet
+from portnet.errors import ModelError
 from portnet.graph.model import Model
 
 RNG = np.random.default_rng(3)
@@ -35,6 +36,8 @@ def scale(number, zero=None):
 
 IDS, KINDS = RNG.integers(0, 6, (2, 5)).astype(np.int32), RNG.integers(0, 2, (2, 5)).astype(np.int32)
 MASK = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]], np.int32)
+# onnxruntime hides what is not above 0, and counts words that 1 is said of
+ODD_MASK = np.array([[2, 1, 3, 0, -1], [1, 1, 1, 5, 0]], np.int32)
 LENGTHS = np.array([3, 4], np.int32)
 ENDS = np.array([4, 5, 1, 0], np.int32)
 TABLES = [Weight(floats(6, 8)), Weight(floats(9, 8)), Weight(floats(2, 8)), Weight(floats(8)), Weight(floats(8))]
@@ -48,6 +51,7 @@ IMAGE = whole(np.uint8, 1, 7, 6, 4)
 # name: op, inputs (None for one left out), count of outputs, attributes
 CASES = {
     "embedding": ("EmbedLayerNormalization", [IDS, KINDS, *TABLES, MASK], 3, {"epsilon": 1e-3}),
+    "embedding of an odd mask": ("EmbedLayerNormalization", [IDS, KINDS, *TABLES, ODD_MASK], 2, {}),
     "embedding without kinds": (
         "EmbedLayerNormalization",
         [IDS, None, *TABLES[:2], None, *TABLES[3:], None, IDS],
@@ -58,6 +62,7 @@ CASES = {
     "attention of lengths": ("Attention", [X, JOINED, BIAS, LENGTHS], 1, {"num_heads": 2}),
     "attention of ends": ("Attention", [X, JOINED, BIAS, ENDS], 1, {"num_heads": 2}),
     "attention of a mask": ("Attention", [X, JOINED, None, MASK], 1, {"num_heads": 4, "mask_filter_value": -50.0}),
+    "attention of an odd mask": ("Attention", [X, JOINED, BIAS, ODD_MASK], 1, {"num_heads": 2}),
     "attention backwards": ("Attention", [X, JOINED, BIAS], 1, {"num_heads": 2, "unidirectional": 1, "scale": 0.7}),
     "attention with a past": (
         "Attention",
@@ -106,6 +111,18 @@ CASES = {
         [floats(3, 40), Weight(whole(np.uint8, 6, 2, 32)), Weight(floats(12)), None, None, Weight(floats(6))],
         1,
         {"K": 40, "N": 6, "bits": 8, "block_size": 32},
+    ),
+    "2 bits": (
+        "MatMulNBits",
+        [floats(3, 80), Weight(whole(np.uint8, 6, 3, 8)), Weight(floats(18)), Weight(whole(np.uint8, 6, 1))],
+        1,
+        {"K": 80, "N": 6, "bits": 2, "block_size": 32},
+    ),
+    "8-bit table": (
+        "GatherBlockQuantized",
+        [Weight(whole(np.uint8, 6, 24)), PLACES, Weight(floats(6, 2))],
+        1,
+        {"quantize_axis": 1, "block_size": 16, "bits": 8},
     ),
     "4-bit table": (
         "GatherBlockQuantized",
@@ -244,3 +261,25 @@ def test_a_check_computes_packed_weights_in_full():
     assert report.passed
     assert report.max_abs < 1e-4
     assert any("accuracy_level" in node.attributes for node in model.ir.graph)
+
+
+@pytest.mark.parametrize(
+    ("op", "arrays", "attributes", "message"),
+    [
+        ("MatMulNBits", [(6, 2, 32), (12,)], {"K": 80}, "384 bytes of weights, expected 576"),
+        ("MatMulNBits", [(6, 2, 32), (11,)], {}, "11 scales, expected 12"),
+        ("MatMulNBits", [(6, 2, 32), (12,), (6, 1)], {}, "6 zero points, expected 12"),
+        ("GatherBlockQuantized", [(6, 64), (6, 2)], {"block_size": 1 << 40}, r"\[6, 2\] .* scales, expected \[6, 1\]"),
+        ("GatherBlockQuantized", [(6, 64), (6, 2), (6, 1)], {}, r"\[6, 1\] .* zero points, expected \[6, 2\]"),
+    ],
+)
+def test_packed_weights_of_other_sizes_than_the_node_says_are_refused(op, arrays, attributes, message):
+    packed, scales, *zeros = arrays
+    weights = [Weight(floats(*scales)), *(Weight(whole(np.uint8, *shape)) for shape in zeros)]
+    data, sizes = Weight(whole(np.uint8, *packed)), {"bits": 8, "block_size": 32}
+    if op == "MatMulNBits":
+        case = op, [floats(3, 40), data, *weights], 1, {**sizes, "K": 40, "N": 6, **attributes}
+    else:
+        case = op, [data, PLACES, *weights], 1, {**sizes, "quantize_axis": 1, **attributes}
+    with pytest.raises(ModelError, match=rf"^node 'the_node' \({op}\): got {message}"):
+        Model.from_bytes(build(*case)[0].SerializeToString()).canonical()

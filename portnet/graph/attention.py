@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from portnet.graph.passes.rewrite import Site, python_attribute, rank, static_dims
+from portnet.graph.passes.rewrite import Site, input_at, is_read, python_attribute, rank, static_dims
 
 __all__ = ["attention", "multi_head_attention", "quantized_attention"]
 
@@ -35,21 +35,13 @@ class _Heads:
     value: ir.Value
 
 
-def _input(node: ir.Node, index: int) -> ir.Value | None:
-    return node.inputs[index] if index < len(node.inputs) else None
-
-
-def _is_read(node: ir.Node, index: int) -> bool:
-    return index < len(node.outputs) and bool(node.outputs[index].uses() or node.outputs[index].is_graph_output())
-
-
 # ---- ops
 
 
 def attention(site: Site, node: ir.Node) -> Results | None:
     """One product with joined weights, heads, and the past as (2, B, H, P, D); None for a variant without a rule."""
-    x, weight, bias, mask, past, scores_bias = (_input(node, i) for i in range(6))
-    if _has_own_rotation(node) or _input(node, 6) is not None:
+    x, weight, bias, mask, past, scores_bias = (input_at(node, i) for i in range(6))
+    if _has_own_rotation(node) or input_at(node, 6) is not None:
         return None
     product = site.op("MatMul", x, weight)
     product = product if bias is None else site.op("Add", product, bias)
@@ -58,7 +50,7 @@ def attention(site: Site, node: ir.Node) -> Results | None:
 
 def quantized_attention(site: Site, node: ir.Node) -> Results | None:
     """The same, its product of 8-bit integers."""
-    x, weight, bias, x_scale, w_scale, mask, x_zero, w_zero, past = (_input(node, i) for i in range(9))
+    x, weight, bias, x_scale, w_scale, mask, x_zero, w_zero, past = (input_at(node, i) for i in range(9))
     if _has_own_rotation(node):
         return None
     product = site.op("Cast", site.op("MatMulInteger", x, weight, x_zero, w_zero), to=_FLOAT)
@@ -80,7 +72,7 @@ def _self_attention(
     scores_bias: ir.Value | None,
 ) -> Results | None:
     heads, width = python_attribute(node, "num_heads", 0), (static_dims(weight) or (None,))[-1]
-    if not heads or width is None or _is_read(node, 2):
+    if not heads or width is None or is_read(node, 2):
         return None
     sizes = python_attribute(node, "qkv_hidden_sizes") or [width // 3] * 3
     parts = site.ops("Split", product, site.ints(sizes, "sizes"), count=3, axis=-1)
@@ -91,7 +83,7 @@ def _self_attention(
         old_key, old_value = (site.op("Gather", past, site.ints(i, "part"), axis=0) for i in (0, 1))
         before = _length(site, old_key, 2)
         key, value = (site.op("Concat", *pair, axis=2) for pair in ((old_key, key), (old_value, value)))
-    if _is_read(node, 1):
+    if is_read(node, 1):
         axis = site.ints([0], "axis")
         present = site.op("Concat", *(site.op("Unsqueeze", part, axis) for part in (key, value)), axis=0)
     found = _Heads(query, key, value)
@@ -104,12 +96,12 @@ def _self_attention(
 
 def multi_head_attention(site: Site, node: ir.Node) -> Results | None:
     """Heads of queries (B, S, H·D), and of keys and values alike or as (B, H, L, D); None for packed ones."""
-    query, key, value, bias, mask, scores_bias, past_key, past_value = (_input(node, i) for i in range(8))
+    query, key, value, bias, mask, scores_bias, past_key, past_value = (input_at(node, i) for i in range(8))
     heads = python_attribute(node, "num_heads", 0)
     width = _last_size(query)
-    if rank(query) != 3 or not heads or width is None or any(_input(node, i) is not None for i in (8, 9)):
+    if rank(query) != 3 or not heads or width is None or any(input_at(node, i) is not None for i in (8, 9)):
         return None
-    if rank(key) not in (3, 4) or rank(value) != rank(key) or _is_read(node, 3):
+    if rank(key) not in (3, 4) or rank(value) != rank(key) or is_read(node, 3):
         return None
     values = (_last_size(value) or 0) * (heads if rank(value) == 4 else 1)
     if not values:
@@ -134,7 +126,7 @@ def multi_head_attention(site: Site, node: ir.Node) -> Results | None:
     if biases is None:
         return None
     result = _attend(site, node, found, width // heads, before, [*biases, scores_bias])
-    presents = [tensor if _is_read(node, i) else None for i, tensor in ((1, key), (2, value))]
+    presents = [tensor if is_read(node, i) else None for i, tensor in ((1, key), (2, value))]
     return (_joined_heads(site, result, values), *presents, None)[: len(node.outputs)]
 
 
@@ -212,13 +204,14 @@ def _mask(
 ) -> list[ir.Value] | None:
     """Return what a mask adds to the scores, or None where its form is not known.
 
-    Counts of keys (B), their ends and then their beginnings (2·B), or a mask of (B, T) or (B, S, T).
+    Counts of keys (B), their ends and then their beginnings (2·B), or a mask of (B, T) or (B, S, T), which hides what
+    is not above 0.
     """
     if mask is None:
         return []
     number, axes = python_attribute(node, "mask_filter_value", _FILTER), rank(mask)
     if axes in (2, 3):
-        hidden = site.op("Sub", site.ints(1, "one"), site.op("Cast", mask, to=_INT64))
+        hidden = site.op("Less", site.op("Cast", mask, to=_INT64), site.ints(1, "one"))
         hidden = site.op("Unsqueeze", hidden, site.ints([1, 2] if axes == 2 else [1], "axes"))
         return [_lowered_by(site, hidden, number)]
     ends, batch = _size_of(mask, 0), _size_of(batch_of, 0)

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from portnet.graph.attention import attention, multi_head_attention, quantized_attention
 from portnet.graph.blockwise import gather_block_quantized, matmul_nbits
 from portnet.graph.functions import op_name
-from portnet.graph.passes.rewrite import Editor, Site, every_node, python_attribute, rank
+from portnet.graph.passes.rewrite import Editor, Site, every_node, input_at, is_read, python_attribute, rank
 from portnet.graph.quantized_lstm import quantized_lstm
 from portnet.graph.quantized_softmax import quantized_softmax
 from portnet.graph.transformers import embed_layer_norm, quantized_embed_layer_norm, rotary_embedding
@@ -65,10 +65,6 @@ def _contrib(*op_types: str) -> Callable[[Callable[[Site, ir.Node], Any]], Rule]
     return register
 
 
-def _input(node: ir.Node, index: int) -> ir.Value | None:
-    return node.inputs[index] if index < len(node.inputs) else None
-
-
 def _plus(site: Site, value: ir.Value, *others: ir.Value | None) -> ir.Value:
     for other in others:
         value = value if other is None else site.op("Add", value, other)
@@ -95,7 +91,7 @@ def bias_gelu(site: Site, node: ir.Node) -> ir.Value:
 @_contrib("FastGelu")
 def fast_gelu(site: Site, node: ir.Node) -> ir.Value:
     """Gelu by its tanh approximation, with a bias that may be left out."""
-    return site.op("Gelu", _plus(site, node.inputs[0], _input(node, 1)), approximate="tanh")  # type: ignore[arg-type]
+    return site.op("Gelu", _plus(site, node.inputs[0], input_at(node, 1)), approximate="tanh")  # type: ignore[arg-type]
 
 
 @_contrib("QuickGelu")
@@ -125,7 +121,7 @@ def fused_conv(site: Site, node: ir.Node) -> ir.Value | None:
     result = site.op("Conv", *node.inputs[:3], **_kept(node, "activation", "activation_params"))
     result.type = node.outputs[0].type
     name, numbers = python_attribute(node, "activation", ""), python_attribute(node, "activation_params", [])
-    return _activated(site, _plus(site, result, _input(node, 3)), name, numbers)
+    return _activated(site, _plus(site, result, input_at(node, 3)), name, numbers)
 
 
 @_contrib("FusedGemm")
@@ -162,7 +158,7 @@ def _swapped(site: Site, value: ir.Value | None) -> ir.Value | None:
 @_contrib("SimplifiedLayerNormalization")
 def simplified_layer_norm(site: Site, node: ir.Node) -> ir.Value | None:
     """x / sqrt(mean(x²) + epsilon) · scale, over the last axes."""
-    if any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
+    if any(is_read(node, index) for index in range(1, len(node.outputs))):
         return None
     return _rms_norm(site, node, node.inputs[0], node.inputs[1], python_attribute(node, "axis", -1))
 
@@ -180,16 +176,16 @@ def _rms_norm(site: Site, node: ir.Node, value: ir.Value | None, scale: ir.Value
 @_contrib("SkipLayerNormalization")
 def skip_layer_norm(site: Site, node: ir.Node) -> tuple[ir.Value | None, ...] | None:
     """LayerNormalization over the last axis of input + skip + bias, and that sum."""
-    total = _plus(site, node.inputs[0], node.inputs[1], _input(node, 4))  # type: ignore[arg-type]
+    total = _plus(site, node.inputs[0], node.inputs[1], input_at(node, 4))  # type: ignore[arg-type]
     epsilon = python_attribute(node, "epsilon", 1e-12)
-    result = site.op("LayerNormalization", total, node.inputs[2], _input(node, 3), axis=-1, epsilon=epsilon)
+    result = site.op("LayerNormalization", total, node.inputs[2], input_at(node, 3), axis=-1, epsilon=epsilon)
     return _with_sum(node, result, total)
 
 
 @_contrib("SkipSimplifiedLayerNormalization")
 def skip_simplified_layer_norm(site: Site, node: ir.Node) -> tuple[ir.Value | None, ...] | None:
     """RMS normalization over the last axis of input + skip + bias, and that sum."""
-    total = _plus(site, node.inputs[0], node.inputs[1], _input(node, 3))  # type: ignore[arg-type]
+    total = _plus(site, node.inputs[0], node.inputs[1], input_at(node, 3))  # type: ignore[arg-type]
     return _with_sum(node, _rms_norm(site, node, total, node.inputs[2], -1), total)
 
 
@@ -215,7 +211,7 @@ def qlinear_binary(site: Site, node: ir.Node) -> ir.Value:
     """Add or Mul of what the quantized operands stand for."""
     first, second = (_dequantized(site, *node.inputs[start : start + 3]) for start in (0, 3))
     result = site.op(node.op_type.removeprefix("QLinear"), first, second)
-    return site.op("QuantizeLinear", result, node.inputs[6], _input(node, 7))
+    return site.op("QuantizeLinear", result, node.inputs[6], input_at(node, 7))
 
 
 @_contrib("QLinearSigmoid", "QLinearLeakyRelu")
@@ -223,7 +219,7 @@ def qlinear_activation(site: Site, node: ir.Node) -> ir.Value:
     """An activation of what the quantized input stands for."""
     value = _dequantized(site, *node.inputs[:3])
     result = site.op(node.op_type.removeprefix("QLinear"), value, **_kept(node))
-    return site.op("QuantizeLinear", result, node.inputs[3], _input(node, 4))
+    return site.op("QuantizeLinear", result, node.inputs[3], input_at(node, 4))
 
 
 @_contrib("QLinearSoftmax")
@@ -241,7 +237,7 @@ def qlinear_pool(site: Site, node: ir.Node) -> ir.Value | None:
     source = _channels_moved(site, node.inputs[0], axes, to_front=True) if last else node.inputs[0]
     value = _dequantized(site, source, *node.inputs[1:3])
     result = site.op(node.op_type.removeprefix("QLinear"), value, **_kept(node, "channels_last"))
-    result = site.op("QuantizeLinear", result, node.inputs[3], _input(node, 4))
+    result = site.op("QuantizeLinear", result, node.inputs[3], input_at(node, 4))
     return _channels_moved(site, result, axes, to_front=False) if last else result
 
 
@@ -295,32 +291,32 @@ def qgemm(site: Site, node: ir.Node) -> ir.Value:
         _dequantized(site, first, first_scale, first_zero),
         site.op("DequantizeLinear", second, second_scale, second_zero, axis=columns),
     )
-    result, bias = site.op("Gemm", *operands, **_kept(node)), _input(node, 6)
+    result, bias = site.op("Gemm", *operands, **_kept(node)), input_at(node, 6)
     if bias is not None:
         alpha = site.scalar_like(python_attribute(node, "alpha", 1.0), first_scale, "alpha")
         scale = site.op("Mul", site.op("Mul", first_scale, second_scale), alpha)
         result = site.op("Add", result, site.op("Mul", site.op("Cast", bias, to=int(ir.DataType.FLOAT)), scale))
-    return result if _input(node, 7) is None else site.op("QuantizeLinear", result, node.inputs[7], _input(node, 8))
+    return result if input_at(node, 7) is None else site.op("QuantizeLinear", result, node.inputs[7], input_at(node, 8))
 
 
 @_contrib("MatMulIntegerToFloat")
 def matmul_integer_to_float(site: Site, node: ir.Node) -> ir.Value:
     """Product of quantized matrices, scaled back."""
     first, second, first_scale, second_scale = node.inputs[:4]
-    product = site.op("MatMulInteger", first, second, _input(node, 4), _input(node, 5))
+    product = site.op("MatMulInteger", first, second, input_at(node, 4), input_at(node, 5))
     scaled = site.op(
         "Mul", site.op("Cast", product, to=int(ir.DataType.FLOAT)), site.op("Mul", first_scale, second_scale)
     )
-    return _plus(site, scaled, _input(node, 6))
+    return _plus(site, scaled, input_at(node, 6))
 
 
 @_contrib("DynamicQuantizeMatMul")
 def dynamic_quantize_matmul(site: Site, node: ir.Node) -> ir.Value:
     """The first matrix is quantized as it comes."""
     first, scale, zero = site.ops("DynamicQuantizeLinear", node.inputs[0], count=3)
-    product = site.op("MatMulInteger", first, node.inputs[1], zero, _input(node, 3))
+    product = site.op("MatMulInteger", first, node.inputs[1], zero, input_at(node, 3))
     scaled = site.op("Mul", site.op("Cast", product, to=int(ir.DataType.FLOAT)), site.op("Mul", scale, node.inputs[2]))
-    return _plus(site, scaled, _input(node, 4))
+    return _plus(site, scaled, input_at(node, 4))
 
 
 @_contrib("ExpandDims")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from portnet.graph.passes.rewrite import Site, python_attribute, rank, static_dims
+from portnet.graph.passes.rewrite import Site, is_read, python_attribute, rank, static_dims
 
 __all__ = ["embed_layer_norm", "quantized_embed_layer_norm", "rotary_embedding"]
 
@@ -47,12 +47,8 @@ def _embedded(
     if segments is not None and kinds is not None:
         total = site.op("Add", total, site.op("Gather", kinds, segments))
     result = site.op("LayerNormalization", total, *norm, axis=-1, epsilon=python_attribute(node, "epsilon", 1e-12))
-    count = _kept_words(site, ids, mask) if _is_read(node, 1) else None
+    count = _kept_words(site, ids, mask) if is_read(node, 1) else None
     return (result, count, total)[: len(node.outputs)]
-
-
-def _is_read(node: ir.Node, index: int) -> bool:
-    return index < len(node.outputs) and bool(node.outputs[index].uses() or node.outputs[index].is_graph_output())
 
 
 def _positions(site: Site, ids: ir.Value | None, places: ir.Value | None, table: ir.Value | None) -> ir.Value:
@@ -68,10 +64,13 @@ def _places(site: Site, tensor: ir.Value | None, axis: int) -> ir.Value:
 
 
 def _kept_words(site: Site, ids: ir.Value | None, mask: ir.Value | None) -> ir.Value:
-    """Return how many words of each sentence a mask keeps; without one, onnxruntime says 0."""
-    source = mask if mask is not None else site.op("Mul", ids, site.op("Cast", site.ints(0, "zero"), to=_INT32))
-    total = site.op("ReduceSum", site.op("Cast", source, to=_INT64), site.ints([1], "axis"), keepdims=0)
-    return site.op("Cast", total, to=_INT32)
+    """Return how many words of each sentence a mask says 1 of; without one, onnxruntime says 0."""
+    if mask is None:
+        kept = site.op("Mul", site.op("Cast", ids, to=_INT64), site.ints(0, "zero"))
+    else:
+        one = site.op("Equal", site.op("Cast", mask, to=_INT64), site.ints(1, "one"))
+        kept = site.op("Cast", one, to=_INT64)
+    return site.op("Cast", site.op("ReduceSum", kept, site.ints([1], "axis"), keepdims=0), to=_INT32)
 
 
 def rotary_embedding(site: Site, node: ir.Node) -> ir.Value | None:

@@ -21,6 +21,8 @@ __all__ = [
     "every_graph",
     "every_node",
     "held_graphs",
+    "input_at",
+    "is_read",
     "item_bytes",
     "python_attribute",
     "rank",
@@ -135,6 +137,16 @@ def static_dims(value: ir.Value | None) -> tuple[int | None, ...] | None:
     if value is None or value.shape is None:
         return None
     return tuple(size if isinstance(size, int) else None for size in value.shape)
+
+
+def input_at(node: ir.Node, index: int) -> ir.Value | None:
+    """Return input ``index``, or None where it is left out."""
+    return node.inputs[index] if index < len(node.inputs) else None
+
+
+def is_read(node: ir.Node, index: int) -> bool:
+    """Whether a node has output ``index`` and something reads it."""
+    return index < len(node.outputs) and bool(node.outputs[index].uses() or node.outputs[index].is_graph_output())
 
 
 def set_input(node: ir.Node, index: int, value: ir.Value | None) -> None:
