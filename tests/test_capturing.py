@@ -16,6 +16,7 @@ from portnet.formats.captured import Captured, Missing, Source
 from portnet.formats.writer import GraphWriter
 from portnet.graph.cut import cut
 from portnet.originals import Request, is_original, open_original
+from portnet.parity.inputs import FREE_AXIS
 from portnet.parity.source import compare_with_source
 from portnet.runtime.session import Session
 
@@ -261,3 +262,28 @@ def test_outputs_that_are_the_same_whatever_goes_in_prove_nothing_so_the_inside_
     with pytest.raises(ParityError, match="dense"):
         capture_original(Native(right, wrong, places=places))
     assert capture_original(Native(right, places=("conv",))).report.comparisons[-1].output == "conv"
+
+
+class Rounded(NativeSource):
+    """Is off by so many steps of a quantized output, at the usual length and at others."""
+
+    def __init__(self, model, usual, others):
+        super().__init__(Native(model), model)
+        self.steps = usual, others
+
+    def run(self, inputs):
+        steps = self.steps[inputs["x"].shape[-1] != FREE_AXIS]
+        return {name: array + np.float32(0.5 * steps) for name, array in super().run(inputs).items()}
+
+
+@pytest.mark.parametrize("usual", [0, 1])
+@pytest.mark.parametrize("others", [0, 2, 5])
+def test_a_step_off_is_no_difference_at_any_size(usual, others):
+    writer = GraphWriter("rounded")
+    scale, x = writer.constant(np.float32(0.5), "scale"), writer.input("x", ("N", 1, "T"))
+    y = writer.node("DequantizeLinear", [writer.node("QuantizeLinear", [x, scale], "whole"), scale], "steps")
+    model = writer.finish([y], ["y"])
+    report = compare_with_source(model, Rounded(model, usual, others))
+    assert report.passed == (others < 5)
+    assert len(report.comparisons) == 3
+    assert any("sizes are free in name alone" in problem for problem in report.problems) == (others == 5)

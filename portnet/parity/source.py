@@ -64,17 +64,22 @@ def compare_with_source(
     places = _softmax_outputs(theirs.model)
     a, b = WithLogits(ours, places), WithLogits(theirs, places)
     relative = _relative(theirs.model)
-    report = check(a, b, inputs=inputs, images=images, batch_sizes=sizes, relative=relative, find_layer=find_layer)
+
+    def compared(arrays: Mapping[str, np.ndarray] | None, **options: Any) -> Report:
+        found = check(a, b, inputs=arrays, relative=relative, find_layer=find_layer, **options)
+        _pass_over_steps(found, theirs.model)
+        return found
+
+    report = compared(inputs, images=images, batch_sizes=sizes)
     if given is not None and not report.differs:
-        _take_in(report, check(a, b, inputs=given, relative=relative, find_layer=find_layer))
+        _take_in(report, compared(given))
     another = inputs_of_another_size(theirs.model, sizes[-1], theirs.run) if report.passed and inputs is None else None
     if another is not None:
-        also = check(a, b, inputs=another, relative=relative, find_layer=find_layer)
+        also = compared(another)
         _take_in(report, also)
         if not also.passed:
             shapes = ", ".join(f"{name} {'×'.join(map(str, array.shape))}" for name, array in another.items())
             report.problems.append(f"sizes are free in name alone: with {shapes} the original gives something else")
-    _pass_over_steps(report, theirs.model)
     if report.passed and report.comparisons:
         _look_inside(report, ours, theirs, dict(inputs or fitting_inputs(theirs.model, sizes[-1], theirs.run)))
     return report
