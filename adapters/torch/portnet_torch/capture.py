@@ -39,13 +39,27 @@ def capture(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
     Args:
         native: an nn.Module (a GraphModule is one), or an ExportedProgram, whose sizes are as it was exported.
         options: examples are the arguments of ``forward``: tensors or arrays, nested as the network takes them.
+
+    Raises:
+        InputError: the network is none, has weights without numbers, or does not run on the examples.
+        UnsupportedError: torch.export or its exporter cannot take it.
     """
+    if isinstance(native, nn.Module):
+        _check_numbers(native)
     hosted = on_cpu(native) if isinstance(native, nn.Module) else native
     if hosted is not native:
         # code that names its device runs there alone
         with suppress(PortNetError):
             return _capture(hosted, options)
     return _capture(native, options)
+
+
+def _check_numbers(native: nn.Module) -> None:
+    empty = [name for name, tensor in [*native.named_parameters(), *native.named_buffers()] if tensor.is_meta]
+    if empty:
+        raise InputError(
+            f"capture: got {_some(empty)} on the meta device, expected arrays that have numbers. Load the weights first"
+        )
 
 
 def _capture(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -36,13 +37,39 @@ def exact(device: str, *, tf32: bool = False) -> Iterator[None]:
         yield
         return
     cudnn = torch.backends.cudnn
-    products = torch.get_float32_matmul_precision()
-    with cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32):
-        torch.set_float32_matmul_precision("high" if tf32 else "highest")
-        try:
-            yield
-        finally:
-            torch.set_float32_matmul_precision(products)
+    ways = cudnn.enabled, cudnn.benchmark, cudnn.deterministic
+    products, before = _products(), [(kind, kind.fp32_precision) for kind in _kinds()]
+    try:
+        cudnn.enabled, cudnn.benchmark, cudnn.deterministic = True, False, True
+        _switch("high" if tf32 else "highest", tf32)
+        # the older switch leaves convolutions to what is said of all backends
+        for kind, _ in before:
+            kind.fp32_precision = "tf32" if tf32 else "ieee"
+        yield
+    finally:
+        cudnn.enabled, cudnn.benchmark, cudnn.deterministic = ways
+        _switch(products, dict(before)[cudnn.conv] == "tf32")
+        for kind, precision in before:
+            kind.fp32_precision = precision
+
+
+def _kinds() -> list[Any]:
+    """Return the kinds of products that torch has a switch for; mkldnn's hangs together with CUDA's."""
+    backends = torch.backends
+    return [backends.cuda.matmul, backends.mkldnn.matmul, backends.cudnn.conv, backends.cudnn.rnn]
+
+
+def _switch(products: str, convolutions: bool) -> None:
+    """Turn torch's older switches, which its compiler reads and which must not contradict the newer ones."""
+    torch.set_float32_matmul_precision(products)
+    torch.backends.cudnn.allow_tf32 = convolutions
+
+
+def _products() -> str:
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # the newer switches alone were turned
+        return "highest"
 
 
 @contextmanager

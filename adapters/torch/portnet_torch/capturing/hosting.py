@@ -25,11 +25,11 @@ def on_cpu(native: nn.Module) -> nn.Module:
     elsewhere = {id(tensor): tensor for tensor in _tensors(native) if tensor.device.type != "cpu"}
     if not elsewhere:
         return native
-    # deepcopy takes these for copies that it has made already, and so needs no memory on the device
-    made: dict[int, object] = {key: _hosted(tensor) for key, tensor in elsewhere.items()}
     try:
+        # deepcopy takes these for copies that it has made already, and so needs no memory on the device
+        made: dict[int, object] = {key: _hosted(tensor) for key, tensor in elsewhere.items()}
         copied = copy.deepcopy(native, made)
-    except Exception:  # whatever the code of a network's own raises
+    except Exception:  # whatever the code of a network's own raises, and torch for tensors without numbers
         return native
     remember(copied, facts_of(native))
     return copied

@@ -42,15 +42,16 @@ def quiet() -> Iterator[None]:
     """Keep what torch's exporter says of its own workings from the user: what matters to them becomes a note."""
     names = ("torch.onnx", "torch.export", "torch._export", "torch.fx", "onnxscript")
     loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
+    levels, silenced = [logger.level for logger in loggers], _OfOtherThreads(sys.stderr)
     try:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
         # torch.export prints the graph that it had when it failed, however long
-        with warnings.catch_warnings(), contextlib.redirect_stderr(_OfOtherThreads(sys.stderr)):
+        with warnings.catch_warnings(), contextlib.redirect_stderr(silenced):
             warnings.simplefilter("ignore")
             yield
     finally:
+        silenced.pass_all_on()
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
@@ -59,7 +60,12 @@ class _OfOtherThreads(io.TextIOBase):
     """Passes on what other threads write than the one that made it."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream, self._silent = stream, threading.get_ident()
+        self._stream = stream
+        self._silent: int | None = threading.get_ident()
+
+    def pass_all_on(self) -> None:
+        """Silence nobody from now on: where threads end in another order than they began, this stays in place."""
+        self._silent = None
 
     def write(self, text: str) -> int:
         if threading.get_ident() == self._silent:
