@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from portnet.finetuning.api import resume
 from portnet.finetuning.prefix.where import place
 from portnet.finetuning.settings import Settings
 from portnet.parity.inputs import random_inputs
+from portnet.runtime import providers
 from portnet.runtime.providers import loadable, preferred_here
 from portnet.runtime.session import Session
 from portnet.testing.conformance.base import batch, plan_for
@@ -168,8 +170,16 @@ def test_the_frozen_part_runs_on_the_device_where_onnxruntime_cannot(monkeypatch
     assert place(Settings("squeezenet1_1", backend="torch")).name == "CPUExecutionProvider"
 
 
-def test_a_build_of_onnxruntime_for_the_cpu_is_not_loaded_to_be_asked():
-    assert preferred_here() in ("CPUExecutionProvider", "CUDAExecutionProvider")
+def test_a_build_of_onnxruntime_for_the_cpu_is_not_loaded_to_be_asked(monkeypatch):
+    def missing(package):
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(providers, "version", missing)
+    monkeypatch.setattr(providers, "onnxruntime", lambda: pytest.fail("it was loaded"))
+    assert preferred_here() == "CPUExecutionProvider"
+    monkeypatch.setattr(providers, "version", lambda package: "1.0")
+    monkeypatch.setattr(providers, "preferred", lambda: "the best that loads")
+    assert preferred_here() == "the best that loads"
 
 
 class Sees(torch.nn.Module):

@@ -1,5 +1,6 @@
 """A frozen part that was interrupted: the next run goes on after its whole rows, and comes to the same bytes."""
 
+import hashlib
 import json
 import os
 import signal
@@ -153,7 +154,7 @@ def test_of_two_that_are_left_one_is_taken_up(tmp_path):
     assert write_rest() in (2, 4)
 
 
-@pytest.mark.parametrize("harm", ["byte", "short", "link", "journal", "key", "rows", "no file"])
+@pytest.mark.parametrize("harm", ["byte", "short", "link", "journal", "key", "rows", "more rows", "no file"])
 def test_what_is_damaged_is_not_taken_up(harm, tmp_path):
     killed_after(3)
     (left,) = Store().entries()
@@ -167,6 +168,12 @@ def test_what_is_damaged_is_not_taken_up(harm, tmp_path):
     elif harm == "link":
         array.rename(tmp_path / "elsewhere")
         array.symlink_to(tmp_path / "elsewhere")
+    elif harm == "more rows":  # than there are images, with digests that are right
+        files = [left.path / f"{number}.npy" for number in (0, 1)]
+        for file, row in zip(files, (12, 8), strict=True):
+            file.write_bytes(file.read_bytes() + bytes(4 * row))
+        digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+        journal.write_text(json.dumps({**told, "rows": 7, "sha256": digests}))
     elif harm == "no file":
         array.unlink()
     else:

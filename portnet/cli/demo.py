@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -77,6 +76,7 @@ def _new(folder: Path) -> Path:
 
 def _train(name: str, train: Path, test: Path, out: Path, seed: int) -> Any:
     from portnet.finetuning.api import finetune
+    from portnet.finetuning.folder import RunFolder
 
     typer.echo(f"\n== fine-tune on {name}")
     run = finetune(
@@ -94,7 +94,7 @@ def _train(name: str, train: Path, test: Path, out: Path, seed: int) -> Any:
         out=out,
     )
     if run.interrupted:
-        typer.echo(f"next: portnet finetune --resume {shlex.quote(str(out))}")
+        typer.echo(f"next: {RunFolder(out).resume_command}")
         raise typer.Exit(130)
     result = run.evaluate(test)
     typer.echo(f"test accuracy {result.accuracy:.2%} on {result.count} images never seen in training ({out})")

@@ -54,6 +54,11 @@ class RunFolder:
         return self.path / "checkpoint.npz"
 
     @property
+    def resume_command(self) -> str:
+        """What to type to go on."""
+        return f"portnet finetune --resume {shlex.quote(str(self.path))}"
+
+    @property
     def _lock(self) -> Path:
         return self.path / ".lock"
 
@@ -152,8 +157,7 @@ class RunFolder:
         try:
             write(self.checkpoint, checkpoint)
         except OutputError as error:
-            command = f"portnet finetune --resume {shlex.quote(str(self.path))}"
-            rest = f"go on with: {command}" if self.checkpoint.exists() else "begin anew"
+            rest = f"go on with: {self.resume_command}" if self.checkpoint.exists() else "begin anew"
             raise OutputError(f"{error}. The run ends here. Make room, then {rest}") from error
 
     def restore(self) -> Checkpoint:

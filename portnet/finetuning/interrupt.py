@@ -55,8 +55,8 @@ def deferred_interrupt() -> Iterator[Interrupt]:
 
 def _held() -> list[int]:
     """Return the signals that are held back."""
-    held = [signal.SIGINT, signal.SIGTERM]
+    held: list[int] = [signal.SIGINT, signal.SIGTERM]
     # there is none on Windows
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         held.append(signal.SIGHUP)
-    return [*held]
+    return held

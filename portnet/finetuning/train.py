@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -154,10 +153,7 @@ class RunSession:
         try:
             yield
         except KeyboardInterrupt:
-            self.reporter.note(
-                "interrupted before it trained; to go on: "
-                f"portnet finetune --resume {shlex.quote(str(self.folder.path))}"
-            )
+            self.reporter.note(f"interrupted before it trained; to go on: {self.folder.resume_command}")
             raise
         except BaseException:
             self.folder.record.unlink(missing_ok=True)
@@ -243,9 +239,9 @@ class RunSession:
 
     def _point_to_checkpoint(self, once: str = "") -> None:
         if self.folder is not None and self.folder.checkpoint.exists():
+            once = once or "the cause is removed"
             self.reporter.note(
-                f"{self.folder.checkpoint} keeps what was learned; to go on once {once or 'the cause is removed'}: "
-                f"portnet finetune --resume {shlex.quote(str(self.folder.path))}"
+                f"{self.folder.checkpoint} keeps what was learned; to go on once {once}: {self.folder.resume_command}"
             )
 
     def _announce(self) -> None:

@@ -103,7 +103,7 @@ def _check_available(asked: str, name: str) -> None:
 def _open(source: bytes | str, name: str, threads: int | None, optimise: bool = True) -> Any:
     module = onnxruntime()
     options = module.SessionOptions()
-    options.log_severity_level = 4
+    options.log_severity_level = _FATAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     if threads is not None:

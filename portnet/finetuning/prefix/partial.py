@@ -62,7 +62,7 @@ def claim(folder: Path) -> IO[str] | None:
 
 
 def take_up(
-    folders: Sequence[Path], into: Path, key: dict[str, Any], heads: Sequence[int], rows: Sequence[int]
+    folders: Sequence[Path], into: Path, key: dict[str, Any], heads: Sequence[int], rows: Sequence[int], most: int
 ) -> Begun | None:
     """Move the files of the first of ``folders`` that holds whole rows; all that nobody writes in are removed.
 
@@ -72,6 +72,7 @@ def take_up(
         key: of the activations.
         heads: bytes before the rows, of each file.
         rows: bytes of a row, of each file.
+        most: rows that there can be.
     """
     taken = None
     for folder in folders:
@@ -79,7 +80,7 @@ def take_up(
         if lock is None:
             continue
         if taken is None:
-            taken = _whole(folder, key, heads, rows)
+            taken = _whole(folder, key, heads, rows, most)
             for number in range(len(rows) if taken is not None else 0):
                 (folder / f"{number}.npy").rename(into / f"{number}.npy")
         shutil.rmtree(folder, ignore_errors=True)
@@ -102,12 +103,12 @@ def clean(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _whole(folder: Path, key: dict[str, Any], heads: Sequence[int], rows: Sequence[int]) -> Begun | None:
+def _whole(folder: Path, key: dict[str, Any], heads: Sequence[int], rows: Sequence[int], most: int) -> Begun | None:
     try:
         with open(folder / _JOURNAL, "rb") as file:
             journal = json.loads(file.read(_LARGEST))
         count, expected = journal["rows"], journal["sha256"]
-        if journal["key"] != key or not isinstance(count, int) or count < 1 or len(expected) != len(rows):
+        if journal["key"] != key or not isinstance(count, int) or not 1 <= count <= most or len(expected) != len(rows):
             return None
         sizes = [head + count * row for head, row in zip(heads, rows, strict=True)]
         digests = [_digest(folder / f"{number}.npy", size) for number, size in enumerate(sizes)]

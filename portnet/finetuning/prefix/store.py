@@ -247,7 +247,9 @@ class Writer:
         self._files: list[BinaryIO] = []
         heads = [_header(shape, self._dtype) for shape in shapes]
         row_sizes = [int(np.prod(shape[1:])) * self._dtype.itemsize for shape in shapes]
-        begun = None if self._lock is None else take_up(left, folder, key, list(map(len, heads)), row_sizes)
+        begun = (
+            None if self._lock is None else take_up(left, folder, key, list(map(len, heads)), row_sizes, self._expected)
+        )
         self._digests = [hashlib.sha256() for _ in shapes] if begun is None else begun.digests
         for number, head in enumerate(heads):
             path = folder / f"{number}.npy"
@@ -345,7 +347,7 @@ def _manifest(path: Path) -> dict[str, Any]:
 
 
 def _mapped(path: Path, shape: tuple[int, ...], dtype: str, digest: Any) -> np.ndarray:
-    """Map an .npy file of that shape, dtype and SHA-256. Its header is compared with the one expected, not obeyed."""
+    """Map an .npy file of that SHA-256 as the shape and dtype that are expected, whatever its header says."""
     header = _header(shape, np.dtype(dtype))
     try:
         if path.is_symlink() or path.stat().st_size != len(header) + int(np.prod(shape)) * np.dtype(dtype).itemsize:

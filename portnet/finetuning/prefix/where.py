@@ -33,12 +33,10 @@ class Place:
     Attributes:
         name: which provider or which engine on which device; part of the key of what is kept.
         open: makes ready what computes a prefix.
-        is_onnxruntime: whether onnxruntime computes.
     """
 
     name: str
     open: Callable[[Model], Computer]
-    is_onnxruntime: bool = True
 
 
 def place(settings: Settings) -> Place:
@@ -52,7 +50,7 @@ def place(settings: Settings) -> Place:
         return Place(provider, Session)
     adapter = engine(settings.backend)
     where = f"{adapter.framework} {adapter.version()} on {settings.device}"
-    return Place(where, lambda prefix: _OnEngine(adapter.lower(prefix, device=settings.device)), is_onnxruntime=False)
+    return Place(where, lambda prefix: _OnEngine(adapter.lower(prefix, device=settings.device)))
 
 
 class _OnEngine:

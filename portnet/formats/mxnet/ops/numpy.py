@@ -28,7 +28,7 @@ def einsum(layer: Layer) -> ir.Value:
 
 @op("_npi_broadcast_to")
 def broadcast_to(layer: Layer) -> ir.Value:
-    """Sizes of −2 are the input's own."""
+    """To sizes that are all told: −2, the input's own, has no counterpart."""
     shape = layer.attributes.integers("shape")
     if any(size <= 0 for size in shape):
         raise Refused(f"shape={shape}")
@@ -63,7 +63,7 @@ def isinf(layer: Layer) -> ir.Value:
 
 @op("_npx_reshape")
 def reshape(layer: Layer) -> ir.Value:
-    """Sizes from 0 and −1 mean the same as in ONNX's; −2 copies an axis; the others have no counterpart."""
+    """Sizes above 0 and −1 mean the same as in ONNX's; −2 copies an axis; the others have no counterpart."""
     shape = list(layer.attributes.integers("newshape"))
     layer.attributes.ignore("order")
     if any(size < -2 or size == 0 for size in shape) or layer.attributes.flag("reverse", False):
