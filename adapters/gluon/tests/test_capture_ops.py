@@ -351,6 +351,7 @@ def cases():
     padded = npi.pad(a.as_np_ndarray(), pad_width=widths, mode="constant", constant_value=1.5, name="y")
     add("numpy's pad", padded.as_nd_ndarray(), IMAGE)
     n, m = a.as_np_ndarray(), b.as_np_ndarray()
+    most = npi.argmax(m, axis=1) + 1  # of whole numbers
     for label, made, *sizes in (
         ("matmul", npi.matmul(n, m, name="y"), (2, 3, 4, 5), (2, 3, 5, 6)),
         ("einsum", npi.einsum(n, m, subscripts="abc,acd->adb", name="y"), (2, 4, 5), (2, 5, 3)),
@@ -361,6 +362,8 @@ def cases():
         ("isinf", npi.isinf(n, name="y"), (2, 3)),
         ("reshape", npi.reshape(n, newshape=(-2, 2, -1), name="y"), (2, 3, 4)),
         ("argmax", npi.argmax(n, axis=1, name="y"), (2, 5, 3)),
+        ("true_divide", npi.true_divide(npi.argmax(n, axis=1), most, name="y"), (2, 5, 3), (2, 5, 3)),
+        ("true_divide_scalar", npi.true_divide_scalar(npi.argmax(n, axis=1), scalar=2.0, name="y"), (2, 5, 3)),
         ("zeros", npi.add(n, npi.zeros(shape=(2, 3), dtype="float32"), name="y"), (2, 3)),
     ):
         add(f"numpy's {label}", made.as_nd_ndarray(), *sizes)

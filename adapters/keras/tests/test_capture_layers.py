@@ -242,6 +242,25 @@ def test_whole_numbers_become_what_a_row_holds(mode):
     np.testing.assert_array_equal(got[0], expected[0])
 
 
+@pytest.mark.parametrize("mode", ["multi_hot", "count"])
+def test_of_more_axes_the_one_behind_the_batch_is_encoded(mode):
+    x = keras.Input((2, 3), name="x")
+    network = keras.Model(x, layers.Discretization([-0.5, 0.0, 0.7], output_mode=mode)(x))
+    got, expected, _ = compared(network, np.random.default_rng(0).standard_normal((4, 2, 3)).astype(np.float32))
+    np.testing.assert_array_equal(got[0], expected[0])
+
+
+def test_weights_of_counts_and_masks_of_numbers_are_refused():
+    x = keras.Input((3,), dtype="int32")
+    counts = keras.Model(x, layers.CategoryEncoding(5, "count")(x, count_weights=np.array([[1.0, 2.0, 3.0]])))
+    with pytest.raises(UnsupportedError, match="count_weights"):
+        translation_of(counts, CaptureOptions())
+    y = keras.Input((3,))
+    masked = keras.Model(y, layers.Softmax()(y, np.array([[True, False, True]])))
+    with pytest.raises(UnsupportedError, match="a mask of numbers"):
+        translation_of(masked, CaptureOptions())
+
+
 def test_an_activation_of_the_users_own_is_not_taken_for_none():
     x = keras.Input(ROW)
     network = keras.Model(x, layers.Dense(3, activation=lambda v: v * 2)(x))

@@ -191,6 +191,8 @@ def activation_layer(walk: Walk, node: LayerNode) -> Held:
     mask = node.args[1] if node.kind == "Softmax" and len(node.args) > 1 else node.mask
     if isinstance(mask, Held):
         return _masked_softmax(walk, replace(node, args=node.args[:1]), mask)
+    if mask is not None:
+        raise UnsupportedError("a mask of numbers")
     return _LAYERS[node.kind](walk, node.input, node.options)
 
 

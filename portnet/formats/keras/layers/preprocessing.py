@@ -207,7 +207,9 @@ def same(walk: Walk, node: LayerNode) -> Held:
 
 @layer("CategoryEncoding")
 def category_encoding(walk: Walk, node: LayerNode) -> Held:
-    """Whole numbers as one-hot rows."""
+    """Whole numbers as they are, as one-hot rows, or as what each row holds."""
+    if node.argument(1, "count_weights") is not None:
+        raise UnsupportedError("count_weights")
     mode = node.options.choice("output_mode", "multi_hot", ("one_hot", "multi_hot", "count", "int"))
     x, depth = walk.plain(node.input), node.options.integer("num_tokens") if mode != "int" else 0
     return _encoded(walk, x, mode, depth)
@@ -215,16 +217,12 @@ def category_encoding(walk: Walk, node: LayerNode) -> Held:
 
 @layer("Discretization")
 def discretization(walk: Walk, node: LayerNode) -> Held:
-    """How many of the boundaries are not above a number; as it is, or one-hot."""
+    """How many of the boundaries are not above a number; encoded as by CategoryEncoding."""
     options = node.options
     options.refuse("sparse")
     mode = options.choice("output_mode", "int", ("one_hot", "multi_hot", "count", "int"))
     bounds = options.get("bin_boundaries")
-    if (
-        not isinstance(bounds, (list, tuple))
-        or not bounds
-        or not all(isinstance(bound, (int, float)) for bound in bounds)
-    ):
+    if not isinstance(bounds, (list, tuple)) or not bounds or not all(isinstance(n, (int, float)) for n in bounds):
         raise UnsupportedError("boundaries that are not in its configuration")
     x = walk.plain(_as_float(walk, node.input))
     apart = walk.emit("Unsqueeze", [x.value, walk.ints([x.rank], "axes")], identity(x.rank + 1))
@@ -235,17 +233,16 @@ def discretization(walk: Walk, node: LayerNode) -> Held:
 
 
 def _encoded(walk: Walk, x: Held, mode: str, depth: int) -> Held:
-    """Whole numbers as they are, as one-hot rows, or as which, or how many, of each the last axis holds."""
+    """Whole numbers as they are, as one-hot rows, or as which, or how many, of each the axis behind the batch holds."""
     if mode == "int":
         return x
     inputs = [x.value, walk.ints(depth, "depth"), walk.constant([0, 1], "values")]
     if x.value.dtype is not ir.DataType.INT64:  # as the depth is
         inputs[0] = walk.emit("Cast", [x.value], to=ir.DataType.INT64.value).value
-    if mode == "one_hot" and x.shape[-1] == 1:
-        hot = walk.emit("OneHot", inputs, identity(x.rank + 1), axis=-1)
-        return walk.emit("Squeeze", [hot.value, walk.ints([x.rank - 1], "axes")], identity(x.rank))
     hot = walk.emit("OneHot", inputs, identity(x.rank + 1), axis=-1)
+    if mode == "one_hot" and x.shape[-1] == 1:
+        return walk.emit("Squeeze", [hot.value, walk.ints([x.rank - 1], "axes")], identity(x.rank))
     if mode == "one_hot":
         return hot
     reduction = "ReduceMax" if mode == "multi_hot" else "ReduceSum"
-    return walk.emit(reduction, [hot.value, walk.ints([x.rank - 1], "axes")], identity(x.rank), keepdims=0)
+    return walk.emit(reduction, [hot.value, walk.ints([min(x.rank - 1, 1)], "axes")], identity(x.rank), keepdims=0)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 
 from portnet.formats.mxnet.layer import TABLE, Layer, Refused, op
+from portnet.graph.parameters import FLOATS
 
 __all__: list[str] = []
 
+_MAX_ELEMENTS = 1 << 20
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ,->. ")
 
 
@@ -33,6 +37,25 @@ def broadcast_to(layer: Layer) -> ir.Value:
     if any(size <= 0 for size in shape):
         raise Refused(f"shape={shape}")
     return layer.final("Expand", [layer.value(0), layer.ints(list(shape), "shape")])
+
+
+@op("_npi_true_divide")
+def true_divide(layer: Layer) -> ir.Value:
+    return layer.final("Div", [_real(layer, 0), _real(layer, 1)])
+
+
+@op("_npi_true_divide_scalar")
+def true_divide_by_number(layer: Layer) -> ir.Value:
+    x = _real(layer, 0)
+    return layer.final("Div", [x, layer.scalar(layer.attributes.number("scalar"), x)])
+
+
+def _real(layer: Layer, index: int) -> ir.Value:
+    """Return an input as floating-point numbers: what numpy divides is never whole."""
+    x = layer.value(index)
+    if x.dtype is None or x.dtype in FLOATS:
+        return x
+    return layer.step("Cast", [x], f"real{index}", to=ir.DataType.FLOAT.value)
 
 
 @op("_npi_where")
@@ -82,21 +105,16 @@ def argmax(layer: Layer) -> ir.Value:
 def zeros(layer: Layer) -> ir.Value:
     layer.attributes.ignore("ctx")
     shape, dtype = layer.attributes.integers("shape"), layer.dtype(layer.attributes.text("dtype", "float32"))
-    if any(size <= 0 for size in shape) or int(np.prod(shape, dtype=object)) > 1 << 20:
+    if any(size <= 0 for size in shape) or math.prod(shape) > _MAX_ELEMENTS:
         raise Refused(f"shape={shape}")
     return layer.writer.constant(np.zeros(shape, dtype), layer.name)
 
 
 # what has the same attributes as the classic operator
 _CLASSIC = {
-    **{
-        "add": "broadcast_add",
-        "subtract": "broadcast_sub",
-        "multiply": "broadcast_mul",
-        "true_divide": "broadcast_div",
-    },
+    **{"add": "broadcast_add", "subtract": "broadcast_sub", "multiply": "broadcast_mul"},
     **{"add_scalar": "_plus_scalar", "subtract_scalar": "_minus_scalar", "rsubtract_scalar": "_rminus_scalar"},
-    **{"multiply_scalar": "_mul_scalar", "true_divide_scalar": "_div_scalar", "power_scalar": "_power_scalar"},
+    **{"multiply_scalar": "_mul_scalar", "power_scalar": "_power_scalar"},
     **{name: name for name in ("exp", "log", "sqrt", "square", "sin", "cos", "tanh", "negative", "reciprocal")},
 }
 for _numpy, _classic in _CLASSIC.items():
