@@ -77,6 +77,8 @@ CASES = {
         {"num_heads": 2, "qkv_hidden_sizes": [8, 8, 4]},
     ),
     "heads": ("MultiHeadAttention", [Q, K, floats(2, 5, 12), None, MASK], 3, {"num_heads": 2}),
+    "heads backwards": ("MultiHeadAttention", [Q, Q, floats(2, 3, 8)], 1, {"num_heads": 2, "unidirectional": 1}),
+    "heads backwards over others": ("MultiHeadAttention", [Q, K, V], 1, {"num_heads": 2, "unidirectional": 1}),
     "heads with a bias": ("MultiHeadAttention", [Q, K, V, BIAS, None, floats(1, 2, 3, 5)], 1, {"num_heads": 2}),
     "heads apart": ("MultiHeadAttention", [Q, floats(2, 2, 5, 4), floats(2, 2, 5, 4), BIAS], 1, {"num_heads": 2}),
     "heads with a past": (

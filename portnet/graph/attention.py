@@ -28,11 +28,16 @@ Results = tuple[ir.Value | None, ...]
 
 @dataclass(frozen=True)
 class _Heads:
-    """Queries, keys and values: (B, H, S, D), (B, H, T, D) and (B, H, T, D of values)."""
+    """Queries, keys and values: (B, H, S, D), (B, H, T, D) and (B, H, T, D of values).
+
+    Attributes:
+        is_self: whether there are as many new keys as queries.
+    """
 
     query: ir.Value
     key: ir.Value
     value: ir.Value
+    is_self: bool = True
 
 
 # ---- ops
@@ -103,6 +108,7 @@ def multi_head_attention(site: Site, node: ir.Node) -> Results | None:
         return None
     if rank(key) not in (3, 4) or rank(value) != rank(key) or is_read(node, 3):
         return None
+    is_self = _size_of(query, 1) == _size_of(key, 1 if rank(key) == 3 else 2)
     values = (_last_size(value) or 0) * (heads if rank(value) == 4 else 1)
     if not values:
         return None
@@ -121,7 +127,7 @@ def multi_head_attention(site: Site, node: ir.Node) -> Results | None:
     assert query is not None
     assert key is not None
     assert value is not None
-    found = _Heads(query, key, value)
+    found = _Heads(query, key, value, is_self)
     biases = _mask(site, node, found, mask, node.inputs[0])
     if biases is None:
         return None
@@ -192,11 +198,14 @@ def _lowered_by(site: Site, hidden: ir.Value, number: float) -> ir.Value:
 
 
 def _future(site: Site, heads: _Heads, before: ir.Value | None) -> ir.Value:
-    """Return what hides the keys after each query: (S, T)."""
+    """Return what hides the keys after each query: (S, T). Of other keys onnxruntime shows all to the last query."""
     queries = _length(site, heads.query, 2)
     end = queries if before is None else site.op("Add", queries, before)
     rows = site.op("Unsqueeze", _counted(site, end, before), site.ints([1], "axis"))
-    return _lowered_by(site, site.op("Greater", _counted(site, _length(site, heads.key, 2)), rows), _FUTURE)
+    hidden = site.op("Greater", _counted(site, _length(site, heads.key, 2)), rows)
+    if not heads.is_self:
+        hidden = site.op("And", hidden, site.op("Less", rows, site.op("Sub", end, site.ints(1, "one"))))
+    return _lowered_by(site, hidden, _FUTURE)
 
 
 def _mask(
