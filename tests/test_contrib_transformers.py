@@ -9,6 +9,8 @@ from onnx import helper, numpy_helper
 import portnet
 from portnet.errors import ModelError
 from portnet.graph.model import Model
+from portnet.parity.noise import rounding_noise
+from portnet.parity.sides import OnnxruntimeSide
 
 RNG = np.random.default_rng(3)
 
@@ -249,6 +251,28 @@ def test_as_many_layers_as_there_are():
     model = Model.from_bytes(proto.SerializeToString()).canonical()
     feeds = {"x0": X, "lengths": LENGTHS}
     assert_same(run(onnx.ModelProto.FromString(model.to_bytes()), feeds), run(proto, feeds))
+
+
+def test_what_packed_weights_would_round_is_no_noise():
+    """Else a check would allow for it."""
+    weights = {"table": whole(np.uint8, 6, 16), "steps": floats(6, 2)}
+    weights |= {"packed": whole(np.uint8, 6, 1, 16), "scales": floats(6)}
+    own = {"domain": "com.microsoft", "bits": 4}
+    nodes = [
+        helper.make_node(
+            "GatherBlockQuantized", ["table", "ids", "steps"], ["x"], quantize_axis=1, block_size=16, **own
+        ),
+        helper.make_node(
+            "MatMulNBits", ["x", "packed", "scales"], ["y"], K=32, N=6, block_size=32, accuracy_level=4, **own
+        ),
+    ]
+    ids = helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, ["N"])
+    tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "g", [ids], [helper.make_empty_tensor_value_info("y")], tensors)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    side = OnnxruntimeSide(Model.from_bytes(proto.SerializeToString()))
+    assert rounding_noise(side, [{"ids": np.arange(6)}]) < 1e-4
 
 
 def test_a_check_computes_packed_weights_in_full():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from portnet.errors import PortNetError
+from portnet.graph.blockwise import in_full
 from portnet.parity.sides import OnnxruntimeSide
 from portnet.runtime.session import Session
 
@@ -30,7 +31,8 @@ def rounding_noise(reference: OnnxruntimeSide, batches: Iterable[Mapping[str, An
     """
     if not _rounds(reference):
         return 0.0
-    plain = OnnxruntimeSide(reference.model, session=Session(reference.model, provider="cpu", optimise=False))
+    model = reference.model
+    plain = OnnxruntimeSide(model, session=Session(in_full(model), provider="cpu", optimise=False))
     noise = 0.0
     for batch in batches:
         with contextlib.suppress(PortNetError):  # the comparison itself tells what does not run

@@ -169,7 +169,7 @@ def _run(network: Lowered | Reloaded | Source, inputs: Mapping[str, Any], label:
         raise ParityError(f"{label} does not run: {type(error).__name__}: {text}") from error
 
 
-def side_of(thing: Any, other: Any = None, provider: str = "cpu", shapes: Mapping[str, Sizes] | None = None) -> Side:
+def side_of(thing: Any, other: Any = None, shapes: Mapping[str, Sizes] | None = None) -> Side:
     """Return the side that ``thing`` is.
 
     Args:
@@ -177,16 +177,15 @@ def side_of(thing: Any, other: Any = None, provider: str = "cpu", shapes: Mappin
             engine made, or what runs ``other``: an engine's name, or "onnxruntime", with "@" and a device or a provider
             where that is not the CPU.
         other: what the check compares with.
-        provider: onnxruntime's execution provider for models and files.
         shapes: sizes to fix, see `portnet.graph.fix.fix_shapes`.
 
     Raises:
         InputError: nothing of these, or ``shapes`` for a network that is built already.
     """
     if isinstance(thing, Model):
-        return OnnxruntimeSide(_fixed(thing, shapes), provider=provider)
+        return OnnxruntimeSide(_fixed(thing, shapes))
     if isinstance(thing, (str, os.PathLike)):
-        return _side_of_name(os.fspath(thing), other, provider, shapes)
+        return _side_of_name(os.fspath(thing), other, shapes)
     if shapes:
         raise InputError(f"shapes: got {dict(shapes)}, expected none: {type(thing).__name__} is built already")
     return _side_of_built(thing)
@@ -210,7 +209,7 @@ def _side_of_built(thing: Any) -> Side:
     )
 
 
-def _side_of_name(name: str, other: Any, provider: str, shapes: Mapping[str, Sizes] | None) -> Side:
+def _side_of_name(name: str, other: Any, shapes: Mapping[str, Sizes] | None) -> Side:
     runner = _runner(name)
     if runner is not None:
         if other is None or (isinstance(other, str) and _runner(other) is not None):
@@ -219,8 +218,7 @@ def _side_of_name(name: str, other: Any, provider: str, shapes: Mapping[str, Siz
         if runner[0] == ONNXRUNTIME:
             return OnnxruntimeSide(model, provider=where or "cpu")
         return EngineSide(lower_or_advise(engine(runner[0]), model, where or None))
-    label = f"{Path(name).name} (onnxruntime {provider})"
-    return OnnxruntimeSide(_fixed(find_model(name), shapes), label=label, provider=provider)
+    return OnnxruntimeSide(_fixed(find_model(name), shapes), label=f"{Path(name).name} (onnxruntime cpu)")
 
 
 def _fixed(model: Model, shapes: Mapping[str, Sizes] | None) -> Model:
