@@ -186,6 +186,9 @@ def test_what_is_left_of_others_makes_room(starts, tmp_path, monkeypatch):
     need = train().record["cache"]["bytes"]
     Store().clear()
     killed_after(5)
+    with pytest.raises(InputError, match="may hold"):
+        train(cache_limit=need - 1)
+    assert [entry.is_left for entry in Store().entries()] == [True]  # there would be no room without it either
     assert train(cache_limit=need + 1).record["cache"]["where"] == "disk"
     assert all(entry.is_whole for entry in Store().entries())
     Store().clear()

@@ -261,7 +261,9 @@ class _Keeper:
         names = [part.name for part in missing]
         need, (taken, free) = sum(part.size for part in missing), self._room(names)
         limit = DISK_LIMIT if self._settings.cache_limit is None else self._settings.cache_limit
-        if need > min(limit - taken, free) and self._store.drop_left(names):
+        room = min(limit - taken, free)
+        if room < need <= room + sum(each.size for each in self._store.left_beside(names)):
+            self._store.drop_left(names)
             taken, free = self._room(names)
         if need > limit - taken:
             raise _NoRoomError(

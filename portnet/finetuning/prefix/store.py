@@ -187,11 +187,13 @@ class Store:
         """Return the bytes of these entries that processes wrote which have ended since."""
         return sum(each.size for each in self.entries() if each.id in names and each.is_left)
 
-    def drop_left(self, names: Sequence[str]) -> bool:
-        """Make room: remove what nobody finished of other entries than these; return whether there was any."""
-        left = [each.path for each in self.entries() if each.is_left and each.id not in names]
-        remove(left)
-        return bool(left)
+    def left_beside(self, names: Sequence[str]) -> list[Entry]:
+        """Return what nobody finished of other entries than these."""
+        return [each for each in self.entries() if each.is_left and each.id not in names]
+
+    def drop_left(self, names: Sequence[str]) -> None:
+        """Make room: remove what nobody finished of other entries than these."""
+        remove([each.path for each in self.left_beside(names)])
 
     def _unfinished(self, name: str) -> list[Path]:
         return [each.path for each in self.entries() if each.id == name and each.is_left]
