@@ -2,13 +2,16 @@
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
 import portnet
 from portnet.errors import ModelError
+from portnet.graph.blockwise import in_full
 from portnet.graph.model import Model
+from portnet.graph.passes.rewrite import every_node
 from portnet.parity.noise import rounding_noise
 from portnet.parity.sides import OnnxruntimeSide
 
@@ -273,6 +276,20 @@ def test_what_packed_weights_would_round_is_no_noise():
     proto = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     side = OnnxruntimeSide(Model.from_bytes(proto.SerializeToString()))
     assert rounding_noise(side, [{"ids": np.arange(6)}]) < 1e-4
+
+
+def test_packed_weights_in_a_branch_are_computed_in_full_too():
+    text = """<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+        g (bool c, float[2,32] x, uint8[6,1,16] w, float[6] s) => (float[2,6] y) {
+            y = If (c) <then_branch = a () => (float[2,6] p) {
+                p = com.microsoft.MatMulNBits<K = 32, N = 6, block_size = 32, accuracy_level = 4>(x, w, s) },
+            else_branch = b () => (float[2,6] q) {
+                q = com.microsoft.MatMulNBits<K = 32, N = 6, block_size = 32>(x, w, s) }> }"""
+    model = Model.from_bytes(onnx.parser.parse_model(text).SerializeToString())
+    told = [
+        ["accuracy_level" in node.attributes for node in every_node(each.ir.graph)] for each in (model, in_full(model))
+    ]
+    assert told == [[True, False, False], [False, False, False]]
 
 
 def test_a_check_computes_packed_weights_in_full():

@@ -234,7 +234,8 @@ class Run:
 def _why_not(folder: RunFolder, ended: str) -> str:
     """Return why a folder holds no network, and what to do."""
     if ended.startswith("failed"):
-        return f"{folder.path} holds a run that {ended.rstrip('.')}, before it kept anything. Begin anew."
+        said = f"{folder.path} holds a run that {ended.rstrip('.')}, before it kept anything"
+        return f"{said}. Begin anew in another folder."
     return f"{folder.path} holds a run that is not finished: {folder.model.name} is missing. Resume it."
 
 

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from portnet.errors import ModelError
 from portnet.graph.model import Model
-from portnet.graph.passes.rewrite import Site, constant_array, input_at, python_attribute, rank
+from portnet.graph.passes.rewrite import Site, constant_array, every_node, input_at, python_attribute, rank
 
 __all__ = ["gather_block_quantized", "in_full", "matmul_nbits"]
 
@@ -21,10 +21,10 @@ _INT8 = 4
 
 def in_full(model: Model) -> Model:
     """Return the network with products that round nothing but the weights that its file has rounded."""
-    if not any(map(_rounds, model.ir.graph)):
+    if not any(map(_rounds, every_node(model.ir.graph))):
         return model
     copied = model.copy()
-    for node in filter(_rounds, copied.ir.graph):
+    for node in filter(_rounds, every_node(copied.ir.graph)):
         del node.attributes["accuracy_level"]
     return copied
 
