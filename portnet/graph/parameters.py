@@ -10,10 +10,21 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Collection
 
 import onnx_ir as ir
 
-__all__ = ["CONSTANT_MARK", "FLOATS", "LAYOUT_OPS", "PLACES", "ROLE_MARK", "Role", "mark_constant", "roles"]
+__all__ = [
+    "CONSTANT_MARK",
+    "FLOATS",
+    "LAYOUT_OPS",
+    "PLACES",
+    "ROLE_MARK",
+    "Role",
+    "mark_constant",
+    "mark_learned",
+    "roles",
+]
 
 # metadata key on a Value that says: not a parameter, whatever it feeds
 CONSTANT_MARK = "portnet.constant"
@@ -119,6 +130,17 @@ FLOATS = {
 def mark_constant(value: ir.Value) -> None:
     """Say that an initializer is no parameter (it came from a Constant node or from folding)."""
     value.metadata_props[CONSTANT_MARK] = "1"
+
+
+def mark_learned(model: ir.Model, names: Collection[str]) -> None:
+    """Say of initializers that they train where their use does not tell: one number is else taken for a constant.
+
+    Whole numbers, places in an axis or the like, never do.
+    """
+    for name, role in roles(model).items():
+        value = model.graph.initializers[name]
+        if role is Role.CONSTANT and name in names and value.dtype in FLOATS:
+            value.metadata_props[ROLE_MARK] = Role.BIAS.name
 
 
 def roles(model: ir.Model) -> dict[str, Role]:

@@ -20,8 +20,7 @@ from portnet.errors import InputError, UnsupportedError
 from portnet.formats.captured import Captured
 from portnet.formats.mxnet import Translation, parse_symbol, translate
 from portnet.graph.metadata import Metadata, Preprocessing
-from portnet.graph.model import Model
-from portnet.graph.parameters import ROLE_MARK, Role
+from portnet.graph.parameters import mark_learned
 from portnet_gluon.arrays import to_mxnet
 from portnet_gluon.compat import mx
 from portnet_gluon.native import is_a
@@ -81,20 +80,17 @@ def capture(native: Any, options: CaptureOptions) -> tuple[Captured, Source]:
         way="traced to a symbol of MXNet",
     )
     captured = translation.captured
-    _mark_single_numbers(captured.model, traced)
+    mark_learned(captured.model.ir, _learned(traced))
     if traced.block is not None and traced.block in RANDOM:
         note = f"MXNet has not fetched the weights of {traced.name} before; its parameters are random"
         captured = replace(captured, notes=(note, *captured.notes))
     return captured, _source(traced, symbol, translation)
 
 
-def _mark_single_numbers(model: Model, traced: _Traced) -> None:
-    """Say of what a block trains that it does where its use does not: one number is else taken for a constant."""
+def _learned(traced: _Traced) -> set[str]:
+    """Return the names of what a block trains."""
     parameters = {} if traced.block is None else traced.block.collect_params()
-    learned = {traced.names.get(name, name) for name, each in parameters.items() if each._differentiable}
-    for name, role in model.roles.items():
-        if role is Role.CONSTANT and name in learned:
-            model.ir.graph.initializers[name].metadata_props[ROLE_MARK] = Role.BIAS.name
+    return {traced.names.get(name, name) for name, each in parameters.items() if each._differentiable}
 
 
 def _source(traced: _Traced, symbol: Any, translation: Translation) -> SymbolSource:

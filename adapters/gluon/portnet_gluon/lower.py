@@ -309,6 +309,8 @@ def _is_row(value: ir.Value, array: np.ndarray) -> bool:
     Outside ``mx.util.np_shape`` a shape without axes is an unknown one, and the block would not run.
     """
     uses = tuple(value.uses())
+    if value.is_graph_output():
+        return False
     return array.ndim == 0 and bool(uses) and all(_broadcasts(node, index) for node, index in uses)
 
 

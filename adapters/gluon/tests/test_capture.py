@@ -308,3 +308,18 @@ def test_cells_of_a_symbol_start_from_zeros_of_any_batch(tmp_path):
     result = capture_original(tmp_path / "cells-symbol.json", Request(None, (2, 4, 5)))
     assert result.report.passed
     assert result.model.parameter_count == sum(array.size for array in arrays.values())
+
+
+def test_whole_numbers_of_a_block_from_files_do_not_train(tmp_path):
+    """``SymbolBlock.imports`` takes every array for one that training moves."""
+    taken = mx.sym.take(mx.sym.var("data"), mx.sym.var("places"), axis=1)
+    mx.sym.FullyConnected(taken, num_hidden=2, name="fc").save(str(tmp_path / "net-symbol.json"))
+    arrays = {
+        "places": mx.nd.array([0, 3, 1], dtype="int32"),
+        "fc_weight": mx.nd.ones((2, 3)),
+        "fc_bias": mx.nd.ones(2),
+    }
+    mx.nd.save(str(tmp_path / "net.params"), {f"arg:{name}": array for name, array in arrays.items()})
+    block = mx.gluon.SymbolBlock.imports(str(tmp_path / "net-symbol.json"), ["data"], str(tmp_path / "net.params"))
+    model = capture_original(block, request(image((2, 5)))).model
+    assert [name for name, role in model.roles.items() if role.trainable] == ["fc_weight", "fc_bias"]

@@ -88,6 +88,10 @@ def test_creating_the_engine_imports_no_framework():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def proto_of(graph):
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10).SerializeToString()
+
+
 def test_a_number_beside_an_array_is_an_array_of_one(engine):
     """Outside ``mx.util.np_shape``, where users are, a shape without axes is an unknown one."""
     scale = numpy_helper.from_array(np.float32(0.5), "scale")
@@ -98,7 +102,9 @@ def test_a_number_beside_an_array_is_an_array_of_one(engine):
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])],
         [scale],
     )
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    native = engine.lower(Model.from_bytes(proto.SerializeToString())).native
+    native = engine.lower(Model.from_bytes(proto_of(graph))).native
     for size in (1, 2):
         np.testing.assert_allclose(native(mx.nd.ones((size, 3))).asnumpy(), np.full((size, 3), 0.5))
+    graph.output.append(helper.make_tensor_value_info("scale", TensorProto.FLOAT, []))
+    _, number = engine.lower(Model.from_bytes(proto_of(graph))).predict(np.ones((2, 3), np.float32))
+    assert number.shape == ()

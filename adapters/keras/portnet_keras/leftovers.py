@@ -47,7 +47,7 @@ def _gelu(graph: onnx.GraphProto, node: NodeProto) -> Iterator[NodeProto]:
     approximate = any(attribute.name == "approximate" and attribute.i for attribute in node.attribute)
 
     def number(what: str, value: float) -> str:
-        name = f"{node.name}/number/{what}"
+        name = f"{y}/number/{what}"
         graph.initializer.append(numpy_helper.from_array(np.float32(value), name))
         return name
 

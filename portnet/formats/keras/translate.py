@@ -20,7 +20,7 @@ from portnet.formats.keras.walk import BROKEN, Walk
 from portnet.formats.writer import GraphWriter
 from portnet.graph.metadata import Metadata
 from portnet.graph.model import Model
-from portnet.graph.parameters import ROLE_MARK, Role
+from portnet.graph.parameters import mark_learned
 from portnet.graph.passes.tidy import remove_unused
 
 __all__ = ["Translation", "is_translated", "translate", "unknown_kinds"]
@@ -152,7 +152,7 @@ def _translated(
         raise ModelError(f"network {network.name!r}: got no outputs, expected one or more")
     model = walk.writer.finish([held.value for held in outputs], metadata=Metadata())
     remove_unused(model.ir)
-    _mark_single_numbers(walk, model)
+    mark_learned(model.ir, {value.name or "" for value in walk.learned})
     model.metadata.provenance |= _frozen(walk, model)
     notes = [*walk.notes, *walk.left_out()]
     unread = supply.unread()
@@ -160,14 +160,6 @@ def _translated(
         notes.append(f"{len(unread)} arrays belong to no layer of the network, the first is {unread[0]!r}.")
     captured = Captured(model, way, tuple(notes))
     return Translation(captured, [x.order for x in inputs], [y.order for y in outputs], walk.places)
-
-
-def _mark_single_numbers(walk: Walk, model: Model) -> None:
-    """Say of what a layer learned that it trains where its use does not: one number is else taken for a constant."""
-    found = model.roles
-    for value in walk.learned:
-        if found.get(value.name or "") is Role.CONSTANT:
-            value.metadata_props[ROLE_MARK] = Role.BIAS.name
 
 
 def _frozen(walk: Walk, model: Model) -> dict[str, Any]:
