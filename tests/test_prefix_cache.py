@@ -215,8 +215,9 @@ def test_the_session_is_gone_when_training_begins(images, network, monkeypatch):
     sessions, alive = [], []
 
     class Watched(where.Session):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
+        def __init__(self, model, provider):
+            super().__init__(model, provider=provider)
+            assert self.provider == provider == where.preferred_here()  # as the key says
             sessions.append(weakref.ref(self))
 
     class Looks(Callback):

@@ -47,7 +47,7 @@ def place(settings: Settings) -> Place:
     """
     provider = preferred_here()
     if settings.device == "cpu" or settings.backend == "auto" or provider != "CPUExecutionProvider":
-        return Place(provider, Session)
+        return Place(provider, lambda prefix: Session(prefix, provider=provider))
     adapter = engine(settings.backend)
     where = f"{adapter.framework} {adapter.version()} on {settings.device}"
     return Place(where, lambda prefix: _OnEngine(adapter.lower(prefix, device=settings.device)))
