@@ -172,14 +172,14 @@ def _ours(network: str, size: int, engine: str, folder: str, epochs: int, many: 
     }
 
 
-def _few(session: Any, images: Any, preprocessing: Any, append: Any, done: Any) -> None:
+def _few(session: Any, images: Any, preprocessing: Any, append: Any, done: Any, start: int) -> None:
     """Do as `run_prefix`, but give the activations of the first few images for all of them."""
     from portnet.finetuning.prefix.compute import BATCH_SIZE
     from portnet.graph.metadata import Preprocessing
 
     assert isinstance(preprocessing, Preprocessing)
     parts = session.activations(batch_of(BATCH_SIZE, preprocessing.size[0]).x, BATCH_SIZE)
-    for row in range(0, images.rows, BATCH_SIZE):
+    for row in range(start, images.rows, BATCH_SIZE):
         append([part[: images.rows - row] for part in parts])
 
 

@@ -159,7 +159,7 @@ def test_ctrl_c_saves_what_there_is(digits, tmp_path):
 
 
 def test_ctrl_c_is_heard_while_the_frozen_part_runs(digits, tmp_path, monkeypatch):
-    def run_prefix(session, images, preprocessing, append, done):
+    def run_prefix(session, images, preprocessing, append, done, start):
         signal.raise_signal(signal.SIGINT)
         done(1)
         raise AssertionError("Ctrl-C was not heard")
@@ -168,7 +168,10 @@ def test_ctrl_c_is_heard_while_the_frozen_part_runs(digits, tmp_path, monkeypatc
     monkeypatch.setattr("portnet.finetuning.prefix.keep.run_prefix", run_prefix)
     with pytest.raises(KeyboardInterrupt):
         portnet.finetune(digits, backend="torch", freeze="backbone", epochs=1, out=tmp_path / "run", **SMALL)
-    assert not list((tmp_path / "run").iterdir())
+    monkeypatch.undo()
+    monkeypatch.setenv("PORTNET_CACHE", str(tmp_path / "cache"))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
+    assert len(resume(tmp_path / "run", progress=False).history) == 1
 
 
 @pytest.mark.parametrize(
