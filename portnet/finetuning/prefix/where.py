@@ -10,6 +10,7 @@ import numpy as np
 
 from portnet.adapter import Lowered
 from portnet.engines import engine
+from portnet.finetuning.environment import of_engine
 from portnet.finetuning.settings import Settings
 from portnet.graph.model import Model
 from portnet.runtime.providers import preferred_here
@@ -49,8 +50,8 @@ def place(settings: Settings) -> Place:
     if settings.device == "cpu" or settings.backend == "auto" or provider != "CPUExecutionProvider":
         return Place(provider, lambda prefix: Session(prefix, provider=provider))
     adapter = engine(settings.backend)
-    where = f"{adapter.framework} {adapter.version()} on {settings.device}"
-    return Place(where, lambda prefix: _OnEngine(adapter.lower(prefix, device=settings.device)))
+    about = "; ".join(f"{name} {value}" for name, value in of_engine(adapter, settings.device).items())
+    return Place(f"{about}; on {settings.device}", lambda prefix: _OnEngine(adapter.lower(prefix, device=settings.device)))
 
 
 class _OnEngine:
