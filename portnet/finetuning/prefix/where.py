@@ -51,7 +51,8 @@ def place(settings: Settings) -> Place:
         return Place(provider, lambda prefix: Session(prefix, provider=provider))
     adapter = engine(settings.backend)
     about = "; ".join(f"{name} {value}" for name, value in of_engine(adapter, settings.device).items())
-    return Place(f"{about}; on {settings.device}", lambda prefix: _OnEngine(adapter.lower(prefix, device=settings.device)))
+    where = f"{about}; on {settings.device}"
+    return Place(where, lambda prefix: _OnEngine(adapter.lower(prefix, device=settings.device)))
 
 
 class _OnEngine:
