@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from portnet.adapter import Adapter, Lowered
+from portnet.adapter.lowered import remember
 from portnet.capturing import capture_original
 from portnet.engines import KNOWN, engine
 from portnet.errors import OutputError, ParityError, PortNetError, UnknownNameError, UnsupportedError
@@ -62,6 +63,7 @@ def convert(source: Any, *, to: str, device: str = "cpu", shapes: Mapping[str, S
     lowered = lower_or_advise(engine(to), model, device)
     _prove(lowered, OnnxruntimeSide(model))
     lowered.keep_frozen()
+    remember(lowered)  # its native network may be another now
     return lowered.native
 
 

@@ -60,7 +60,10 @@ class Lowered(abc.ABC):
         """
 
     def keep_frozen(self) -> None:  # noqa: B027 - a framework may have no such notion
-        """Keep from training in ``native`` what the framework that the network was captured from kept from training."""
+        """Keep from training in ``native`` what the framework that the network was captured from kept from training.
+
+        ``native`` may be another object afterwards.
+        """
 
     def _frozen(self) -> tuple[set[str], set[str]]:
         """Return the ONNX names of parameters, and of statistics, that the network's provenance calls frozen."""

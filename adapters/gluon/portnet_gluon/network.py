@@ -150,9 +150,14 @@ class GluonLowered(Lowered):
         return [name for name, role in self.roles.items() if role is not Role.CONSTANT and name in self.parameters]
 
     def keep_frozen(self) -> None:
-        """See `Lowered.keep_frozen`."""
-        for name in self._frozen()[0] & set(self._own()):
+        """See `Lowered.keep_frozen`; whether statistics move is a layer's own option, so the block is made anew."""
+        parameters, statistics = self._frozen()
+        for name in parameters & set(self._own()):
             self.parameters[name].grad_req = "null"
+        if statistics & set(self._own()):
+            with shapes_as_in_numpy():
+                walk, outputs = self.lower(Variant(frozenset(statistics)))
+                self.native = block(outputs, self.inputs(walk, outputs), self.parameters)
 
     def set_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write parameters and statistics; all are checked before the first is written."""

@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from portnet_gluon.compat import mx
 
+from portnet import convert
 from portnet.errors import InputError, UnsupportedError, WeightsError
 from portnet.graph.model import Model
 
@@ -108,3 +109,18 @@ def test_a_number_beside_an_array_is_an_array_of_one(engine):
     graph.output.append(helper.make_tensor_value_info("scale", TensorProto.FLOAT, []))
     _, number = engine.lower(Model.from_bytes(proto_of(graph))).predict(np.ones((2, 3), np.float32))
     assert number.shape == ()
+
+
+def test_what_was_frozen_holds_still_when_the_block_is_trained(build):
+    model = build.convnet()
+    held = ["bn1.running_mean", "bn1.running_var"]
+    model.metadata.provenance["frozen"] = {"parameters": ["conv1.weight"], "statistics": held}
+    native = convert(model, to="gluon")
+    before = {name: each.data().asnumpy().copy() for name, each in native.collect_params().items()}
+    with mx.autograd.record():
+        loss = native(mx.nd.random.normal(shape=(4, 3, 8, 8))).sum()
+    loss.backward()
+    mx.nd.waitall()
+    moved = {n for n, each in native.collect_params().items() if not np.array_equal(each.data().asnumpy(), before[n])}
+    assert moved == {"bn2.running_mean", "bn2.running_var"}
+    assert native.collect_params()["conv1.weight"].grad_req == "null"
