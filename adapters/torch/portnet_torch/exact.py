@@ -16,7 +16,7 @@ import torch
 
 __all__ = ["about", "exact", "repeatable"]
 
-# cuBLAS repeats itself only with a workspace of its own; it reads this once, when it is first used
+# cuBLAS repeats itself only with a workspace of its own; it reads this once, so it stays set
 # https://docs.nvidia.com/cuda/cublas/#results-reproducibility
 _CUBLAS = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 

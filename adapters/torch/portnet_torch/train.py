@@ -220,6 +220,8 @@ class TorchTrainer(Trainer):
         if self._random is not None:
             self._random.state = torch.from_numpy(np.array(state["random"]))
         if self._scaler.is_enabled():
+            if state["scale"].shape != (3,):
+                raise TrainingError(f"optimizer state: got a scale of shape {state['scale'].shape}, expected (3,)")
             scale, tracker, updates = state["scale"]
             loaded = {**self._scaler.state_dict(), "scale": float(scale), "_growth_tracker": int(tracker)}
             self._scaler.load_state_dict(loaded)
