@@ -213,11 +213,12 @@ def test_a_network_on_the_device_is_captured_and_stays_there(native, shape):
     x = torch.randn(shape, device=DEVICE)
     model = portnet.capture(network, x)
     assert {tensor.device for tensor in network.parameters()} == {torch.device(DEVICE)}
-    with torch.no_grad():
+    from portnet_torch.exact import exact
+
+    with torch.no_grad(), exact(DEVICE):
         expected = network(x).cpu().numpy()
     (got,) = Session(model, provider="cpu").run({model.inputs[0].name: x.cpu().numpy()}).values()
-    # TF32, as the network came
-    np.testing.assert_allclose(got, expected, rtol=1e-2, atol=1e-2)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
 @on_cuda

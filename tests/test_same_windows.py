@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from test_free_sizes import agree, array, engine, parse
+from test_free_sizes import agree, array, engine, parse, reached
 
+import portnet
 from portnet.graph.model import Model
 
 __all__ = ["engine"]
@@ -62,15 +63,8 @@ def test_maps_shrink_and_grow_back(engine):
 
 
 def test_gradients_reach_what_stands_before_the_padding():
-    mx = pytest.importorskip("mxnet")
-    import portnet
-
+    pytest.importorskip("portnet_gluon")
     text = """g (float[N,3,H,W] x) => (float[N,4,A,B] y) { a = Conv(x, k)
         y = Conv<auto_pad = "SAME_UPPER", strides = [2, 2]>(a, l) }"""
     lowered = portnet.engine("gluon").lower(parse(text, k=array(3, 3, 1, 1), l=array(4, 3, 3, 3)))
-    with mx.autograd.record():
-        total = lowered.native(mx.nd.array(array(2, 3, 5, 6))).sum()
-    total.backward()
-    for p in lowered.native.collect_params().values():
-        if p.grad_req != "null":
-            assert float(np.abs(p.grad().asnumpy()).min()) > 0
+    assert reached(lowered, array(2, 3, 5, 6)) == {"k", "l"}

@@ -37,8 +37,7 @@ def predict(
             {"image": image, "top": [{"label": label, "probability": p} for label, p in prediction.top]}
             for image, prediction in zip(images, predictions, strict=True)
         ]
-        left_out = [list(item) for item in skipped]
-        print_json({"provider": session.provider, "predictions": answers, "skipped": left_out})
+        print_json({"provider": session.provider, "predictions": answers, "skipped": skipped})
         return
     tell_skipped(skipped)
     rows = [
